@@ -1,0 +1,81 @@
+/* pass.h -- what a pass is and how passes are run.
+ *
+ * A pass is one function in one file and one line in passes.def.  The manager (manager.c) checks the facts that the pass
+ * needs, runs it with a scratch arena, verifies the module, checks the facts that it claims to give, compares a structural
+ * hash with *changed (a pass that lies fails), and prints when asked.  No pass calls another; order lives in pipelines.def.
+ */
+#ifndef ZM_PASSES_PASS_H
+#define ZM_PASSES_PASS_H
+
+#include "ir/ir.h"
+
+typedef enum {
+#define FACT(ID, NAME, DOC) FACT_##ID##_BIT,
+#include "passes/facts.def"
+#undef FACT
+    N_FACT
+} FactBit;
+
+enum {
+#define FACT(ID, NAME, DOC) FACT_##ID = 1 << FACT_##ID##_BIT,
+#include "passes/facts.def"
+#undef FACT
+};
+
+typedef enum {
+#define PASS(NAME, NEEDS, GIVES, BREAKS, DOC) PASS_##NAME,
+#include "passes/passes.def"
+#undef PASS
+    N_PASS
+} PassId;
+
+/* Options that passes read; the driver fills them from the command line, zm-opt from `pass{key=value}`. */
+typedef struct PassOptions {
+    uint32_t ranks, zero_stage;
+    int64_t bucket_bytes;   /* merge buckets up to this size */
+    int64_t memory_bytes;   /* --memory; 0 = no limit */
+    bool keep_state_layout; /* --no-state-tricks */
+} PassOptions;
+
+typedef struct PassCtx {
+    Module *m;
+    Arena *scratch; /* emptied after the pass */
+    Diag *diag;
+    const PassOptions *opt;
+    PassId pass;
+    uint32_t n_rewrites; /* statistic of the running pass */
+} PassCtx;
+
+/* Sets *changed when anything in the module changed.  ZM_FAIL after a diagnostic. */
+typedef Status (*PassFn)(PassCtx *cx, bool *changed);
+
+#define PASS(NAME, NEEDS, GIVES, BREAKS, DOC) Status pass_##NAME(PassCtx *cx, bool *changed);
+#include "passes/passes.def"
+#undef PASS
+
+typedef struct PassInfo {
+    const char *name;
+    PassFn run;
+    uint32_t needs, gives, breaks;
+    const char *doc;
+} PassInfo;
+const PassInfo *pass_info(PassId id);
+bool pass_find(const char *name, size_t n, PassId *id);
+
+typedef struct PipelineRun {
+    PassOptions opt;
+    const char *print_after; /* pass name, "all" or NULL; text goes to print_to */
+    FILE *print_to;
+    const char *dump_dir;    /* NN-pass.zir files, or NULL */
+    bool verify_each;        /* structure, facts and the *changed claim after every pass (always on in zm-opt) */
+    bool timing;             /* table on stderr */
+} PipelineRun;
+
+/* text: "canon,cse,bucket{bytes=1048576},zero{stage=2}"; errors are diagnostics. */
+Status pipeline_run(Module *m, const char *text, const PipelineRun *run);
+const char *pipeline_text(const char *name); /* from pipelines.def; NULL when unknown */
+
+/* The loc of a new op made by the running pass out of the op at `parent`. */
+LocId pass_loc(PassCtx *cx, LocId parent, const char *why);
+
+#endif
