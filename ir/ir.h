@@ -1,18 +1,23 @@
 /* ir.h -- the intermediate representation: chapter 1 of zmc.
  *
- * A Module holds persistent variables (Var) and functions (Func).  A Func is a straight line of ops in single static
- * assignment over concrete tensor types: no control flow, repeats are unrolled.  Everything that a training step does is
- * an op.  References are 32-bit ids in one-field structs; id 0 is "none".
+ * A Module holds persistent variables (Var) and functions (Func).  A Func is a straight line of ops
+ * in single static assignment over concrete tensor types: no control flow, repeats are unrolled.
+ * Everything that a training step does is an op.  References are 32-bit ids in one-field structs;
+ * id 0 is "none".
  *
  *   Module -> Var*                     parameters, masters, moments, gradient accumulators, scalars
- *          -> Func*  @train  (from the frontend) -> @micro, @last (after accumulate);  @eval, @generate
- *               -> Op (linked list) -> operands, results (Value), attributes, location, body (op `fused` only)
+ *          -> Func*  @train  (from the frontend) -> @micro, @last (after accumulate);  @eval,
+ * @generate
+ *               -> Op (linked list) -> operands, results (Value), attributes, location, body (op
+ * `fused` only)
  *
- * Memory effects: `read` and `write` of a variable stay in program order relative to each other when the variables share
- * bytes; every other op is pure.  A `read` yields the variable's value at that point: after a later `write` to the same
- * bytes it must not be used any more unless the writer is the op that consumes it (in place).  The verifier enforces it.
+ * Memory effects: `read` and `write` of a variable stay in program order relative to each other
+ * when the variables share bytes; every other op is pure.  A `read` yields the variable's value at
+ * that point: after a later `write` to the same bytes it must not be used any more unless the
+ * writer is the op that consumes it (in place).  The verifier enforces it.
  *
- * Dimension letters used in comments: B batch, T time, C channels, H heads, D head width, V vocabulary, R ranks.
+ * Dimension letters used in comments: B batch, T time, C channels, H heads, D head width, V
+ * vocabulary, R ranks.
  */
 #ifndef ZM_IR_IR_H
 #define ZM_IR_IR_H
@@ -25,7 +30,8 @@
 
 enum { ZM_MAX_RANK = 8, ZM_MAX_OPERANDS = UINT16_MAX };
 
-/* ---- types (type.c) ---------------------------------------------------------------------------------------------- */
+/* ---- types (type.c)
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef enum {
     DT_NONE,
@@ -41,7 +47,8 @@ const char *dtype_name(DType dt);
 int64_t dtype_bytes(DType dt);
 DTypeClass dtype_class(DType dt);
 DType dtype_from_name(const char *name, size_t n); /* DT_NONE when unknown */
-double dtype_round(DType dt, double v);            /* v rounded to dt, nearest even; integers truncate, i1 is v != 0 */
+double dtype_round(DType dt,
+                   double v); /* v rounded to dt, nearest even; integers truncate, i1 is v != 0 */
 
 /* Interned: equal types are the same pointer.  Row-major.  Shardings will live here too. */
 typedef struct Type {
@@ -55,17 +62,29 @@ int64_t type_bytes(const Type *t);
 bool type_same_shape(const Type *a, const Type *b);
 const char *type_text(Arena *a, const Type *t); /* "f32[4,256]" ; "f64[]" for a scalar */
 
-/* ---- ids --------------------------------------------------------------------------------------------------------- */
+/* ---- ids
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
-typedef struct { uint32_t i; } ValueId; /* within one Func */
-typedef struct { uint32_t i; } OpId;    /* within one Func */
-typedef struct { uint32_t i; } VarId;   /* within the Module */
-typedef struct { uint32_t i; } LocId;   /* within the Module */
+typedef struct {
+    uint32_t i;
+} ValueId; /* within one Func */
+typedef struct {
+    uint32_t i;
+} OpId; /* within one Func */
+typedef struct {
+    uint32_t i;
+} VarId; /* within the Module */
+typedef struct {
+    uint32_t i;
+} LocId; /* within the Module */
 
-/* ---- locations (loc.c) ------------------------------------------------------------------------------------------- */
+/* ---- locations (loc.c)
+ * ------------------------------------------------------------------------------------------- */
 
-/* Where an op comes from.  Either a place in a source (parent none), or derived: `parent` plus the pass that made the op
- * and why ("autodiff", "gradient of matmul").  Every chain ends in a source place. */
+/* Where an op comes from.  Either a place in a source (parent none), or derived: `parent` plus the
+ * pass that made the op and why ("autodiff", "gradient of matmul").  Every chain ends in a source
+ * place. */
 typedef struct Loc {
     SrcPos pos;
     LocId parent;
@@ -73,7 +92,9 @@ typedef struct Loc {
     const char *why;  /* interned */
 } Loc;
 
-/* ---- attributes -------------------------------------------------------------------------------------------------- */
+/* ---- attributes
+ * --------------------------------------------------------------------------------------------------
+ */
 
 typedef enum {
 #define ATTR(ID, NAME, KIND) AT_##ID,
@@ -90,13 +111,13 @@ AttrKind attr_kind(AttrKey key);
 typedef struct Attr {
     AttrKey key;
     union {
-        int64_t i;      /* INT, BOOL, DTYPE */
-        double f;       /* FLOAT */
-        const char *s;  /* STR, interned */
+        int64_t i;     /* INT, BOOL, DTYPE */
+        double f;      /* FLOAT */
+        const char *s; /* STR, interned */
         struct {
             const int64_t *at;
             uint32_t n;
-        } list;         /* LIST */
+        } list; /* LIST */
     } as;
 } Attr;
 
@@ -106,7 +127,8 @@ typedef struct Attrs {
     uint32_t n;
 } Attrs;
 
-/* ---- ops: generated from ops.def ----------------------------------------------------------------------------------- */
+/* ---- ops: generated from ops.def
+ * ----------------------------------------------------------------------------------- */
 
 typedef enum {
     OP_NONE,
@@ -120,8 +142,10 @@ typedef enum {
 
 /* Traits. */
 enum {
-    TR_PURE = 1,       /* same operands and attributes give the same result; may be merged, moved, removed */
-    TR_POINTWISE = 2,  /* element i of every result depends on element i of each operand; all shapes equal */
+    TR_PURE =
+        1, /* same operands and attributes give the same result; may be merged, moved, removed */
+    TR_POINTWISE =
+        2, /* element i of every result depends on element i of each operand; all shapes equal */
     TR_VIEW = 4,       /* a rearrangement of its operand's elements: no arithmetic */
     TR_REDUCE = 8,     /* removes attribute `dims` */
     TR_COMMUTES = 16,  /* op(a, b) = op(b, a) bit for bit */
@@ -131,9 +155,19 @@ enum {
 
 typedef enum { AMP_LOW, AMP_F32, AMP_PROMOTE, AMP_FOLLOW } AmpClass; /* design section 6 */
 
-/* How an op becomes code.  POINT: one scalar primitive.  EXPAND: rewritten to simpler ops by pass `expand`.
- * NEST, CONTRACT, ATTENTION, SCATTER: kernel forms (codegen/kernel.h).  VIEW: index maps, no code of its own.  HOST: none. */
-typedef enum { LK_POINT, LK_EXPAND, LK_NEST, LK_CONTRACT, LK_ATTENTION, LK_SCATTER, LK_VIEW, LK_HOST } LowerKind;
+/* How an op becomes code.  POINT: one scalar primitive.  EXPAND: rewritten to simpler ops by pass
+ * `expand`. NEST, CONTRACT, ATTENTION, SCATTER: kernel forms (codegen/kernel.h).  VIEW: index maps,
+ * no code of its own.  HOST: none. */
+typedef enum {
+    LK_POINT,
+    LK_EXPAND,
+    LK_NEST,
+    LK_CONTRACT,
+    LK_ATTENTION,
+    LK_SCATTER,
+    LK_VIEW,
+    LK_HOST
+} LowerKind;
 
 typedef enum { COST_POINTWISE, COST_REDUCE, COST_CONTRACT, COST_ATTENTION, COST_NONE } CostKind;
 
@@ -151,53 +185,58 @@ typedef struct TypeIn { /* what a type rule sees */
 typedef const char *(*TypeRule)(const TypeIn *t, const Type **out);
 
 typedef struct OpInfo {
-    const char *name;     /* in textual IR */
-    int min_in, max_in;   /* operands; max_in = -1: any number */
+    const char *name;   /* in textual IR */
+    int min_in, max_in; /* operands; max_in = -1: any number */
     int n_out;
     uint32_t traits;
-    uint64_t attrs;       /* bit (1 << AttrKey): allowed */
+    uint64_t attrs; /* bit (1 << AttrKey): allowed */
     TypeRule type_rule;
     AmpClass amp;
     CostKind cost_kind;
-    int cost_flops;       /* per output element (pointwise, reduce) or per multiply-add */
-    const char *factors;  /* sharding factors, docs/ir.md */
+    int cost_flops;      /* per output element (pointwise, reduce) or per multiply-add */
+    const char *factors; /* sharding factors, docs/ir.md */
     LowerKind lower_kind;
-    const char *lower;    /* LK_POINT, LK_EXPAND of pointwise ops: scalar expression over a, b, c, d; "" = primitive */
-    const char *grad;     /* pointwise: expressions over a.., y, g separated by ';', one per operand, "0" = none; else NULL */
+    const char *lower; /* LK_POINT, LK_EXPAND of pointwise ops: scalar expression over a, b, c, d;
+                          "" = primitive */
+    const char *grad;  /* pointwise: expressions over a.., y, g separated by ';', one per operand,
+                          "0" = none; else NULL */
     SampleDomain sample;
-    double tol_ulp;       /* of a back end against the interpreter, per element */
+    double tol_ulp; /* of a back end against the interpreter, per element */
     const char *doc;
 } OpInfo;
 
 const OpInfo *op_info(OpCode code);
 OpCode op_from_name(const char *name, size_t n); /* OP_NONE when unknown */
 
-/* ---- functions ----------------------------------------------------------------------------------------------------- */
+/* ---- functions
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 /* Where the memory plan put a value; bytes = 0: not placed. */
 typedef struct Place {
-    int64_t offset, bytes;  /* within the arena; bytes of the value itself, without alignment */
+    int64_t offset, bytes;      /* within the arena; bytes of the value itself, without alignment */
     int32_t live_from, live_to; /* op positions (0, 1, ...) in schedule order, inclusive */
-    const char *cat;        /* interned: "activations", "grads", "workspace", ... (design section 9) */
+    const char *cat; /* interned: "activations", "grads", "workspace", ... (design section 9) */
 } Place;
 
 typedef struct Value {
     const Type *type;
-    OpId def;          /* none: a parameter of the function (or body) */
-    uint32_t index;    /* which result of def, or which parameter */
-    const char *name;  /* NULL: printed as a number */
+    OpId def;         /* none: a parameter of the function (or body) */
+    uint32_t index;   /* which result of def, or which parameter */
+    const char *name; /* NULL: printed as a number */
     Place place;
 } Value;
 
 typedef struct Op {
     OpCode code;
     LocId loc;
-    OpId prev, next;   /* program order; erased ops are unlinked and have code OP_NONE */
+    OpId prev, next; /* program order; erased ops are unlinked and have code OP_NONE */
     uint32_t n_in, n_out;
     ValueId *in;
     ValueId *out;
     Attrs attrs;
-    struct Func *body; /* op `fused`: a function whose parameters are this op's operands and whose return its results */
+    struct Func *body; /* op `fused`: a function whose parameters are this op's operands and whose
+                          return its results */
 } Op;
 
 typedef struct Func {
@@ -209,7 +248,9 @@ typedef struct Func {
     VEC(ValueId) params;
 } Func;
 
-/* ---- variables ------------------------------------------------------------------------------------------------------ */
+/* ---- variables
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 typedef enum { VK_PARAM, VK_MASTER, VK_MOMENT, VK_GRAD, VK_SCALAR, N_VAR_KIND } VarKind;
 typedef enum { INIT_ZEROS, INIT_ONES, INIT_CONST, INIT_NORMAL, INIT_UNIFORM } InitKind;
@@ -217,16 +258,18 @@ typedef enum { INIT_ZEROS, INIT_ONES, INIT_CONST, INIT_NORMAL, INIT_UNIFORM } In
 const char *var_kind_name(VarKind k); /* "param", ... */
 
 typedef struct Var {
-    const char *name;     /* parameter path, or "bucket.0", "adam.m.<path>", "update", ...; interned */
+    const char *name; /* parameter path, or "bucket.0", "adam.m.<path>", "update", ...; interned */
     const Type *type;
     VarKind kind;
     InitKind init;
-    double init_a;        /* CONST: value; NORMAL: standard deviation; UNIFORM: bound (draws from [-a, a)) */
-    bool has_decay;       /* weight decay applies */
-    bool is_bucket;       /* flat storage whose elements belong to the views in it */
-    VarId in;             /* storage: none = own; else a view of that bucket ... */
-    int64_t in_offset;    /* ... starting at this element */
-    VarId of;             /* moment, master, grad: the variable (parameter or bucket of parameters) that it belongs to */
+    double
+        init_a; /* CONST: value; NORMAL: standard deviation; UNIFORM: bound (draws from [-a, a)) */
+    bool has_decay;    /* weight decay applies */
+    bool is_bucket;    /* flat storage whose elements belong to the views in it */
+    VarId in;          /* storage: none = own; else a view of that bucket ... */
+    int64_t in_offset; /* ... starting at this element */
+    VarId of; /* moment, master, grad: the variable (parameter or bucket of parameters) that it
+                 belongs to */
     LocId loc;
     Place place;
 } Var;
@@ -244,7 +287,7 @@ typedef enum { FEED_TOKENS, FEED_TARGETS, FEED_TENSOR } FeedKind;
 typedef struct Feed {
     const char *input;
     FeedKind kind;
-    int64_t bound;  /* integers: valid values are 0 <= v < bound (0: unchecked) ... */
+    int64_t bound; /* integers: valid values are 0 <= v < bound (0: unchecked) ... */
     bool has_ignore;
     int64_t ignore; /* ... or v == ignore */
 } Feed;
@@ -264,26 +307,28 @@ typedef struct TrainConfig {
     SrcPos pos;
 } TrainConfig;
 
-/* ---- module ---------------------------------------------------------------------------------------------------------- */
+/* ---- module
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct Module {
     Arena *arena;
     Interner strings;
     SourceSet *sources;
     Diag *diag;
-    const char *name;          /* model name */
-    VEC(Var) vars;             /* [0] unused */
+    const char *name; /* model name */
+    VEC(Var) vars;    /* [0] unused */
     VEC(Func *) funcs;
-    VEC(Loc) locs;             /* [0] unused */
-    VEC(const Type *) types;   /* interned */
+    VEC(Loc) locs;           /* [0] unused */
+    VEC(const Type *) types; /* interned */
     Map type_map;
     VEC(WeightRule) weight_rules;
     VEC(Feed) feeds;
     TrainConfig train;
-    int64_t batch;             /* B: dimension 0 of every input */
-    int64_t items;             /* loss items of one micro-batch (the B*T of the gradient's seed) */
-    int64_t arena_bytes;       /* after the memory plan */
-    uint32_t facts;            /* passes/facts.def bits that hold */
+    int64_t batch;       /* B: dimension 0 of every input */
+    int64_t items;       /* loss items of one micro-batch (the B*T of the gradient's seed) */
+    int64_t arena_bytes; /* after the memory plan */
+    uint32_t facts;      /* passes/facts.def bits that hold */
 } Module;
 
 Module *module_new(Arena *arena, SourceSet *sources, Diag *diag);
@@ -296,22 +341,37 @@ LocId loc_derive(Module *m, LocId parent, const char *pass, const char *why);
 SrcPos loc_pos(const Module *m, LocId loc); /* the source place at the end of the chain */
 const Loc *loc_get(const Module *m, LocId loc);
 
-VarId var_new(Module *m, Var v);        /* v.name must be new */
+VarId var_new(Module *m, Var v); /* v.name must be new */
 VarId var_find(const Module *m, const char *name);
 Var *var_get(Module *m, VarId id);
 const Var *var_cget(const Module *m, VarId id);
-VarId var_storage(const Module *m, VarId id, int64_t *offset_elems); /* follows `in` to the variable with own bytes */
+VarId var_storage(const Module *m, VarId id,
+                  int64_t *offset_elems); /* follows `in` to the variable with own bytes */
 
 Func *func_new(Module *m, const char *name);
 Func *func_find(const Module *m, const char *name); /* NULL when absent */
 ValueId func_param(Func *f, const char *name, const Type *t);
 
-/* ---- reading (build.c) ------------------------------------------------------------------------------------------------ */
+/* ---- reading (build.c)
+ * ------------------------------------------------------------------------------------------------
+ */
 
-static inline bool op_ok(OpId op) { return op.i != 0; }
-static inline bool value_ok(ValueId v) { return v.i != 0; }
-static inline bool var_ok(VarId v) { return v.i != 0; }
-static inline bool loc_ok(LocId l) { return l.i != 0; }
+static inline bool op_ok(OpId op)
+{
+    return op.i != 0;
+}
+static inline bool value_ok(ValueId v)
+{
+    return v.i != 0;
+}
+static inline bool var_ok(VarId v)
+{
+    return v.i != 0;
+}
+static inline bool loc_ok(LocId l)
+{
+    return l.i != 0;
+}
 
 Op *op_get(Func *f, OpId id);
 const Op *op_cget(const Func *f, OpId id);
@@ -327,18 +387,21 @@ const char *attr_str(Attrs attrs, AttrKey key); /* NULL when absent */
 
 /* Iterate ops in program order; the body may erase or insert before `OP`. */
 #define FOR_OPS(F, OP)                                                                             \
-    for (OpId OP = (F)->first, next_##OP; op_ok(OP) && (next_##OP = op_cget((F), OP)->next, 1); OP = next_##OP)
+    for (OpId OP = (F)->first, next_##OP; op_ok(OP) && (next_##OP = op_cget((F), OP)->next, 1);    \
+         OP = next_##OP)
 
 /* Derived data, beside the IR: users of each value, in program order.  Stale after any change. */
 typedef struct Uses {
-    uint32_t *start; /* users of value v: user[start[v.i] .. start[v.i + 1]) ; an op that uses v twice is listed twice */
+    uint32_t *start; /* users of value v: user[start[v.i] .. start[v.i + 1]) ; an op that uses v
+                        twice is listed twice */
     OpId *user;
 } Uses;
 Uses func_uses(Arena *scratch, const Func *f);
 /* Position of every op in program order, indexed by OpId.i. */
 uint32_t *func_positions(Arena *scratch, const Func *f);
 
-/* ---- building and changing (build.c) ---------------------------------------------------------------------------------- */
+/* ---- building and changing (build.c)
+ * ---------------------------------------------------------------------------------- */
 
 /* Inserts ops before `before` (none: at the end), all with location `loc`. */
 typedef struct Builder {
@@ -347,7 +410,8 @@ typedef struct Builder {
     LocId loc;
 } Builder;
 
-typedef struct AttrList { /* collects attributes in any order; lists and strings are copied / interned */
+typedef struct AttrList { /* collects attributes in any order; lists and strings are copied /
+                             interned */
     Attr at[N_ATTR];
     uint32_t n;
 } AttrList;
@@ -356,50 +420,62 @@ void attr_add_float(AttrList *l, AttrKey key, double v);
 void attr_add_str(AttrList *l, AttrKey key, const char *s);
 void attr_add_list(AttrList *l, AttrKey key, const int64_t *v, uint32_t n);
 
-/* Types of the results, or the reason of refusal (NULL: fine).  out has room for op_info(code)->n_out. */
-const char *op_infer(Module *m, OpCode code, const Type *const *in, uint32_t n_in, Attrs attrs, const Type **out);
+/* Types of the results, or the reason of refusal (NULL: fine).  out has room for
+ * op_info(code)->n_out. */
+const char *op_infer(Module *m, OpCode code, const Type *const *in, uint32_t n_in, Attrs attrs,
+                     const Type **out);
 Attrs attrs_copy(Module *m, const AttrList *l);
 
-/* Adds an op; its results' types come from its type rule.  A refusal here is a bug of the caller (ZM_CHECK): a frontend
- * asks op_infer first.  l may be NULL.  Returns the op; build1 the single result. */
+/* Adds an op; its results' types come from its type rule.  A refusal here is a bug of the caller
+ * (ZM_CHECK): a frontend asks op_infer first.  l may be NULL.  Returns the op; build1 the single
+ * result. */
 OpId build_op(Builder *b, OpCode code, const ValueId *in, uint32_t n_in, const AttrList *l);
 ValueId build1(Builder *b, OpCode code, const ValueId *in, uint32_t n_in, const AttrList *l);
 ValueId build_unary(Builder *b, OpCode code, ValueId a);
-ValueId build_binary(Builder *b, OpCode code, ValueId a, ValueId c); /* equal shapes; scalars (rank 0) are broadcast */
+ValueId build_binary(Builder *b, OpCode code, ValueId a,
+                     ValueId c); /* equal shapes; scalars (rank 0) are broadcast */
 ValueId build_select(Builder *b, ValueId cond, ValueId yes, ValueId no);
-ValueId build_const(Builder *b, double v, DType dtype);              /* rank 0 */
-ValueId build_splat(Builder *b, double v, const Type *t);            /* constant of type t */
-ValueId build_cast(Builder *b, ValueId a, DType dtype);              /* a itself when it has that dtype */
-ValueId build_broadcast(Builder *b, ValueId a, const Type *shape);   /* numpy's trailing rule; a itself when equal */
+ValueId build_const(Builder *b, double v, DType dtype);   /* rank 0 */
+ValueId build_splat(Builder *b, double v, const Type *t); /* constant of type t */
+ValueId build_cast(Builder *b, ValueId a, DType dtype);   /* a itself when it has that dtype */
+ValueId build_broadcast(Builder *b, ValueId a,
+                        const Type *shape); /* numpy's trailing rule; a itself when equal */
 ValueId build_reshape(Builder *b, ValueId a, int rank, const int64_t *dims);
 ValueId build_transpose(Builder *b, ValueId a, const int64_t *perm); /* rank entries */
 ValueId build_slice(Builder *b, ValueId a, const int64_t *starts, const int64_t *sizes);
 ValueId build_pad(Builder *b, ValueId a, const int64_t *low, const int64_t *high);
 ValueId build_reduce(Builder *b, OpCode code, ValueId a, const int64_t *dims, uint32_t n_dims);
-ValueId build_reduce_keep(Builder *b, OpCode code, ValueId a, const int64_t *dims, uint32_t n_dims); /* reduced dims stay as 1 */
+ValueId build_reduce_keep(Builder *b, OpCode code, ValueId a, const int64_t *dims,
+                          uint32_t n_dims); /* reduced dims stay as 1 */
 ValueId build_matmul(Builder *b, ValueId x, ValueId y, bool trans_a, bool trans_b);
-OpId build_fused(Builder *b, const char *kind, const ValueId *in, uint32_t n_in, Func *body); /* results from body's return */
+OpId build_fused(Builder *b, const char *kind, const ValueId *in, uint32_t n_in,
+                 Func *body); /* results from body's return */
 ValueId build_read(Builder *b, VarId v);
 OpId build_write(Builder *b, VarId v, ValueId x);
-OpId build_return(Builder *b, const ValueId *in, uint32_t n_in, const char *names); /* names: "loss,count" or NULL */
+OpId build_return(Builder *b, const ValueId *in, uint32_t n_in,
+                  const char *names); /* names: "loss,count" or NULL */
 
 void func_replace_uses(Func *f, ValueId old, ValueId with);
-void op_erase(Func *f, OpId op);                 /* its results must be unused */
+void op_erase(Func *f, OpId op);                    /* its results must be unused */
 void op_move_before(Func *f, OpId op, OpId before); /* none: to the end */
 Func *func_clone(Module *m, const Func *f, const char *name);
 void op_set_operand(Func *f, OpId op, uint32_t i, ValueId v);
-/* Copies op (with its body) into b's function, operands through map[old ValueId.i] (none: the id is kept); records the
- * results in map. */
+/* Copies op (with its body) into b's function, operands through map[old ValueId.i] (none: the id is
+ * kept); records the results in map. */
 OpId op_copy(Builder *b, const Func *from, OpId op, ValueId *map);
 
-/* ---- text (print.c, parse.c), checks (verify.c), meaning (eval.c) ------------------------------------------------------ */
+/* ---- text (print.c, parse.c), checks (verify.c), meaning (eval.c)
+ * ------------------------------------------------------ */
 
-void module_print(const Module *m, Str *out); /* docs/ir.md; parse(print(m)) prints the same bytes */
+void module_print(const Module *m,
+                  Str *out); /* docs/ir.md; parse(print(m)) prints the same bytes */
 void func_print(const Func *f, Str *out);
 /* Parses text into a new module.  NULL after errors (in diag). */
-Module *module_parse(Arena *arena, SourceSet *sources, Diag *diag, const char *file, const char *text, size_t n);
+Module *module_parse(Arena *arena, SourceSet *sources, Diag *diag, const char *file,
+                     const char *text, size_t n);
 
-/* Structure, types, attributes, effects, location chains.  Errors name `after` (the pass that just ran, or NULL). */
+/* Structure, types, attributes, effects, location chains.  Errors name `after` (the pass that just
+ * ran, or NULL). */
 Status module_verify(const Module *m, const char *after);
 
 #endif

@@ -1,4 +1,5 @@
-/* arena.h -- bump allocation.  Everything in an arena is freed at once; memory handed out is zeroed.
+/* arena.h -- bump allocation.  Everything in an arena is freed at once; memory handed out is
+ * zeroed.
  *
  * Out of memory in the compiler is one fatal message: no caller checks for NULL.
  */

@@ -41,7 +41,8 @@ uint32_t source_find_or_add(SourceSet *s, const char *name)
     return source_add(s, name, NULL, 0);
 }
 
-static void diag_add(Diag *d, Severity severity, DiagCode code, SrcPos pos, const char *fmt, va_list ap)
+static void diag_add(Diag *d, Severity severity, DiagCode code, SrcPos pos, const char *fmt,
+                     va_list ap)
 {
     va_list again;
     va_copy(again, ap);
@@ -138,9 +139,11 @@ static void print_msg(const Diag *d, const DiagMsg *m, FILE *out)
     bool has_place = m->pos.line != 0 && m->pos.source < d->sources->all.n;
     if (has_place)
         fprintf(out, "%s:%u:%u: ", d->sources->all.at[m->pos.source].name, m->pos.line, m->pos.col);
-    else if (m->severity == SEV_ERROR || m->severity == SEV_WARNING) fprintf(out, "zmc: ");
+    else if (m->severity == SEV_ERROR || m->severity == SEV_WARNING)
+        fprintf(out, "zmc: ");
     fputs(severity_name[m->severity], out);
-    if (m->severity == SEV_ERROR || m->severity == SEV_WARNING) fprintf(out, "[%s]", diag_code_text(m->code));
+    if (m->severity == SEV_ERROR || m->severity == SEV_WARNING)
+        fprintf(out, "[%s]", diag_code_text(m->code));
     fprintf(out, ": %s\n", m->text);
     if (has_place) print_excerpt(&d->sources->all.at[m->pos.source], m->pos, out);
 }

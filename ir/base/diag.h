@@ -1,4 +1,5 @@
-/* diag.h -- diagnostics: collected, never printed by the library; every one names a place and the facts that disagree.
+/* diag.h -- diagnostics: collected, never printed by the library; every one names a place and the
+ * facts that disagree.
  *
  *   gpt2.zm:14:20: error[E0203]: matmul inner dimensions differ: 768 and 3072
  *      14 |     let h = x @ w1 + b1
@@ -18,7 +19,8 @@
 
 typedef struct Source {
     const char *name; /* as the user wrote the path */
-    const char *text; /* NUL-terminated; NULL when only the name is known (parsed from an IR dump) */
+    const char
+        *text; /* NUL-terminated; NULL when only the name is known (parsed from an IR dump) */
     size_t n;
 } Source;
 
@@ -62,7 +64,8 @@ typedef struct Diag {
     bool is_muted; /* after DIAG_MAX_ERRORS: notes of dropped errors are dropped too */
 } Diag;
 
-/* Each returns ZM_FAIL so that `return diag_error(...)` reads well.  Notes and helps belong to the error before them. */
+/* Each returns ZM_FAIL so that `return diag_error(...)` reads well.  Notes and helps belong to the
+ * error before them. */
 Status diag_error(Diag *d, SrcPos pos, DiagCode code, const char *fmt, ...) ZM_PRINTF(4, 5);
 void diag_warning(Diag *d, SrcPos pos, DiagCode code, const char *fmt, ...) ZM_PRINTF(4, 5);
 void diag_note(Diag *d, SrcPos pos, const char *fmt, ...) ZM_PRINTF(3, 4);

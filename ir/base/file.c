@@ -15,12 +15,16 @@ int file_map(const char *path, MappedFile *out)
     if (fd < 0) return errno;
     struct stat st;
     int err = 0;
-    if (fstat(fd, &st) != 0) err = errno;
-    else if (S_ISDIR(st.st_mode)) err = EISDIR;
+    if (fstat(fd, &st) != 0)
+        err = errno;
+    else if (S_ISDIR(st.st_mode))
+        err = EISDIR;
     else if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) err = errno;
-        else *out = (MappedFile){p, (size_t)st.st_size};
+        if (p == MAP_FAILED)
+            err = errno;
+        else
+            *out = (MappedFile){p, (size_t)st.st_size};
     }
     close(fd);
     return err;

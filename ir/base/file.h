@@ -10,9 +10,11 @@ typedef struct MappedFile {
 } MappedFile;
 
 /* Each returns 0, or an errno value. */
-int file_read(Arena *a, const char *path, char **text, size_t *n_bytes); /* text is NUL-terminated */
+int file_read(Arena *a, const char *path, char **text,
+              size_t *n_bytes); /* text is NUL-terminated */
 int file_map(const char *path, MappedFile *out);
 void file_unmap(MappedFile *f);
-int file_write(const char *path, const void *at, size_t n_bytes); /* whole file, then checks close */
+int file_write(const char *path, const void *at,
+               size_t n_bytes); /* whole file, then checks close */
 
 #endif

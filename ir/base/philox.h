@@ -1,5 +1,6 @@
-/* philox.h -- Philox4x32-10, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
- * SC 2011.  The same counter and key give the same four words on every target; code generation emits the same rounds. */
+/* philox.h -- Philox4x32-10, the counter-based generator of Salmon et al., "Parallel random
+ * numbers: as easy as 1, 2, 3", SC 2011.  The same counter and key give the same four words on
+ * every target; code generation emits the same rounds. */
 #ifndef ZM_BASE_PHILOX_H
 #define ZM_BASE_PHILOX_H
 
@@ -15,7 +16,8 @@ typedef struct Philox {
     uint32_t x[4];
 } Philox;
 
-static inline Philox philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1)
+static inline Philox philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
+                            uint32_t k1)
 {
     for (int r = 0; r < PHILOX_ROUNDS; r++) {
         uint64_t p0 = (uint64_t)PHILOX_M0 * c0;

@@ -1,6 +1,7 @@
 /* status.h -- result of anything that can fail, and the three kinds of check.
  *
- * A function that returns ZM_FAIL has already put the reason into the Diag it was given: callers only pass it on.
+ * A function that returns ZM_FAIL has already put the reason into the Diag it was given: callers
+ * only pass it on.
  */
 #ifndef ZM_BASE_STATUS_H
 #define ZM_BASE_STATUS_H

@@ -79,9 +79,12 @@ void str_add_json(Str *s, const char *text)
     str_add_n(s, "\"", 1);
     for (const char *p = text; *p; p++) {
         unsigned char c = (unsigned char)*p;
-        if (c == '"' || c == '\\') str_addf(s, "\\%c", c);
-        else if (c < 0x20) str_addf(s, "\\u%04x", c);
-        else str_add_n(s, p, 1);
+        if (c == '"' || c == '\\')
+            str_addf(s, "\\%c", c);
+        else if (c < 0x20)
+            str_addf(s, "\\u%04x", c);
+        else
+            str_add_n(s, p, 1);
     }
     str_add_n(s, "\"", 1);
 }

@@ -1,0 +1,127 @@
+/* type.c -- element types and interned tensor types (ir.h). */
+#include "ir/ir.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct DTypeInfo {
+    const char *name;
+    int64_t bytes;
+    DTypeClass class;
+} DTypeInfo;
+
+static const DTypeInfo dtype_info[] = {
+    [DT_NONE] = {"none", 0, DTC_NONE},
+#define DTYPE(ID, NAME, BYTES, CLASS) [DT_##ID] = {NAME, BYTES, DTC_##CLASS},
+#include "ir/dtypes.def"
+#undef DTYPE
+};
+_Static_assert(sizeof dtype_info / sizeof *dtype_info == N_DTYPE, "one entry per dtype");
+
+const char *dtype_name(DType dt)
+{
+    return dtype_info[dt].name;
+}
+
+int64_t dtype_bytes(DType dt)
+{
+    return dtype_info[dt].bytes;
+}
+
+DTypeClass dtype_class(DType dt)
+{
+    return dtype_info[dt].class;
+}
+
+DType dtype_from_name(const char *name, size_t n)
+{
+    for (int dt = DT_NONE + 1; dt < N_DTYPE; dt++)
+        if (strlen(dtype_info[dt].name) == n && memcmp(dtype_info[dt].name, name, n) == 0)
+            return (DType)dt;
+    return DT_NONE;
+}
+
+/* v to a binary format with `digits` significant bits whose smallest normal exponent is min_exp:
+ * nearest even. */
+static double round_to(double v, int digits, int min_exp, double max)
+{
+    if (v == 0 || !isfinite(v)) return v;
+    int e;
+    frexp(v, &e); /* v = f * 2^e, 0.5 <= |f| < 1 */
+    int unit = (e - 1 < min_exp ? min_exp : e - 1) - (digits - 1);
+    double r = ldexp(nearbyint(ldexp(v, -unit)), unit); /* both scalings are exact */
+    return fabs(r) > max ? copysign(INFINITY, v) : r;
+}
+
+double dtype_round(DType dt, double v)
+{
+    switch (dt) {
+    case DT_NONE:
+    case DT_F64: return v;
+    case DT_F32: return (double)(float)v;
+    case DT_BF16: return round_to(v, 8, -126, 0x1.fep127);
+    case DT_F16: return round_to(v, 11, -14, 65504);
+    case DT_I1: return v != 0;
+    case DT_I32: return trunc(v);
+    case N_DTYPE: break;
+    }
+    ZM_UNREACHABLE("dtype");
+}
+
+int64_t type_elems(const Type *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++) n *= t->dim[i];
+    return n;
+}
+
+int64_t type_bytes(const Type *t)
+{
+    return type_elems(t) * dtype_bytes(t->dtype);
+}
+
+bool type_same_shape(const Type *a, const Type *b)
+{
+    return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]) == 0;
+}
+
+const char *type_text(Arena *a, const Type *t)
+{
+    char buf[ZM_MAX_RANK * 21 + 16];
+    int n = snprintf(buf, sizeof buf, "%s[", dtype_name(t->dtype));
+    for (int i = 0; i < t->rank; i++)
+        n +=
+            snprintf(buf + n, sizeof buf - (size_t)n, "%s%lld", i ? "," : "", (long long)t->dim[i]);
+    snprintf(buf + n, sizeof buf - (size_t)n, "]");
+    return arena_strdup(a, buf);
+}
+
+const Type *type_get(Module *m, DType dtype, int rank, const int64_t *dims)
+{
+    ZM_CHECK(dtype != DT_NONE && rank >= 0 && rank <= ZM_MAX_RANK);
+    Type t = {.dtype = dtype, .rank = rank};
+    for (int i = 0; i < rank; i++) {
+        ZM_CHECK(dims[i] > 0);
+        t.dim[i] = dims[i];
+    }
+    int64_t packed[ZM_MAX_RANK + 1] = {(int64_t)dtype << 8 | rank};
+    memcpy(packed + 1, t.dim, sizeof t.dim);
+    for (uint64_t seed = 0;; seed++) { /* a colliding hash tries the next seed */
+        uint64_t h = hash_bytes(packed, sizeof packed, seed);
+        uint32_t i = map_get(&m->type_map, h);
+        if (i == MAP_NONE) {
+            Type *kept = ARENA_NEW(m->arena, Type);
+            *kept = t;
+            map_put(&m->type_map, h, m->types.n);
+            VEC_PUSH(m->arena, &m->types, kept);
+            return kept;
+        }
+        const Type *have = m->types.at[i];
+        if (have->dtype == dtype && type_same_shape(have, &t)) return have;
+    }
+}
+
+const Type *type_with_dtype(Module *m, const Type *t, DType dtype)
+{
+    return t->dtype == dtype ? t : type_get(m, dtype, t->rank, t->dim);
+}
