@@ -78,6 +78,7 @@ typedef struct Node {
     double imm;
     uint64_t imm_u64;
     uint32_t loop_mask; /* loops that the value depends on */
+    LocId loc;          /* of the op that it computes; none: the kernel's.  Not part of the form: kernel_hash skips it */
 } Node;
 
 typedef enum { ST_SET, ST_ADD } StoreMode;
@@ -132,7 +133,7 @@ typedef struct Kernel {
 /* The kernel form of a `fused` op.  NULL when the body is not expressible (diag says why); passes/fuse only makes bodies
  * that are, by asking kernel_can_fuse(). */
 Kernel *kernel_build(Arena *a, const Func *f, OpId fused);
-/* Equal forms => equal hash and equal; args' alias, label, loc do not count. */
+/* Equal forms => equal hash and equal; args' alias, label, locs do not count. */
 uint64_t kernel_hash(const Kernel *k);
 bool kernel_equal(const Kernel *x, const Kernel *y);
 void kernel_print(const Kernel *k, Str *out); /* zmc --emit kernels, target cpu: readable loops */
