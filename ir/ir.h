@@ -62,6 +62,22 @@ int64_t type_bytes(const Type *t);
 bool type_same_shape(const Type *a, const Type *b);
 const char *type_text(Arena *a, const Type *t); /* "f32[4,256]" ; "f64[]" for a scalar */
 
+/* ---- facts: what holds for a module (facts.def); passes need, give and break them
+ * ---------------------------------------------------------------------------------------------- */
+
+typedef enum {
+#define FACT(ID, NAME, DOC) FACT_##ID##_BIT,
+#include "ir/facts.def"
+#undef FACT
+    N_FACT
+} FactBit;
+
+enum {
+#define FACT(ID, NAME, DOC) FACT_##ID = 1 << FACT_##ID##_BIT,
+#include "ir/facts.def"
+#undef FACT
+};
+
 /* ---- ids
  * ---------------------------------------------------------------------------------------------------------
  */
@@ -328,7 +344,7 @@ typedef struct Module {
     int64_t batch;       /* B: dimension 0 of every input */
     int64_t items;       /* loss items of one micro-batch (the B*T of the gradient's seed) */
     int64_t arena_bytes; /* after the memory plan */
-    uint32_t facts;      /* passes/facts.def bits that hold */
+    uint32_t facts;      /* ir/facts.def bits that hold (module_new: those that always do) */
 } Module;
 
 Module *module_new(Arena *arena, SourceSet *sources, Diag *diag);

@@ -10,19 +10,6 @@
 #include "ir/ir.h"
 
 typedef enum {
-#define FACT(ID, NAME, DOC) FACT_##ID##_BIT,
-#include "passes/facts.def"
-#undef FACT
-    N_FACT
-} FactBit;
-
-enum {
-#define FACT(ID, NAME, DOC) FACT_##ID = 1 << FACT_##ID##_BIT,
-#include "passes/facts.def"
-#undef FACT
-};
-
-typedef enum {
 #define PASS(NAME, NEEDS, GIVES, BREAKS, DOC) PASS_##NAME,
 #include "passes/passes.def"
 #undef PASS
