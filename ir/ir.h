@@ -338,6 +338,7 @@ typedef struct Module {
     VEC(Loc) locs;           /* [0] unused */
     VEC(const Type *) types; /* interned */
     Map type_map;
+    Map var_map; /* by name; names never change */
     VEC(WeightRule) weight_rules;
     VEC(Feed) feeds;
     TrainConfig train;

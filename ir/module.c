@@ -9,6 +9,7 @@ Module *module_new(Arena *arena, SourceSet *sources, Diag *diag)
     m->arena = arena;
     m->strings.arena = arena;
     m->type_map.arena = arena;
+    m->var_map.arena = arena;
     m->sources = sources;
     m->diag = diag;
     m->name = module_str(m, "module");
@@ -62,11 +63,17 @@ const char *var_kind_name(VarKind k)
     return var_kind_names[k];
 }
 
+static uint64_t name_key(const char *name)
+{
+    return hash_bytes(name, strlen(name), 0);
+}
+
 VarId var_find(const Module *m, const char *name)
 {
-    for (uint32_t i = 1; i < m->vars.n; i++)
-        if (m->vars.at[i].name == name || strcmp(m->vars.at[i].name, name) == 0) return (VarId){i};
-    return (VarId){0};
+    uint32_t i = map_get(&m->var_map, name_key(name));
+    if (i == MAP_NONE) return (VarId){0};
+    ZM_CHECK(strcmp(m->vars.at[i].name, name) == 0); /* 64-bit hashes of two names never met */
+    return (VarId){i};
 }
 
 VarId var_new(Module *m, Var v)
@@ -74,6 +81,7 @@ VarId var_new(Module *m, Var v)
     ZM_ASSERT(!var_ok(var_find(m, v.name)));
     v.name = module_str(m, v.name);
     VEC_PUSH(m->arena, &m->vars, v);
+    map_put(&m->var_map, name_key(v.name), m->vars.n - 1);
     return (VarId){m->vars.n - 1};
 }
 

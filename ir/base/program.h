@@ -139,9 +139,9 @@ typedef struct ZmpWeightRule {
  * under these names. */
 #define ZMP_S_STEP "step"           /* i32: attempts done */
 #define ZMP_S_UPDATE "update"       /* i32: updates done */
-#define ZMP_S_LOSS_SUM "loss_sum"   /* f64: of the step so far; @last leaves the step's total */
-#define ZMP_S_COUNT "count"         /* f64: items with weight */
-#define ZMP_S_LOSS "loss"           /* f64: loss_sum / count of the last step, unscaled */
+#define ZMP_S_LOSS_SUM "loss_sum"   /* f64: of the step so far (accumulate > 1); @last zeroes it */
+#define ZMP_S_COUNT "count"         /* f64: items with weight, likewise */
+#define ZMP_S_LOSS "loss"           /* f64: mean item loss of the last step, unscaled */
 #define ZMP_S_GRAD_NORM "grad_norm" /* f64: unscaled, before clipping */
 #define ZMP_S_LR "lr" /* f64: applied, or what would have been; already rounded to f32's value */
 #define ZMP_S_SKIPPED "skipped"            /* i32: 1 when the last step was skipped */

@@ -1,0 +1,342 @@
+/* bucket.c -- flat buckets: parameters, moments and accumulators become views of 1-D variables, and
+ * @last updates each bucket by one op.
+ *
+ * A bucket is a variable @bucket.k : dtype[S]; its parameters lie in it one after another in
+ * variable order without gaps, S is padded with zeros to a multiple of ranks x 64 elements.
+ * @exp_avg.bucket.k, @grad.bucket.k, ... have the same layout. One bucket per (instance of a repeat
+ * or the remainder, dtype, optimizer settings), merged in order up to
+ * --bucket-bytes at stages 0 to 2; at stage 3 none spans instances.  Reads of single parameters
+ * stay as they are: a view copies nothing.  Gradients are gathered by `pack`, which the memory plan
+ * makes free.
+ *
+ * Source of the idea: flat optimizer partitions, ZeRO, arXiv:1910.02054.
+ */
+#include "passes/pass.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum { BUCKET_ELEMS = 64, MAX_SLOTS = 4 };
+
+typedef struct Member {
+    VarId var;
+    OpId update; /* in @last */
+    int64_t offset;
+} Member;
+
+typedef struct Bucket {
+    const char *group; /* path of the repeat instance, "" = remainder; first of those merged */
+    DType dtype;
+    Op settings; /* an update op: code and attributes */
+    VEC(Member) members;
+    int64_t elems;
+    VarId var;
+    const char *name;
+} Bucket;
+
+typedef struct Bucketing {
+    PassCtx *cx;
+    Module *m;
+    Func *last;
+    Builder b;
+    VEC(Bucket) buckets;
+} Bucketing;
+
+/* ---- which parameters share a bucket ---- */
+
+/* "h.3.attn.bias" -> "h.3"; a path without a numbered component -> "". */
+static const char *repeat_instance(Module *m, const char *path)
+{
+    for (const char *p = path; p; p = strchr(p, '.') ? strchr(p, '.') + 1 : NULL) {
+        const char *q = p;
+        while (isdigit((unsigned char)*q)) q++;
+        if (q > p && (*q == '.' || *q == '\0'))
+            return intern_n(&m->strings, path, (size_t)(q - path));
+    }
+    return module_str(m, "");
+}
+
+static bool same_settings(const Op *x, const Op *y)
+{
+    if (x->code != y->code || x->attrs.n != y->attrs.n) return false;
+    for (uint32_t i = 0; i < x->attrs.n; i++) {
+        const Attr *a = &x->attrs.at[i], *b = &y->attrs.at[i];
+        if (a->key != b->key || memcmp(&a->as, &b->as, sizeof a->as) != 0) return false;
+    }
+    return true;
+}
+
+static bool is_update(OpCode code)
+{
+    return code == OP_ADAM_UPDATE || code == OP_SGD_UPDATE || code == OP_LION_UPDATE;
+}
+
+static VarId read_var(const Func *f, ValueId v)
+{
+    OpId def = value_cget(f, v)->def;
+    if (!op_ok(def) || op_cget(f, def)->code != OP_READ) return (VarId){0};
+    return var_find(f->m, attr_str(op_cget(f, def)->attrs, AT_VAR));
+}
+
+/* Adds the parameter of `update` to the bucket of its group, or opens one. */
+static void bucket_add(Bucketing *bk, OpId update)
+{
+    const Op *op = op_cget(bk->last, update);
+    VarId var = read_var(bk->last, op->in[0]);
+    const Var *p = var_cget(bk->m, var);
+    const char *group = repeat_instance(bk->m, p->name);
+    Member member = {var, update, 0};
+    for (uint32_t i = 0; i < bk->buckets.n; i++) {
+        Bucket *k = &bk->buckets.at[i];
+        if (k->group != group || k->dtype != p->type->dtype || !same_settings(&k->settings, op))
+            continue;
+        VEC_PUSH(bk->cx->scratch, &k->members, member);
+        return;
+    }
+    Bucket fresh = {.group = group, .dtype = p->type->dtype, .settings = *op};
+    VEC_PUSH(bk->cx->scratch, &fresh.members, member);
+    VEC_PUSH(bk->cx->scratch, &bk->buckets, fresh);
+}
+
+static int64_t bucket_bytes(const Bucketing *bk, const Bucket *k)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < k->members.n; i++)
+        n += type_bytes(var_cget(bk->m, k->members.at[i].var)->type);
+    return n;
+}
+
+/* Merges each bucket into the latest earlier one with its settings while that stays within the
+ * limit. */
+static void merge_buckets(Bucketing *bk)
+{
+    if (bk->cx->opt->zero_stage >= 3) return;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < bk->buckets.n; i++) {
+        Bucket *k = &bk->buckets.at[i];
+        Bucket *into = NULL;
+        for (uint32_t j = kept; j-- > 0 && !into;)
+            if (bk->buckets.at[j].dtype == k->dtype &&
+                same_settings(&bk->buckets.at[j].settings, &k->settings))
+                into = &bk->buckets.at[j];
+        if (into && bucket_bytes(bk, into) + bucket_bytes(bk, k) <= bk->cx->opt->bucket_bytes) {
+            for (uint32_t j = 0; j < k->members.n; j++)
+                VEC_PUSH(bk->cx->scratch, &into->members, k->members.at[j]);
+        } else
+            bk->buckets.at[kept++] = *k;
+    }
+    bk->buckets.n = kept;
+}
+
+/* ---- variables ---- */
+
+static void place_members(Bucketing *bk, Bucket *k)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < k->members.n; i++) {
+        k->members.at[i].offset = n;
+        n += type_elems(var_cget(bk->m, k->members.at[i].var)->type);
+    }
+    int64_t unit = (int64_t)bk->cx->opt->ranks * BUCKET_ELEMS;
+    k->elems = (n + unit - 1) / unit * unit;
+}
+
+/* A flat variable for the slot that `var_of(member)` names, and the members' variables as views of
+ * it. */
+static VarId flat_var(Bucketing *bk, Bucket *k, const char *name, const VarId *members)
+{
+    const Var *first = var_cget(bk->m, members[0]);
+    Var flat = {.name = name,
+                .type = type_get(bk->m, first->type->dtype, 1, &k->elems),
+                .kind = first->kind,
+                .is_bucket = true,
+                .loc = first->loc};
+    if (first->kind != VK_PARAM) flat.of = k->var;
+    VarId id = var_new(bk->m, flat);
+    for (uint32_t i = 0; i < k->members.n; i++) {
+        var_get(bk->m, members[i])->in = id;
+        var_get(bk->m, members[i])->in_offset = k->members.at[i].offset;
+    }
+    return id;
+}
+
+/* ---- @last ---- */
+
+static ValueId pack_grads(Bucketing *bk, const Bucket *k)
+{
+    uint32_t n = k->members.n;
+    ValueId *in = ARENA_ARRAY(bk->cx->scratch, ValueId, n);
+    int64_t *start = ARENA_ARRAY(bk->cx->scratch, int64_t, n);
+    for (uint32_t i = 0; i < n; i++) {
+        in[i] = op_cget(bk->last, k->members.at[i].update)->in[1];
+        start[i] = k->members.at[i].offset;
+    }
+    AttrList l = {0};
+    attr_add_list(&l, AT_STARTS, start, n);
+    attr_add_list(&l, AT_SHAPE, &k->elems, 1);
+    return build1(&bk->b, OP_PACK, in, n, &l);
+}
+
+/* The bucket's gradient as one flat value: the accumulator, or a pack of the members' gradients. */
+static ValueId flat_grad(Bucketing *bk, Bucket *k)
+{
+    VarId *acc = ARENA_ARRAY(bk->cx->scratch, VarId, k->members.n);
+    for (uint32_t i = 0; i < k->members.n; i++) {
+        acc[i] = read_var(bk->last, op_cget(bk->last, k->members.at[i].update)->in[1]);
+        if (!var_ok(acc[i]) || var_cget(bk->m, acc[i])->kind != VK_GRAD) return pack_grads(bk, k);
+    }
+    return build_read(&bk->b, flat_var(bk, k, arena_printf(bk->m->arena, "grad.%s", k->name), acc));
+}
+
+/* Operands of `op` that are per-parameter gradients become the buckets' flat ones; the operands
+ * after them stay. */
+static void replace_grad_operands(Bucketing *bk, OpId id, const ValueId *flat, uint32_t n_grads)
+{
+    Op *op = op_get(bk->last, id);
+    uint32_t tail = op->n_in - n_grads;
+    ValueId *in = ARENA_ARRAY(bk->m->arena, ValueId, bk->buckets.n + tail);
+    memcpy(in, flat, bk->buckets.n * sizeof *in);
+    memcpy(in + bk->buckets.n, op->in + n_grads, tail * sizeof *in);
+    op->in = in;
+    op->n_in = bk->buckets.n + tail;
+    if (op->code != OP_PROBE) return;
+    Str names = {0};
+    for (uint32_t i = 0; i < bk->buckets.n; i++)
+        str_addf(&names, "%s%s", i ? "," : "", bk->buckets.at[i].name);
+    AttrList l = {0};
+    attr_add_str(&l, AT_NAMES, str_c(&names));
+    op->attrs = attrs_copy(bk->m, &l);
+    str_free(&names);
+}
+
+/* Per-parameter state variables of the update op: those whose reads are operands 2.. and keep their
+ * role. */
+static uint32_t moment_slots(const Op *update)
+{
+    return update->code == OP_ADAM_UPDATE ? 2 : 1;
+}
+
+static void update_bucket(Bucketing *bk, Bucket *k, ValueId grad)
+{
+    OpId last_update = k->members.at[k->members.n - 1].update;
+    Op like = *op_cget(bk->last, last_update);
+    uint32_t n_slots = moment_slots(&like);
+    bk->b = (Builder){.f = bk->last, .before = like.next, .loc = like.loc};
+    VarId target[MAX_SLOTS] = {k->var};
+    ValueId in[16] = {build_read(&bk->b, k->var), grad};
+    VarId *slot = ARENA_ARRAY(bk->cx->scratch, VarId, k->members.n);
+    for (uint32_t s = 0; s < n_slots; s++) {
+        for (uint32_t i = 0; i < k->members.n; i++)
+            slot[i] = read_var(bk->last, op_cget(bk->last, k->members.at[i].update)->in[2 + s]);
+        const char *first = var_cget(bk->m, slot[0])->name; /* "exp_avg.<path>" */
+        int prefix = (int)(strlen(first) - strlen(var_cget(bk->m, k->members.at[0].var)->name));
+        target[1 + s] =
+            flat_var(bk, k, arena_printf(bk->m->arena, "%.*s%s", prefix, first, k->name), slot);
+        in[2 + s] = build_read(&bk->b, target[1 + s]);
+    }
+    memcpy(in + 2 + n_slots, like.in + 2 + n_slots, (like.n_in - 2 - n_slots) * sizeof *in);
+    AttrList l = {.n = like.attrs.n};
+    memcpy(l.at, like.attrs.at, like.attrs.n * sizeof *l.at);
+    OpId op = build_op(&bk->b, like.code, in, like.n_in, &l);
+    for (uint32_t s = 0; s <= n_slots; s++)
+        build_write(&bk->b, target[s], op_cget(bk->last, op)->out[s]);
+}
+
+/* Drops the per-parameter updates, their writes, and the reads that only they used. */
+static void erase_old(Bucketing *bk)
+{
+    Func *f = bk->last;
+    bool *dead = ARENA_ARRAY(bk->cx->scratch, bool, f->values.n);
+    for (uint32_t i = 0; i < bk->buckets.n; i++)
+        for (uint32_t j = 0; j < bk->buckets.at[i].members.n; j++) {
+            const Op *u = op_cget(f, bk->buckets.at[i].members.at[j].update);
+            for (uint32_t r = 0; r < u->n_out; r++) dead[u->out[r].i] = true;
+        }
+    FOR_OPS(f, op)
+    if (op_cget(f, op)->code == OP_WRITE && dead[op_cget(f, op)->in[0].i]) op_erase(f, op);
+    for (uint32_t i = 0; i < bk->buckets.n; i++)
+        for (uint32_t j = 0; j < bk->buckets.at[i].members.n; j++)
+            op_erase(f, bk->buckets.at[i].members.at[j].update);
+    Uses uses = func_uses(bk->cx->scratch, f);
+    FOR_OPS(f, op)
+    {
+        const Op *o = op_cget(f, op);
+        if (o->code == OP_READ && uses.start[o->out[0].i] == uses.start[o->out[0].i + 1])
+            op_erase(f, op);
+    }
+}
+
+/* Writes of zeros to members of one accumulator bucket become one write of the bucket. */
+static void merge_zero_writes(Bucketing *bk)
+{
+    bool *is_done = ARENA_ARRAY(bk->cx->scratch, bool, bk->m->vars.n);
+    Func *f = bk->last;
+    FOR_OPS(f, op)
+    {
+        const Op *o = op_cget(f, op);
+        if (o->code != OP_WRITE) continue;
+        const Var *v = var_cget(bk->m, var_find(bk->m, attr_str(o->attrs, AT_VAR)));
+        OpId def = value_cget(f, o->in[0])->def;
+        if (v->kind != VK_GRAD || !var_ok(v->in) || !op_ok(def) ||
+            op_cget(f, def)->code != OP_CONST)
+            continue;
+        if (!is_done[v->in.i]) {
+            Builder b = {.f = f, .before = op, .loc = o->loc};
+            build_write(&b, v->in, build_splat(&b, 0, var_cget(bk->m, v->in)->type));
+            is_done[v->in.i] = true;
+        }
+        op_erase(f, op);
+        op_erase(f, def);
+    }
+}
+
+static OpId find_op(const Func *f, OpCode code)
+{
+    FOR_OPS(f, op)
+    if (op_cget(f, op)->code == code) return op;
+    return (OpId){0};
+}
+
+static void rewrite_last(Bucketing *bk, uint32_t n_grads)
+{
+    static const OpCode gradient_users[] = {OP_ALL_FINITE, OP_SUM_SQUARES, OP_PROBE};
+    OpId first = find_op(bk->last, OP_ALL_FINITE);
+    ValueId *flat = ARENA_ARRAY(bk->cx->scratch, ValueId, bk->buckets.n);
+    for (uint32_t i = 0; i < bk->buckets.n; i++) {
+        bk->b = (Builder){.f = bk->last,
+                          .before = first,
+                          .loc = pass_loc(bk->cx, op_cget(bk->last, first)->loc, "flat gradients")};
+        flat[i] = flat_grad(bk, &bk->buckets.at[i]);
+    }
+    for (size_t i = 0; i < sizeof gradient_users / sizeof *gradient_users; i++)
+        replace_grad_operands(bk, find_op(bk->last, gradient_users[i]), flat, n_grads);
+    for (uint32_t i = 0; i < bk->buckets.n; i++) update_bucket(bk, &bk->buckets.at[i], flat[i]);
+    erase_old(bk);
+    merge_zero_writes(bk);
+}
+
+Status pass_bucket(PassCtx *cx, bool *changed)
+{
+    Bucketing bk = {.cx = cx, .m = cx->m, .last = func_find(cx->m, "last")};
+    uint32_t n_grads = 0;
+    FOR_OPS(bk.last, op)
+    {
+        if (!is_update(op_cget(bk.last, op)->code)) continue;
+        bucket_add(&bk, op);
+        n_grads++;
+    }
+    if (n_grads == 0) return ZM_OK;
+    merge_buckets(&bk);
+    for (uint32_t i = 0; i < bk.buckets.n; i++) {
+        Bucket *k = &bk.buckets.at[i];
+        place_members(&bk, k);
+        VarId *params = ARENA_ARRAY(cx->scratch, VarId, k->members.n);
+        for (uint32_t j = 0; j < k->members.n; j++) params[j] = k->members.at[j].var;
+        k->name = arena_printf(cx->m->arena, "bucket.%u", i);
+        k->var = flat_var(&bk, k, k->name, params);
+        cx->n_rewrites++;
+    }
+    rewrite_last(&bk, n_grads);
+    *changed = true;
+    return ZM_OK;
+}
