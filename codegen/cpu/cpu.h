@@ -144,11 +144,14 @@ typedef struct CpuEval {
     LLVMValueRef acc;                     /* KN_ACC: f32 or f64, scalar or <lanes x> */
     LLVMValueRef *bufs;                   /* [n_args] addresses, loaded at entry */
     LLVMValueRef *value;                  /* [n_nodes] memo; NULL = not computed.  KN_REDUCE: filled by the caller */
+    struct CpuPartial *partial;           /* [n_accesses + n_stores]: the part of an address known so far */
 } CpuEval;
 CpuEval cpu_eval_new(CpuModule *m, const Kernel *k);
 CpuEval cpu_eval_fork(const CpuEval *e); /* same place, own memo that starts as a copy */
-/* Lanes are `lanes` consecutive indices of loop `loop`; forgets memoised values that depend on it. */
-void cpu_eval_vectorise(CpuEval *e, int loop, int lanes, LLVMValueRef mask);
+/* Before a loop starts: computes, of nodes[0..n) and what they need, everything that depends on the loops in `known` only
+ * (bits of loops whose index is set) and on reductions that have a value; and the part of their addresses that does, also
+ * of the stores in `stores` (bit per store, may be 0).  What the loops inside use again is then computed once. */
+void cpu_eval_hoist(CpuEval *e, const int32_t *nodes, uint32_t n, uint64_t stores, uint32_t known);
 
 /* The value of a node: a scalar if it does not vary along vec_loop, else e->lanes wide. */
 LLVMValueRef cpu_emit_node(CpuEval *e, int32_t node);
@@ -175,7 +178,7 @@ LLVMValueRef cpu_fma(CpuModule *m, LLVMValueRef a, LLVMValueRef b, LLVMValueRef 
 /* max as ops.def has it: NaN if either is. */
 LLVMValueRef cpu_max(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
 
-/* A word of Philox4x32-10 per lane: counter c[4], key k[2]; i32 scalars or vectors, mixed.  Returns word 0. */
+/* A word of Philox4x32-10 per lane: counter c[4] (i32, scalars or vectors, mixed), key k[2] (i32 scalars).  Returns word 0. */
 LLVMValueRef cpu_philox(CpuModule *m, const LLVMValueRef c[4], const LLVMValueRef k[2]);
 /* RANDOM of ops.def: f32 in [0, 1) from the key words (i32: seed low, seed high, step, first sample), the element and the
  * sample within the micro-batch. */
