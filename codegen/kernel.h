@@ -12,8 +12,11 @@
  *              stores happen in the last sweep (stage n_stages - 1), which has no reductions if there are none to do.
  *              Example, softmax of x[r, c]: loops r PAR, c RED.  stage 0: m = reduce_max x.  stage 1: s = reduce_sum exp(x - m).
  *              stage 2: store exp(x - m) / s.
+ *              Without RED loops ROW and ELEM are the same: nodes that depend on a loop, and all stores, are LV_ELEM.  The
+ *              argument of a KN_REDUCE may be of any level (a row's constant is added extent times).
  *   scatter    a nest whose one store has mode ST_ADD at a dynamic row; RED loops run in order, PAR loops may be parallel.
- *   contract   loops BATCH, M, N, K.  acc[batch, m, n] = sum over k of A * B, where A and B are nodes of level LV_ELEM (a
+ *              The output starts as its alias_in argument (the base): copied first unless both are the same memory.
+ *   contract   loops BATCH, M, N, K, in this order, each kind any number of loops (none: extent 1).  acc[batch, m, n] = sum over k of A * B, where A and B are nodes of level LV_ELEM (a
  *              load, or a prologue over loads that depend on (batch, m, k) or (batch, k, n)).  KN_ACC is acc in the
  *              epilogue, whose nodes and stores run over BATCH, M, N.  Accumulates in f32 (f64 for f64).
  *   attention  a template: AttnSpec.
@@ -111,7 +114,8 @@ typedef struct AttnSpec {
     double scale;
     double p;            /* dropout of the probabilities */
     uint64_t stream;     /* hash of the stream; element e of sample b = (h * T + t) * S + s */
-    /* forward: q k v mask bias key -> out lse.  backward: q k v out lse dout mask bias key -> dq dk dv. */
+    /* forward: q k v mask bias key -> out lse.  backward: q k v out lse dout mask bias key -> dq dk dv.  Results may share
+     * one argument: dq, dk and dv as three ranges of a packed [B, T, 3C] value. */
     AttnOperand q, k, v, mask, bias, key, out, lse, dout, dq, dk, dv;
 } AttnSpec;
 
@@ -131,7 +135,7 @@ typedef struct Kernel {
 } Kernel;
 
 /* The kernel form of a `fused` op.  NULL when the body is not expressible (diag says why); passes/fuse only makes bodies
- * that are, by asking kernel_can_fuse(). */
+ * that are: both sides build the same form (passes/fuse/form.h). */
 Kernel *kernel_build(Arena *a, const Func *f, OpId fused);
 /* Equal forms => equal hash and equal; args' alias, label, locs do not count. */
 uint64_t kernel_hash(const Kernel *k);
