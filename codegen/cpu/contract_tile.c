@@ -1,0 +1,178 @@
+/* contract_tile.c -- register tiles: the inner loop of every product, and small integer helpers.
+ *
+ * A tile keeps mr x nv accumulators in registers over a plain loop of k: nv loads of B, mr broadcasts of A, mr * nv FMAs.
+ * With AVX-512: 8 x 3 vectors = 24 accumulators of 32 registers; with AVX2 4 x 3 = 12 of 16; with SSE 4 x 2 = 8 of 16, where
+ * the product needs a register of its own.
+ */
+#include "codegen/cpu/contract.h"
+
+#include <stdio.h>
+
+int mm_lanes(const CpuTarget *t, DType dt)
+{
+    return t->vector_bytes / (int)dtype_bytes(dt);
+}
+
+MmTile mm_tile_for(const CpuTarget *t, DType dt)
+{
+    MmTile tile = {.dt = dt, .mr = 4, .nv = 2, .a_row = 1};
+    if (t->n_vector_regs >= 32) {
+        tile.mr = 8;
+        tile.nv = 3;
+    } else if (t->has_fma) {
+        tile.nv = 3;
+    }
+    tile.a_k = tile.mr;
+    tile.b_k = (int64_t)tile.nv * mm_lanes(t, dt);
+    return tile;
+}
+
+MmFn mm_fn_begin(CpuModule *m, const char *name, LLVMTypeRef type)
+{
+    MmFn f = {.saved_fn = m->fn, .saved_block = LLVMGetInsertBlock(m->b), .saved_entry = m->entry};
+    f.fn = LLVMAddFunction(m->mod, name, type);
+    LLVMSetLinkage(f.fn, LLVMInternalLinkage);
+    cpu_function_attrs(m, f.fn);
+    unsigned kind = LLVMGetEnumAttributeKindForName("noinline", 8);
+    LLVMAddAttributeAtIndex(f.fn, LLVMAttributeFunctionIndex, LLVMCreateEnumAttribute(m->cx, kind, 0));
+    m->fn = f.fn;
+    m->entry = LLVMAppendBasicBlockInContext(m->cx, f.fn, "entry");
+    LLVMBasicBlockRef first = LLVMAppendBasicBlockInContext(m->cx, f.fn, "");
+    LLVMPositionBuilderAtEnd(m->b, m->entry);
+    LLVMBuildBr(m->b, first);
+    LLVMPositionBuilderAtEnd(m->b, first);
+    return f;
+}
+
+void mm_fn_end(CpuModule *m, MmFn *f)
+{
+    LLVMBuildRetVoid(m->b);
+    m->fn = f->saved_fn;
+    m->entry = f->saved_entry;
+    if (f->saved_block) LLVMPositionBuilderAtEnd(m->b, f->saved_block);
+}
+
+LLVMValueRef mm_mul(CpuModule *m, LLVMValueRef a, int64_t k)
+{
+    return cpu_mad(m, a, k, cpu_i64(m, 0));
+}
+
+LLVMValueRef mm_add(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
+{
+    return LLVMBuildAdd(m->b, a, b, "");
+}
+
+LLVMValueRef mm_sub(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
+{
+    return LLVMBuildSub(m->b, a, b, "");
+}
+
+LLVMValueRef mm_cmp(CpuModule *m, LLVMIntPredicate p, LLVMValueRef a, LLVMValueRef b)
+{
+    return LLVMBuildICmp(m->b, p, a, b, "");
+}
+
+LLVMValueRef mm_min(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
+{
+    return LLVMBuildSelect(m->b, mm_cmp(m, LLVMIntSLT, a, b), a, b, "");
+}
+
+LLVMValueRef mm_max(CpuModule *m, LLVMValueRef a, LLVMValueRef b)
+{
+    return LLVMBuildSelect(m->b, mm_cmp(m, LLVMIntSGT, a, b), a, b, "");
+}
+
+LLVMValueRef mm_div(CpuModule *m, LLVMValueRef a, int64_t k)
+{
+    return k == 1 ? a : LLVMBuildUDiv(m->b, a, cpu_i64(m, k), "");
+}
+
+LLVMValueRef mm_rem(CpuModule *m, LLVMValueRef a, int64_t k)
+{
+    return k == 1 ? cpu_i64(m, 0) : LLVMBuildURem(m->b, a, cpu_i64(m, k), "");
+}
+
+LLVMTypeRef mm_tile_type(CpuModule *m)
+{
+    LLVMTypeRef in[6] = {m->ptr_t, m->ptr_t, m->ptr_t, m->i64_t, m->i64_t, m->i1_t};
+    return LLVMFunctionType(m->void_t, in, 6, 0);
+}
+
+void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c, LLVMValueRef kc,
+                  LLVMValueRef ldc, LLVMValueRef accumulate)
+{
+    LLVMValueRef in[6] = {a, b, c, kc, ldc, accumulate};
+    LLVMBuildCall2(m->b, mm_tile_type(m), tile, in, 6, "");
+}
+
+/* Addresses of the tile's vectors of C, and their types. */
+typedef struct TileC {
+    LLVMValueRef at[64];
+    LLVMTypeRef vec;
+    uint32_t n;
+} TileC;
+
+static TileC tile_c(CpuModule *m, const MmTile *t, LLVMValueRef c, LLVMValueRef ldc)
+{
+    int lanes = mm_lanes(m->target, t->dt);
+    TileC out = {.vec = cpu_vec_type(cpu_mem_type(m, t->dt), lanes), .n = (uint32_t)(t->mr * t->nv)};
+    for (int i = 0; i < t->mr; i++)
+        for (int j = 0; j < t->nv; j++)
+            out.at[i * t->nv + j] =
+                cpu_elem_ptr(m, c, t->dt, mm_add(m, mm_mul(m, ldc, i), cpu_i64(m, (int64_t)j * lanes)));
+    return out;
+}
+
+/* Accumulators before the loop: c, or zeros. */
+static void tile_init(CpuModule *m, const MmTile *t, const TileC *c, LLVMValueRef accumulate, LLVMValueRef *acc)
+{
+    int lanes = mm_lanes(m->target, t->dt);
+    LLVMBasicBlockRef from = LLVMGetInsertBlock(m->b);
+    CpuIf reads = cpu_if_begin(m, accumulate);
+    LLVMValueRef old[64];
+    for (uint32_t i = 0; i < c->n; i++) old[i] = cpu_load(m, t->dt, c->at[i], lanes, NULL);
+    LLVMBasicBlockRef then = LLVMGetInsertBlock(m->b);
+    cpu_if_end(m, &reads);
+    LLVMValueRef zero = LLVMConstNull(c->vec);
+    for (uint32_t i = 0; i < c->n; i++) {
+        acc[i] = LLVMBuildPhi(m->b, c->vec, "");
+        LLVMAddIncoming(acc[i], &zero, &from, 1);
+        LLVMAddIncoming(acc[i], &old[i], &then, 1);
+    }
+}
+
+LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
+{
+    char name[128];
+    snprintf(name, sizeof name, "zm_tile_%s_%dx%d_%lld_%lld_%lld", dtype_name(t->dt), t->mr, t->nv, (long long)t->a_row,
+             (long long)t->a_k, (long long)t->b_k);
+    LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
+    if (found) return found;
+    ZM_CHECK(t->mr * t->nv <= 32);
+    MmFn f = mm_fn_begin(m, name, mm_tile_type(m));
+    LLVMValueRef a = LLVMGetParam(f.fn, 0), b = LLVMGetParam(f.fn, 1), kc = LLVMGetParam(f.fn, 3);
+    int lanes = mm_lanes(m->target, t->dt);
+    TileC c = tile_c(m, t, LLVMGetParam(f.fn, 2), LLVMGetParam(f.fn, 4));
+    LLVMValueRef acc[34];
+    tile_init(m, t, &c, LLVMGetParam(f.fn, 5), acc);
+    acc[c.n] = a;
+    acc[c.n + 1] = b;
+    CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), kc, 1, acc, c.n + 2);
+    LLVMValueRef a_at = loop.carried[c.n], b_at = loop.carried[c.n + 1], bv[8];
+    for (int j = 0; j < t->nv; j++)
+        bv[j] = cpu_load(m, t->dt, cpu_elem_ptr(m, b_at, t->dt, cpu_i64(m, (int64_t)j * lanes)), lanes, NULL);
+    for (int i = 0; i < t->mr; i++) {
+        LLVMValueRef x = cpu_load(m, t->dt, cpu_elem_ptr(m, a_at, t->dt, cpu_i64(m, i * t->a_row)), 1, NULL);
+        LLVMValueRef av = cpu_splat(m, x, lanes);
+        for (int j = 0; j < t->nv; j++) {
+            int at = i * t->nv + j;
+            acc[at] = cpu_fma(m, av, bv[j], loop.carried[at]);
+        }
+    }
+    acc[c.n] = cpu_elem_ptr(m, a_at, t->dt, cpu_i64(m, t->a_k));
+    acc[c.n + 1] = cpu_elem_ptr(m, b_at, t->dt, cpu_i64(m, t->b_k));
+    cpu_loop_end(m, &loop, acc);
+    for (uint32_t i = 0; i < c.n; i++) cpu_store(m, t->dt, loop.carried[i], c.at[i], lanes, NULL);
+    mm_fn_end(m, &f);
+    return f.fn;
+}
