@@ -97,6 +97,9 @@ static void pack_prologue(Emit *x, const Panel *q)
         out.dst = scratch_at(x, p->temp_at);
         out.ld = p->kc_pad;
     }
+    s.nodes = &o->node;
+    s.n_nodes = 1;
+    s.known = mm_axis_bits(&p->batch);
     mm_sweep(&x->e, &s, prologue_body, &out);
     if (!o->is_transposed) return;
     mm_pack_call(m, mm_pack(m, x->dt, o->width, true), out.dst, cpu_i64(m, p->kc_pad), q->nx, q->kc, q->dst);
@@ -163,6 +166,12 @@ static void emit_epilogue(Emit *x, LLVMValueRef acc, LLVMValueRef r0, LLVMValueR
     SweepOut in = {.x = x, .dst = acc, .ld = p->ld};
     MmSweep s = {.rows = &p->rows, .cols = &p->cols, .r0 = r0, .nr = nr, .c0 = c0, .nc = nc, .lanes = p->lanes};
     s.nc_multiple = p->cols.total % p->lanes == 0 ? p->lanes : 1;
+    int32_t *nodes = ARENA_ARRAY(x->m->arena, int32_t, p->k->n_stores);
+    for (uint32_t i = 0; i < p->k->n_stores; i++) nodes[i] = p->k->stores[i].node;
+    s.nodes = nodes;
+    s.n_nodes = p->k->n_stores;
+    s.stores = UINT64_MAX;
+    s.known = mm_axis_bits(&p->batch);
     mm_sweep(&x->e, &s, epilogue_body, &in);
 }
 

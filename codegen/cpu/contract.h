@@ -80,6 +80,7 @@ typedef struct MmAxis {
     int64_t total;
 } MmAxis;
 
+uint32_t mm_axis_bits(const MmAxis *axis); /* of its loops */
 /* Sets e->index of the axis's loops from the flat index. */
 void mm_axis_set(CpuEval *e, const MmAxis *axis, LLVMValueRef flat);
 
@@ -91,6 +92,11 @@ typedef struct MmSweep {
     LLVMValueRef r0, nr, c0, nc;
     int64_t nc_multiple; /* nc is known to be a multiple of it (1: nothing known) */
     int lanes;
+    /* what the body will ask for: computed in the outermost loop where it can be */
+    const int32_t *nodes;
+    uint32_t n_nodes;
+    uint64_t stores;     /* bit per store */
+    uint32_t known;      /* bits of the loops whose index is set already */
 } MmSweep;
 void mm_sweep(CpuEval *e, const MmSweep *s, MmSweepBody body, void *user);
 

@@ -17,7 +17,7 @@ enum {
     K_BLOCK_BYTES = 384 * 4,         /* of one element row: with 48 columns a panel is 72 KiB, read from the second-level cache */
     CHUNK_WIDTH = 128,               /* streamed elements per task, about */
     ACC_BYTES = 512 << 10,           /* accumulators of a task stay in the second-level cache */
-    TASK_FLOPS = 4 << 20,            /* a task is worth its start */
+    TASK_FLOPS = 1 << 20,            /* a task is worth its start */
     TASKS = 16,                      /* more give nothing on the machines that we plan for */
     RESIDENT_BYTES = 24 << 20,       /* largest packed operand */
     SPLIT_MIN = 512                  /* shortest part of K */

@@ -13,6 +13,13 @@ void mm_axis_set(CpuEval *e, const MmAxis *axis, LLVMValueRef flat)
     }
 }
 
+uint32_t mm_axis_bits(const MmAxis *axis)
+{
+    uint32_t bits = 0;
+    for (int i = 0; i < axis->n; i++) bits |= 1u << axis->loop[i];
+    return bits;
+}
+
 /* A run of columns within the inner loop: the index of lane 0 is start + i, i in [0, n). */
 typedef struct Run {
     const CpuEval *e;
@@ -31,7 +38,9 @@ static void run_step(const Run *run, LLVMValueRef i, int lanes, LLVMValueRef mas
     const MmAxis *cols = run->s->cols;
     int inner = cols->n ? cols->loop[cols->n - 1] : -1;
     if (inner >= 0) e.index[inner] = mm_add(m, run->start, i);
-    cpu_eval_vectorise(&e, inner, lanes, mask);
+    e.vec_loop = inner;
+    e.lanes = lanes;
+    e.mask = mask;
     run->body(&e, run->r, mm_add(m, run->c, i), run->user);
 }
 
@@ -85,12 +94,17 @@ static void row_runs(CpuEval *e, const MmSweep *s, LLVMValueRef r, MmSweepBody b
     cpu_loop_end(m, &outer, NULL);
 }
 
-void mm_sweep(CpuEval *e, const MmSweep *s, MmSweepBody body, void *user)
+void mm_sweep(CpuEval *e, const MmSweep *sweep, MmSweepBody body, void *user)
 {
     CpuModule *m = e->m;
+    MmSweep here = *sweep, *s = &here;
+    if (s->cols->n == 0) s->lanes = 1; /* one column */
+    CpuEval outside = cpu_eval_fork(e);
+    cpu_eval_hoist(&outside, s->nodes, s->n_nodes, s->stores, s->known);
     CpuLoop r = cpu_loop_begin(m, cpu_i64(m, 0), s->nr, 1, NULL, 0);
-    CpuEval in_row = cpu_eval_fork(e);
+    CpuEval in_row = cpu_eval_fork(&outside);
     mm_axis_set(&in_row, s->rows, mm_add(m, s->r0, r.index));
+    cpu_eval_hoist(&in_row, s->nodes, s->n_nodes, s->stores, s->known | mm_axis_bits(s->rows));
     row_runs(&in_row, s, r.index, body, user);
     cpu_loop_end(m, &r, NULL);
 }
