@@ -209,7 +209,7 @@ typedef struct OpInfo {
     TypeRule type_rule;
     AmpClass amp;
     CostKind cost_kind;
-    int cost_flops;      /* per output element (pointwise, reduce) or per multiply-add */
+    int cost_flops;      /* per output element (pointwise), input element (reduce), multiply-add (contract, attention forward = 4 per 2) */
     const char *factors; /* sharding factors, docs/ir.md */
     LowerKind lower_kind;
     const char *lower; /* LK_POINT, LK_EXPAND of pointwise ops: scalar expression over a, b, c, d;
@@ -416,6 +416,9 @@ typedef struct Uses {
 Uses func_uses(Arena *scratch, const Func *f);
 /* Position of every op in program order, indexed by OpId.i. */
 uint32_t *func_positions(Arena *scratch, const Func *f);
+
+/* Arithmetic of one op by its COST column (cost.c); a fused op: 0, its body's ops count. */
+double op_flops(const Func *f, OpId op);
 
 /* ---- building and changing (build.c)
  * ---------------------------------------------------------------------------------- */

@@ -22,6 +22,9 @@ typedef struct PassOptions {
     int64_t bucket_bytes;   /* merge buckets up to this size */
     int64_t memory_bytes;   /* --memory; 0 = no limit */
     bool keep_state_layout; /* --no-state-tricks */
+    /* Bytes of memory that the target wants while fused op `fused` runs (0: none); NULL: no target. */
+    int64_t (*workspace_bytes)(void *target, const Func *f, OpId fused);
+    void *target;
 } PassOptions;
 
 typedef struct PassCtx {

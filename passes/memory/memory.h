@@ -1,0 +1,96 @@
+/* memory.h -- from a scheduled function to offsets: alias classes, lifetimes, allocation, proof.
+ *
+ *   alias.c     which result of a kernel may overwrite which operand
+ *   units.c     values that share storage form one unit (views, packs, in-place results, values
+ * written to variables) allocate.c  offsets for units with lifetimes: dynamic storage allocation
+ *   memplan.c   the pass: places of variables and values
+ *   check.c     independent proof: simulates which value each byte holds, op by op
+ *   report.c    `zmc plan`: categories at the peak, buffers
+ */
+#ifndef ZM_PASSES_MEMORY_H
+#define ZM_PASSES_MEMORY_H
+
+#include "ir/ir.h"
+
+enum { MEM_ALIGN = 64 };
+
+/* May result `out` of fused op `op` have the very bytes of operand `in`?  True only when the kernel
+ * reads element i of the operand in the iteration that stores element i of the result, before the
+ * store (codegen evaluates all nodes of an iteration before its stores, and sweeps of a row before
+ * its last).  scatter_add: result over base. */
+bool fused_may_alias(Arena *scratch, const Func *f, OpId op, uint32_t out, uint32_t in);
+
+typedef enum { UNIT_TEMP, UNIT_INPUT, UNIT_VAR } UnitKind;
+
+typedef struct Unit {
+    UnitKind kind;
+    VarId var; /* UNIT_VAR: the variable that owns the storage */
+    int64_t bytes;
+    int32_t from, to;   /* op positions, inclusive */
+    int64_t offset;     /* within the arena, after allocation */
+    ValueId name_value; /* the value that names it: the largest, first */
+    const char *cat;    /* category of design section 9 */
+} Unit;
+
+/* Where each value of a function lives: unit[of[v].unit] at of[v].offset bytes. */
+typedef struct Units {
+    Unit *at;
+    uint32_t n;
+    struct UnitOf {
+        uint32_t unit;
+        int64_t offset;
+    } *of;             /* indexed by ValueId.i */
+    int32_t *def_pos;  /* of values, by ValueId.i; parameters: 0 */
+    int32_t *last_use; /* by ValueId.i; returned values: number of ops; unused: def_pos */
+    int32_t n_ops;
+} Units;
+
+Units units_build(Arena *scratch, const Func *f);
+
+/* Most bytes live at once over units that are not variables, each aligned to MEM_ALIGN; *at: a
+ * position where it happens. */
+int64_t units_lower_bound(Arena *scratch, const Units *u, int32_t *at);
+
+typedef struct AllocItem {
+    int64_t bytes;    /* > 0, already aligned */
+    int32_t from, to; /* inclusive */
+    int64_t offset;   /* out */
+} AllocItem;
+
+/* Offsets such that items live at the same time do not overlap; returns the height.  Best of first
+ * fit under several orders (size, bytes x lifetime, lifetime, start); O(n^2) worst case;
+ * deterministic. */
+int64_t mem_allocate(Arena *scratch, AllocItem *items, uint32_t n);
+
+/* Proves the places of all values of m: at every op each operand's bytes still hold that operand.
+ * Errors E_PLAN_OVERLAP name both values.  Relies on nothing that the planner computed but the
+ * places. */
+Status mem_check(const Module *m, Arena *scratch);
+
+/* ---- report.c ---- */
+
+typedef struct PlanCategory {
+    const char *name;
+    int64_t bytes;
+} PlanCategory;
+enum { PLAN_N_CATEGORIES = 9 };
+
+typedef struct PlanReport {
+    int64_t params;                      /* elements */
+    PlanCategory cat[PLAN_N_CATEGORIES]; /* params master optimizer grads activations gathered
+                                            workspace inputs other */
+    int64_t padding, peak_live, arena, states, closed_form;
+    int64_t lower_bound; /* of the arena, for this order of ops */
+    double fragmentation;
+    const char *peak_func;
+    int32_t peak_pos;
+    double flops; /* of one step's matmuls and attention and the rest */
+} PlanReport;
+
+PlanReport plan_report(const Module *m, Arena *scratch);
+void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
+void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
+void plan_print_csv(const Module *m, Arena *scratch,
+                    Str *out); /* MiniMalloc's columns first: id,lower,upper,size,offset */
+
+#endif

@@ -1,0 +1,109 @@
+/* memplan.c -- the memory plan: every variable and value gets a place in one arena.
+ *
+ * The arena is [variables | temporaries].  Variables lie one after another by kind; the temporaries
+ * of all functions share the rest, since only one function runs at a time.  Within a function,
+ * units (units.c) get offsets by mem_allocate(). Invariant: what overlaps in bytes never overlaps
+ * in time unless it is the same data -- proved by mem_check().
+ */
+#include "passes/memory/memory.h"
+#include "passes/pass.h"
+
+static int64_t aligned(int64_t bytes)
+{
+    return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+}
+
+static const char *kind_category(Module *m, VarKind kind)
+{
+    static const char *const names[] = {"params", "master", "optimizer", "grads", "other"};
+    _Static_assert(sizeof names / sizeof *names == N_VAR_KIND, "a category per kind");
+    return module_str(m, names[kind]);
+}
+
+/* Storage first, then views.  Returns the end of the variables. */
+static int64_t place_variables(Module *m)
+{
+    int64_t end = 0;
+    for (int kind = 0; kind < N_VAR_KIND; kind++)
+        for (uint32_t i = 1; i < m->vars.n; i++) {
+            Var *v = &m->vars.at[i];
+            if ((int)v->kind != kind || var_ok(v->in)) continue;
+            v->place = (Place){.offset = end,
+                               .bytes = type_bytes(v->type),
+                               .live_from = 0,
+                               .live_to = 0,
+                               .cat = kind_category(m, v->kind)};
+            end += aligned(v->place.bytes);
+        }
+    for (uint32_t i = 1; i < m->vars.n; i++) {
+        Var *v = &m->vars.at[i];
+        if (!var_ok(v->in)) continue;
+        int64_t elems;
+        const Var *own = var_cget(m, var_storage(m, (VarId){i}, &elems));
+        v->place = own->place;
+        v->place.offset += elems * dtype_bytes(own->type->dtype);
+        v->place.bytes = type_bytes(v->type);
+    }
+    return end;
+}
+
+/* Offsets of the units of f from `base` on.  Returns the end. */
+static int64_t place_units(Arena *scratch, const Module *m, Units *u, int64_t base)
+{
+    AllocItem *items = ARENA_ARRAY(scratch, AllocItem, u->n + 1);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < u->n; i++)
+        if (u->at[i].kind != UNIT_VAR)
+            items[n++] = (AllocItem){
+                .bytes = aligned(u->at[i].bytes), .from = u->at[i].from, .to = u->at[i].to};
+    int64_t height = mem_allocate(scratch, items, n);
+    n = 0;
+    for (uint32_t i = 0; i < u->n; i++)
+        u->at[i].offset = u->at[i].kind == UNIT_VAR ? var_cget(m, u->at[i].var)->place.offset
+                                                    : base + items[n++].offset;
+    return base + height;
+}
+
+static void place_value(Func *f, const Units *u, ValueId id)
+{
+    const struct UnitOf *of = &u->of[id.i];
+    Value *v = value_get(f, id);
+    v->place = (Place){.offset = u->at[of->unit].offset + of->offset,
+                       .bytes = type_bytes(v->type),
+                       .live_from = u->def_pos[id.i],
+                       .live_to = u->last_use[id.i],
+                       .cat = module_str(f->m, u->at[of->unit].cat)};
+}
+
+static int64_t place_function(PassCtx *cx, Func *f, int64_t base)
+{
+    Units u = units_build(cx->scratch, f);
+    int64_t end = place_units(cx->scratch, cx->m, &u, base);
+    for (uint32_t i = 0; i < f->params.n; i++) place_value(f, &u, f->params.at[i]);
+    FOR_OPS(f, op)
+    {
+        const Op *o = op_cget(f, op);
+        for (uint32_t i = 0; i < o->n_out; i++) place_value(f, &u, o->out[i]);
+    }
+    return end;
+}
+
+Status pass_memplan(PassCtx *cx, bool *changed)
+{
+    Module *m = cx->m;
+    int64_t base = place_variables(m);
+    m->arena_bytes = base;
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        int64_t end = place_function(cx, m->funcs.at[i], base);
+        if (end > m->arena_bytes) m->arena_bytes = end;
+    }
+    *changed = true;
+    ZM_TRY(mem_check(m, cx->scratch));
+    if (cx->opt->memory_bytes > 0 && m->arena_bytes > cx->opt->memory_bytes)
+        return diag_error(cx->diag, (SrcPos){0}, E_PLAN_BUDGET,
+                          "the plan needs %lld bytes, --memory allows %lld: the smallest budget "
+                          "that fits is %lld bytes",
+                          (long long)m->arena_bytes, (long long)cx->opt->memory_bytes,
+                          (long long)m->arena_bytes);
+    return ZM_OK;
+}

@@ -1,0 +1,323 @@
+/* report.c -- what `zmc plan` prints (design section 9).
+ *
+ * Categories: params, master, optimizer and the accumulators among grads are persistent; the rest
+ * is what is live at the peak, the function and op position with most live bytes.  padding =
+ * alignment within that.
+ */
+#include "passes/memory/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const category_names[PLAN_N_CATEGORIES] = {
+    "params",   "master",    "optimizer", "grads", "activations",
+    "gathered", "workspace", "inputs",    "other"};
+
+static int64_t aligned(int64_t bytes)
+{
+    return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+}
+
+static int64_t *category(PlanReport *r, const char *name)
+{
+    for (int i = 0; i < PLAN_N_CATEGORIES; i++)
+        if (strcmp(r->cat[i].name, name) == 0) return &r->cat[i].bytes;
+    ZM_UNREACHABLE("category");
+}
+
+/* ---- buffers: places of values that share bytes while live ---- */
+
+typedef struct Buffer {
+    const Func *f; /* NULL: a variable */
+    const char *name, *cat;
+    int64_t offset, bytes;
+    int32_t from, to; /* op positions within f */
+    LocId loc;
+} Buffer;
+typedef VEC(Buffer) Buffers;
+
+/* One time axis for all functions: each starts after the one before it, since they never run
+ * together. */
+static int32_t time_base(const Module *m, const Func *f)
+{
+    int32_t base = 0;
+    for (uint32_t i = 0; i < m->funcs.n && m->funcs.at[i] != f; i++)
+        base += (int32_t)func_n_ops(m->funcs.at[i]) + 1;
+    return base;
+}
+
+static void variable_buffers(Arena *a, const Module *m, Buffers *out)
+{
+    for (uint32_t i = 1; i < m->vars.n; i++) {
+        const Var *v = &m->vars.at[i];
+        if (var_ok(v->in)) continue;
+        VEC_PUSH(
+            a, out,
+            ((Buffer){NULL, v->name, v->place.cat, v->place.offset, v->place.bytes, 0, 0, v->loc}));
+    }
+}
+
+static const char *unit_name(Arena *a, const Func *f, const Unit *u)
+{
+    const Value *v = value_cget(f, u->name_value);
+    if (!op_ok(v->def)) return v->name ? v->name : "input";
+    const Op *op = op_cget(f, v->def);
+    const char *what = op_info(op->code)->name;
+    if (op->code == OP_FUSED && op->body->last.i) { /* the op that makes the result names it */
+        const Op *ret = op_cget(op->body, op->body->last);
+        OpId def = value_cget(op->body, ret->in[v->index])->def;
+        if (op_ok(def)) what = op_info(op_cget(op->body, def)->code)->name;
+    }
+    return arena_printf(a, "%s.%s.%u", f->name, what, u->name_value.i);
+}
+
+static void function_buffers(Arena *a, const Func *f, Buffers *out)
+{
+    Units u = units_build(a, f);
+    for (uint32_t i = 0; i < u.n; i++) {
+        const Unit *unit = &u.at[i];
+        if (unit->kind == UNIT_VAR) continue;
+        ValueId v = unit->name_value;
+        OpId def = value_cget(f, v)->def;
+        LocId loc = op_ok(def) ? op_cget(f, def)->loc : (LocId){0};
+        int64_t offset = value_cget(f, v)->place.offset - u.of[v.i].offset;
+        VEC_PUSH(a, out,
+                 ((Buffer){f, unit_name(a, f, unit), unit->cat, offset, unit->bytes, unit->from,
+                           unit->to, loc}));
+    }
+}
+
+static Buffers all_buffers(Arena *a, const Module *m)
+{
+    Buffers b = {0};
+    variable_buffers(a, m, &b);
+    for (uint32_t i = 0; i < m->funcs.n; i++) function_buffers(a, m->funcs.at[i], &b);
+    return b;
+}
+
+/* Lifetime [from, to] on the common time axis. */
+static void buffer_time(const Module *m, const Buffer *b, int32_t *from, int32_t *to)
+{
+    int32_t base = time_base(m, b->f); /* of a variable: the end of all functions */
+    *from = b->f ? base + b->from : 0;
+    *to = b->f ? base + b->to : base;
+}
+
+/* ---- the peak ---- */
+
+static void find_peak(const Module *m, Arena *a, PlanReport *r)
+{
+    int64_t most = -1;
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        int32_t at;
+        Units u = units_build(a, m->funcs.at[i]);
+        int64_t live = units_lower_bound(a, &u, &at);
+        if (live <= most) continue;
+        most = live;
+        r->peak_func = m->funcs.at[i]->name;
+        r->peak_pos = at;
+    }
+    r->lower_bound = most < 0 ? 0 : most;
+}
+
+static void add_live(PlanReport *r, const Buffers *all)
+{
+    for (uint32_t i = 0; i < all->n; i++) {
+        const Buffer *b = &all->at[i];
+        bool is_live = !b->f || (strcmp(b->f->name, r->peak_func) == 0 && b->from <= r->peak_pos &&
+                                 r->peak_pos <= b->to);
+        if (!is_live) continue;
+        *category(r, b->cat) += b->bytes;
+        r->padding += aligned(b->bytes) - b->bytes;
+        if (!b->f) r->lower_bound += aligned(b->bytes);
+    }
+}
+
+/* Bytes per padded parameter of design section 9, one rank, f32: 16. */
+static int64_t closed_form(const Module *m)
+{
+    int64_t elems = 0;
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (m->vars.at[i].kind == VK_PARAM && !var_ok(m->vars.at[i].in))
+            elems += type_elems(m->vars.at[i].type);
+    return 16 * elems;
+}
+
+/* Gradients count into the states also where they live only from the backward to the update: at
+ * their largest. */
+static int64_t gradient_bytes(const Buffers *all)
+{
+    int64_t persistent = 0, most = 0;
+    for (uint32_t i = 0; i < all->n; i++) {
+        const Buffer *b = &all->at[i];
+        if (strcmp(b->cat, "grads") != 0) continue;
+        if (b->f)
+            most += strcmp(b->f->name, "last") == 0 ? b->bytes : 0;
+        else
+            persistent += b->bytes;
+    }
+    return persistent + most;
+}
+
+static double func_flops(const Func *f)
+{
+    double total = 0;
+    FOR_OPS(f, op)
+    {
+        const Op *o = op_cget(f, op);
+        if (o->body)
+            total += func_flops(o->body);
+        else
+            total += op_flops(f, op);
+    }
+    return total;
+}
+
+PlanReport plan_report(const Module *m, Arena *scratch)
+{
+    PlanReport r = {.arena = m->arena_bytes, .peak_func = ""};
+    for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.cat[i].name = category_names[i];
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (m->vars.at[i].kind == VK_PARAM && !m->vars.at[i].is_bucket)
+            r.params += type_elems(m->vars.at[i].type);
+    find_peak(m, scratch, &r);
+    Buffers all = all_buffers(scratch, m);
+    add_live(&r, &all);
+    for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.peak_live += r.cat[i].bytes;
+    r.peak_live += r.padding;
+    r.states = *category(&r, "params") + *category(&r, "master") + *category(&r, "optimizer") +
+               gradient_bytes(&all);
+    r.closed_form = closed_form(m);
+    r.fragmentation = r.peak_live ? (double)r.arena / (double)r.peak_live - 1 : 0;
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        double times = strcmp(m->funcs.at[i]->name, "micro") == 0
+                           ? (double)(m->train.accumulate - 1)
+                           : strcmp(m->funcs.at[i]->name, "last") == 0;
+        r.flops += times * func_flops(m->funcs.at[i]);
+    }
+    return r;
+}
+
+/* ---- text ---- */
+
+static void add_bytes(Str *out, int64_t bytes)
+{
+    static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)bytes;
+    int u = 0;
+    for (; v >= 1024 && u < 4; u++) v /= 1024;
+    str_addf(out, u ? "%8.2f %s" : "%8.0f %s", v, unit[u]);
+}
+
+static void add_line(Str *out, const char *name, int64_t bytes)
+{
+    str_addf(out, "  %-14s %15lld B  ", name, (long long)bytes);
+    add_bytes(out, bytes);
+    str_add(out, "\n");
+}
+
+static const char *loc_text(Arena *a, const Module *m, LocId loc)
+{
+    if (!loc_ok(loc)) return "";
+    SrcPos p = loc_pos(m, loc);
+    return p.line ? arena_printf(a, "%s:%u:%u", m->sources->all.at[p.source].name, p.line, p.col)
+                  : "";
+}
+
+static int compare_bytes(const void *x, const void *y)
+{
+    const Buffer *a = x, *b = y;
+    if (a->bytes != b->bytes) return a->bytes > b->bytes ? -1 : 1;
+    return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
+enum { N_LARGEST = 8 };
+
+static void add_largest(const Module *m, const PlanReport *r, Arena *a, Str *out)
+{
+    Buffers all = all_buffers(a, m);
+    Buffers live = {0};
+    for (uint32_t i = 0; i < all.n; i++) {
+        const Buffer *b = &all.at[i];
+        if (b->f && strcmp(b->f->name, r->peak_func) == 0 && b->from <= r->peak_pos &&
+            r->peak_pos <= b->to)
+            VEC_PUSH(a, &live, *b);
+    }
+    if (live.n) qsort(live.at, live.n, sizeof *live.at, compare_bytes);
+    str_addf(out, "largest temporaries at the peak (@%s, op %d):\n", r->peak_func, r->peak_pos);
+    for (uint32_t i = 0; i < live.n && i < N_LARGEST; i++) {
+        str_add(out, "  ");
+        add_bytes(out, live.at[i].bytes);
+        str_addf(out, "  %-12s %-28s %s\n", live.at[i].cat, live.at[i].name,
+                 loc_text(a, m, live.at[i].loc));
+    }
+}
+
+void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str *out)
+{
+    str_addf(out,
+             "model %s: %lld parameters, micro-batch %lld, accumulate %lld, 1 rank, zero 0, fp32\n",
+             m->name, (long long)r->params, (long long)m->batch, (long long)m->train.accumulate);
+    str_add(out, "memory of a rank at its peak:\n");
+    for (int i = 0; i < PLAN_N_CATEGORIES; i++)
+        if (r->cat[i].bytes) add_line(out, r->cat[i].name, r->cat[i].bytes);
+    add_line(out, "padding", r->padding);
+    add_line(out, "peak live", r->peak_live);
+    add_line(out, "arena", r->arena);
+    str_addf(out, "  %-14s %14.3f %%\n", "fragmentation", 100 * r->fragmentation);
+    add_line(out, "states", r->states);
+    add_line(out, "closed form", r->closed_form);
+    str_addf(out, "  %-14s %15.4g per step\n", "flops", r->flops);
+    add_largest(m, r, scratch, out);
+}
+
+static void json_category(const PlanReport *r, Str *out)
+{
+    for (int i = 0; i < PLAN_N_CATEGORIES; i++)
+        str_addf(out, "\"%s\":%lld,", r->cat[i].name, (long long)r->cat[i].bytes);
+    str_addf(out, "\"padding\":%lld,\"peak_live\":%lld,\"arena\":%lld,\"fragmentation\":",
+             (long long)r->padding, (long long)r->peak_live, (long long)r->arena);
+    str_add_f64(out, r->fragmentation);
+    str_addf(out, ",\"states\":%lld,\"closed_form\":%lld", (long long)r->states,
+             (long long)r->closed_form);
+}
+
+void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *out)
+{
+    str_addf(out, "{\"ranks\":1,\"zero\":0,\"precision\":\"fp32\",\"params\":%lld,\"per_rank\":[{",
+             (long long)r->params);
+    json_category(r, out);
+    str_add(out, "}],\"comm\":[],\"buffers\":[");
+    Buffers all = all_buffers(scratch, m);
+    for (uint32_t i = 0; i < all.n; i++) {
+        const Buffer *b = &all.at[i];
+        int32_t from, to;
+        buffer_time(m, b, &from, &to);
+        str_add(out, i ? ",\n{\"name\":" : "\n{\"name\":");
+        str_add_json(out, b->name);
+        str_addf(out,
+                 ",\"cat\":\"%s\",\"func\":\"%s\",\"offset\":%lld,\"bytes\":%lld,\"from\":%d,"
+                 "\"to\":%d,\"loc\":",
+                 b->cat, b->f ? b->f->name : "", (long long)b->offset, (long long)b->bytes, from,
+                 to);
+        str_add_json(out, loc_text(scratch, m, b->loc));
+        str_add(out, "}");
+    }
+    str_add(out, "],\"flops\":");
+    str_add_f64(out, r->flops);
+    str_add(out, "}\n");
+}
+
+void plan_print_csv(const Module *m, Arena *scratch, Str *out)
+{
+    str_add(out, "id,lower,upper,size,offset,func,cat,name,loc\n");
+    Buffers all = all_buffers(scratch, m);
+    for (uint32_t i = 0; i < all.n; i++) {
+        const Buffer *b = &all.at[i];
+        int32_t from, to;
+        buffer_time(m, b, &from, &to);
+        str_addf(out, "%u,%d,%d,%lld,%lld,%s,%s,%s,%s\n", i, from, to + 1, (long long)b->bytes,
+                 (long long)b->offset, b->f ? b->f->name : "", b->cat, b->name,
+                 loc_text(scratch, m, b->loc));
+    }
+}

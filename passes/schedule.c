@@ -1,0 +1,193 @@
+/* schedule.c -- an order of ops that keeps few bytes live.
+ *
+ * Candidates: the order that the program has, and a greedy list schedule that always runs the ready
+ * op which changes the live bytes least (ties: program order).  The one with the smaller peak
+ * stays, judged by the lower bound of its units, which is what the memory plan will need; on equal
+ * peaks the program's own order.
+ *
+ * Order that must hold: operands before users; reads, writes and probes among themselves where they
+ * touch the same storage; users of an older reading before the op whose result overwrites it.
+ */
+#include "passes/memory/memory.h"
+#include "passes/pass.h"
+
+typedef struct Sched {
+    Arena *a;
+    const Func *f;
+    uint32_t n;
+    OpId *op;      /* by original position */
+    uint32_t *pos; /* by OpId.i */
+} Sched;
+
+typedef VEC(uint32_t) Edges;
+
+static void edge(Sched *s, Edges *succ, uint32_t *n_pred, uint32_t from, uint32_t to)
+{
+    if (from == to) return;
+    VEC_PUSH(s->a, &succ[from], to);
+    n_pred[to]++;
+}
+
+static VarId effect_storage(const Sched *s, const Op *op)
+{
+    if (op->code != OP_READ && op->code != OP_WRITE) return (VarId){0};
+    return var_storage(s->f->m, var_find(s->f->m, attr_str(op->attrs, AT_VAR)), NULL);
+}
+
+/* Data edges, and effect edges per storage: a read waits for the last write; a write, and the op
+ * that makes the written value, wait for every user of the readings since that write. */
+static void build_edges(Sched *s, Edges *succ, uint32_t *n_pred)
+{
+    const Func *f = s->f;
+    uint32_t n_vars = f->m->vars.n;
+    uint32_t *last_write = ARENA_ARRAY(s->a, uint32_t, n_vars); /* position + 1 */
+    Edges *users = ARENA_ARRAY(s->a, Edges, n_vars);            /* positions since the last write */
+    uint32_t *shows =
+        ARENA_ARRAY(s->a, uint32_t, f->values.n); /* storage that a value is a view of */
+    uint32_t last_probe = 0;
+    for (uint32_t p = 0; p < s->n; p++) {
+        const Op *op = op_cget(f, s->op[p]);
+        VarId own = effect_storage(s, op);
+        for (uint32_t i = 0; i < op->n_in; i++) {
+            OpId def = value_cget(f, op->in[i])->def;
+            if (op_ok(def)) edge(s, succ, n_pred, s->pos[def.i], p);
+            uint32_t v = shows[op->in[i].i];
+            if (v) VEC_PUSH(s->a, &users[v], p);
+        }
+        if (op->code == OP_RESHAPE || op->code == OP_SLICE)
+            shows[op->out[0].i] = shows[op->in[0].i];
+        if (op->code == OP_READ) {
+            shows[op->out[0].i] = own.i;
+            VEC_PUSH(s->a, &users[own.i], p);
+            if (last_write[own.i]) edge(s, succ, n_pred, last_write[own.i] - 1, p);
+        }
+        if (op->code == OP_WRITE) {
+            OpId maker = value_cget(f, op->in[0])->def;
+            for (uint32_t i = 0; i < users[own.i].n; i++) {
+                edge(s, succ, n_pred, users[own.i].at[i], p);
+                if (op_ok(maker) && users[own.i].at[i] < s->pos[maker.i])
+                    edge(s, succ, n_pred, users[own.i].at[i], s->pos[maker.i]);
+            }
+            if (last_write[own.i]) edge(s, succ, n_pred, last_write[own.i] - 1, p);
+            users[own.i].n = 0;
+            last_write[own.i] = p + 1;
+        }
+        if (op->code == OP_PROBE) last_probe = p + 1;
+        if (op->code == OP_WRITE && last_probe) edge(s, succ, n_pred, last_probe - 1, p);
+        if (op->code == OP_RETURN)
+            for (uint32_t q = 0; q < p; q++) edge(s, succ, n_pred, q, p);
+    }
+}
+
+/* ---- greedy ---- */
+
+typedef struct Greedy {
+    Sched *s;
+    uint32_t *left; /* by value: users not yet run */
+    bool *is_fresh; /* by value: takes memory of its own */
+} Greedy;
+
+static bool makes_memory(OpCode code)
+{
+    return code == OP_FUSED || code == OP_PACK; /* a workspace goes where its user goes */
+}
+
+/* Live bytes after minus before when op p runs next. */
+static int64_t live_change(const Greedy *g, uint32_t p)
+{
+    const Func *f = g->s->f;
+    const Op *op = op_cget(f, g->s->op[p]);
+    int64_t change = 0;
+    if (makes_memory(op->code))
+        for (uint32_t i = 0; i < op->n_out; i++) change += type_bytes(value_type(f, op->out[i]));
+    for (uint32_t i = 0; i < op->n_in; i++)
+        if (g->is_fresh[op->in[i].i] && g->left[op->in[i].i] == 1)
+            change -= type_bytes(value_type(f, op->in[i]));
+    return change;
+}
+
+static void run_next(Greedy *g, uint32_t p)
+{
+    const Op *op = op_cget(g->s->f, g->s->op[p]);
+    for (uint32_t i = 0; i < op->n_in; i++) g->left[op->in[i].i]--;
+    if (makes_memory(op->code))
+        for (uint32_t i = 0; i < op->n_out; i++) g->is_fresh[op->out[i].i] = true;
+}
+
+/* order[k] = position of the op that runs k-th. */
+static void greedy_order(Sched *s, const Edges *succ, const uint32_t *n_pred, uint32_t *order)
+{
+    Greedy g = {s, ARENA_ARRAY(s->a, uint32_t, s->f->values.n),
+                ARENA_ARRAY(s->a, bool, s->f->values.n)};
+    uint32_t *waits = ARENA_ARRAY(s->a, uint32_t, s->n);
+    Edges ready = {0};
+    for (uint32_t p = 0; p < s->n; p++) {
+        const Op *op = op_cget(s->f, s->op[p]);
+        for (uint32_t i = 0; i < op->n_in; i++) g.left[op->in[i].i]++;
+        waits[p] = n_pred[p];
+        if (!waits[p]) VEC_PUSH(s->a, &ready, p);
+    }
+    for (uint32_t k = 0; k < s->n; k++) {
+        uint32_t best = 0;
+        int64_t best_change = INT64_MAX;
+        for (uint32_t i = 0; i < ready.n; i++) {
+            int64_t change = live_change(&g, ready.at[i]);
+            if (change < best_change || (change == best_change && ready.at[i] < ready.at[best])) {
+                best = i;
+                best_change = change;
+            }
+        }
+        uint32_t p = ready.at[best];
+        ready.at[best] = ready.at[--ready.n];
+        order[k] = p;
+        run_next(&g, p);
+        for (uint32_t i = 0; i < succ[p].n; i++)
+            if (--waits[succ[p].at[i]] == 0) VEC_PUSH(s->a, &ready, succ[p].at[i]);
+    }
+}
+
+static void apply_order(Func *f, const OpId *op, const uint32_t *order, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++) op_move_before(f, op[order ? order[k] : k], (OpId){0});
+    FOR_OPS(f, id)
+    {
+        const Op *o = op_cget(f, id);
+        OpId made =
+            o->code == OP_FUSED && o->n_in ? value_cget(f, o->in[o->n_in - 1])->def : (OpId){0};
+        if (op_ok(made) && op_cget(f, made)->code == OP_WORKSPACE) op_move_before(f, made, id);
+    }
+}
+
+static int64_t peak_bytes(Arena *a, const Func *f)
+{
+    int32_t at;
+    Units u = units_build(a, f);
+    return units_lower_bound(a, &u, &at);
+}
+
+static void schedule_function(PassCtx *cx, Func *f, bool *changed)
+{
+    Arena *a = cx->scratch;
+    Sched s = {.a = a, .f = f, .n = func_n_ops(f), .pos = func_positions(a, f)};
+    s.op = ARENA_ARRAY(a, OpId, s.n);
+    FOR_OPS(f, op) s.op[s.pos[op.i]] = op;
+    Edges *succ = ARENA_ARRAY(a, Edges, s.n);
+    uint32_t *n_pred = ARENA_ARRAY(a, uint32_t, s.n);
+    build_edges(&s, succ, n_pred);
+    uint32_t *order = ARENA_ARRAY(a, uint32_t, s.n);
+    int64_t before = peak_bytes(a, f);
+    greedy_order(&s, succ, n_pred, order);
+    apply_order(f, s.op, order, s.n);
+    if (peak_bytes(a, f) < before) {
+        *changed = true;
+        cx->n_rewrites++;
+    } else
+        apply_order(f, s.op, NULL, s.n);
+}
+
+Status pass_schedule(PassCtx *cx, bool *changed)
+{
+    for (uint32_t i = 0; i < cx->m->funcs.n; i++)
+        schedule_function(cx, cx->m->funcs.at[i], changed);
+    return ZM_OK;
+}
