@@ -497,7 +497,7 @@ Module *module_parse(Arena *arena, SourceSet *sources, Diag *diag, const char *f
 /* Structure, types, attributes, effects, location chains.  Errors name `after` (the pass that just
  * ran, or NULL). */
 Status module_verify(const Module *m, const char *after);
-/* Equal for modules that print the same but for locations and places: the pass manager compares it
+/* Equal for modules that print the same but for locations and facts: the pass manager compares it
  * with a pass's *changed (hash.c). */
 uint64_t module_hash(const Module *m);
 

@@ -1,0 +1,25 @@
+/* verify.h -- the verifier's parts: verify.c (structure) and verify_effects.c (reads and writes).
+ */
+#ifndef ZM_IR_VERIFY_H
+#define ZM_IR_VERIFY_H
+
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "ir/ir.h"
+
+typedef struct Verifier {
+    const Module *m;
+    const char *after; /* pass that just ran, or NULL */
+    const char *func;  /* "@last", or NULL */
+    Arena *scratch;
+} Verifier;
+
+Status verify_error(const Verifier *v, LocId loc, const char *fmt, ...) ZM_PRINTF(3, 4);
+const char *verify_name(const Verifier *v, const Func *f, ValueId id); /* for messages */
+
+/* A value that stands for a variable's bytes -- a read, and what views and packs make of it -- has
+ * no use after the first later write that touches those bytes.  The write itself may use it. */
+Status verify_effects(const Verifier *v, const Func *f);
+
+#endif
