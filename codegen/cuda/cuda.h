@@ -1,0 +1,73 @@
+/* cuda.h -- the CUDA back end: kernel form -> readable CUDA C -> (NVRTC) PTX and cubin.
+ *
+ * The text includes nothing: cuda_print_prelude() once per source text, then any number of
+ * cuda_print_kernel().  A kernel is extern "C" __global__ void NAME(pointers to the arguments, in
+ * argument order) and is right for any grid: it strides over the rows.  Its block shape is fixed by
+ * the schedule.
+ *
+ * What is printed today: nest and scatter kernels.  Contractions and attention are templates of
+ * their own and are refused.
+ */
+#ifndef ZM_CODEGEN_CUDA_CUDA_H
+#define ZM_CODEGEN_CUDA_CUDA_H
+
+#include "codegen/kernel.h"
+
+/* A row is one point of the PAR loops; a team is the threads that share a row: they split its RED
+ * loops and combine. */
+typedef enum {
+    CUDA_POINT,  /* no RED loops: one thread per row */
+    CUDA_THREAD, /* one thread per row, RED loops in order: scatter, and rows of a few elements */
+    CUDA_WARP,   /* one warp per row */
+    CUDA_BLOCK,  /* one block per row */
+    CUDA_COLUMN  /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
+                    splits the RED loops */
+} CudaShape;
+
+typedef struct CudaSchedule {
+    CudaShape shape;
+    int64_t n_rows, n_reduced;    /* extents of the PAR and of the RED loops together */
+    int32_t threads_x, threads_y; /* block */
+    int64_t rows_per_block, n_blocks;
+    bool is_64bit; /* element numbers need 64 bits */
+} CudaSchedule;
+
+CudaSchedule cuda_schedule(const Kernel *k);
+
+/* NULL when cuda_print_kernel() can print k, else why not: "not a nest kernel". */
+const char *cuda_refusal(const Kernel *k);
+
+void cuda_print_prelude(Str *out);
+/* m gives the .zm line of each op; NULL: no lines. */
+void cuda_print_kernel(const Kernel *k, const char *name, const Module *m, Str *out);
+
+/* ---- NVRTC, opened at run time (nvrtc.c) ---- */
+
+typedef struct NvrtcApi NvrtcApi;
+
+typedef struct Nvrtc {
+    void *library, *builtins; /* dlopen handles */
+    const NvrtcApi *api;
+    int major, minor; /* CUDA version */
+    const char *path; /* of the library, or the name that the loader found */
+} Nvrtc;
+
+/* Looks for libnvrtc, in this order; the first that opens wins:
+ *   1. $ZMC_NVRTC, a library or a directory that holds one.  When it is set nothing else is tried.
+ *   2. the loader's own path (LD_LIBRARY_PATH, ldconfig): libnvrtc.so.13, .12, libnvrtc.so
+ *   3. the toolkit: $CUDA_HOME, $CUDA_PATH, /usr/local/cuda, /usr/local/cuda-VERSION, /opt/cuda; in
+ * lib64, lib, targets/CPU-linux/lib
+ *   4. PyPI's wheels (nvidia-cuda-nvrtc, nvidia-cuda-nvrtc-cu12), in the site-packages of
+ * $VIRTUAL_ENV, $CONDA_PREFIX, ~/.local, /usr/local, /usr.  The wheel's library cannot find its
+ * libnvrtc-builtins, so that one is opened by its full path. False: none opens; `why` says where it
+ * looked and what to install.  Strings live in `a`. */
+bool nvrtc_find(Arena *a, Nvrtc *out, Str *why);
+void nvrtc_close(Nvrtc *n);
+
+/* Compiles src, `name` in messages.  arch "compute_80" gives PTX; "sm_90" gives PTX, and cubin when
+ * not NULL.  log: NVRTC's messages, also of a success.  Multiplications and additions are not
+ * contracted: each op rounds as the kernel form says. */
+Status nvrtc_compile(const Nvrtc *n, Diag *diag, const char *src, const char *name,
+                     const char *arch, Str *ptx, Str *cubin, Str *log);
+
+#endif

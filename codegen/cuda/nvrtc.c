@@ -1,0 +1,232 @@
+/* nvrtc.c -- NVRTC behind dlopen: no header and no link dependency.  Prototypes: NVRTC's
+ * documentation, https://docs.nvidia.com/cuda/nvrtc/. */
+#include "codegen/cuda/cuda.h"
+
+#include <dlfcn.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+typedef struct NvrtcProgram *NvrtcProgramRef; /* nvrtcProgram */
+enum { NVRTC_SUCCESS = 0 };
+
+struct NvrtcApi {
+    int (*version)(int *major, int *minor);
+    const char *(*error_text)(int result);
+    int (*create)(NvrtcProgramRef *p, const char *src, const char *name, int n_headers,
+                  const char *const *headers, const char *const *names);
+    int (*destroy)(NvrtcProgramRef *p);
+    int (*compile)(NvrtcProgramRef p, int n_options, const char *const *options);
+    int (*ptx_size)(NvrtcProgramRef p, size_t *n);
+    int (*ptx)(NvrtcProgramRef p, char *out);
+    int (*cubin_size)(NvrtcProgramRef p, size_t *n);
+    int (*cubin)(NvrtcProgramRef p, char *out);
+    int (*log_size)(NvrtcProgramRef p, size_t *n);
+    int (*log)(NvrtcProgramRef p, char *out);
+};
+
+static const char *const library_names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
+enum { N_LIBRARY_NAMES = sizeof library_names / sizeof library_names[0] };
+
+/* ---- opening ---- */
+
+static bool load_symbol(void *library, const char *name, void *fn)
+{
+    void *at = dlsym(library, name);
+    memcpy(fn, &at, sizeof at); /* ISO C has no cast from object to function pointer */
+    return at != NULL;
+}
+
+static const NvrtcApi *load_api(Arena *a, void *library)
+{
+    NvrtcApi *api = ARENA_NEW(a, NvrtcApi);
+    bool ok = load_symbol(library, "nvrtcVersion", &api->version) &&
+              load_symbol(library, "nvrtcGetErrorString", &api->error_text) &&
+              load_symbol(library, "nvrtcCreateProgram", &api->create) &&
+              load_symbol(library, "nvrtcDestroyProgram", &api->destroy) &&
+              load_symbol(library, "nvrtcCompileProgram", &api->compile) &&
+              load_symbol(library, "nvrtcGetPTXSize", &api->ptx_size) &&
+              load_symbol(library, "nvrtcGetPTX", &api->ptx) &&
+              load_symbol(library, "nvrtcGetCUBINSize", &api->cubin_size) &&
+              load_symbol(library, "nvrtcGetCUBIN", &api->cubin) &&
+              load_symbol(library, "nvrtcGetProgramLogSize", &api->log_size) &&
+              load_symbol(library, "nvrtcGetProgramLog", &api->log);
+    return ok ? api : NULL;
+}
+
+/* The builtins are looked up by name during a compile; a library that lies in no search path does
+ * not find those beside it, unless they are open already. */
+static void *open_builtins(const char *library_path, int major, int minor)
+{
+    const char *slash = strrchr(library_path, '/');
+    if (!slash) return NULL;
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%.*s/libnvrtc-builtins.so.%d.%d",
+                     (int)(slash - library_path), library_path, major, minor);
+    return n > 0 && (size_t)n < sizeof path ? dlopen(path, RTLD_NOW | RTLD_GLOBAL) : NULL;
+}
+
+/* path: a file, or a name for the loader. */
+static bool open_library(Arena *a, const char *path, Nvrtc *out)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) return false;
+    Nvrtc n = {.library = library, .api = load_api(a, library), .path = arena_strdup(a, path)};
+    if (!n.api || n.api->version(&n.major, &n.minor) != NVRTC_SUCCESS) {
+        dlclose(library);
+        return false;
+    }
+    n.builtins = open_builtins(path, n.major, n.minor);
+    *out = n;
+    return true;
+}
+
+static bool open_in_directory(Arena *a, const char *dir, Nvrtc *out)
+{
+    for (int i = 0; i < N_LIBRARY_NAMES; i++) {
+        const char *path = arena_printf(a, "%s/%s", dir, library_names[i]);
+        struct stat st;
+        if (stat(path, &st) == 0 && open_library(a, path, out)) return true;
+    }
+    return false;
+}
+
+/* ---- where to look ---- */
+
+typedef struct Where {    /* a place below a root that an environment variable may give */
+    const char *variable; /* NULL: root is used as it is */
+    const char *root;     /* glob pattern, appended to the variable's value */
+} Where;
+
+static const Where toolkit_places[] = {{"CUDA_HOME", ""},
+                                       {"CUDA_PATH", ""},
+                                       {NULL, "/usr/local/cuda"},
+                                       {NULL, "/usr/local/cuda-*"},
+                                       {NULL, "/opt/cuda"}};
+static const char *const toolkit_dirs[] = {"lib64", "lib", "targets/*-linux/lib"};
+
+static const Where python_places[] = {{"VIRTUAL_ENV", "/lib/python3*/site-packages"},
+                                      {"CONDA_PREFIX", "/lib/python3*/site-packages"},
+                                      {"HOME", "/.local/lib/python3*/site-packages"},
+                                      {NULL, "/usr/local/lib/python3*/dist-packages"},
+                                      {NULL, "/usr/local/lib/python3*/site-packages"},
+                                      {NULL, "/usr/lib/python3*/dist-packages"},
+                                      {NULL, "/usr/lib/python3*/site-packages"}};
+static const char *const wheel_dirs[] = {"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"};
+
+#define COUNT(T) (sizeof(T) / sizeof *(T))
+
+static bool open_in_glob(Arena *a, const char *pattern, Nvrtc *out)
+{
+    glob_t found;
+    bool ok = false;
+    if (glob(pattern, 0, NULL, &found) != 0) return false;
+    for (size_t i = 0; i < found.gl_pathc && !ok; i++)
+        ok = open_in_directory(a, found.gl_pathv[i], out);
+    globfree(&found);
+    return ok;
+}
+
+static bool open_in_places(Arena *a, const Where *places, size_t n_places, const char *const *dirs,
+                           size_t n_dirs, Nvrtc *out)
+{
+    for (size_t i = 0; i < n_places; i++) {
+        const char *root = places[i].variable ? getenv(places[i].variable) : "";
+        if (!root || (places[i].variable && !*root)) continue;
+        for (size_t d = 0; d < n_dirs; d++)
+            if (open_in_glob(a, arena_printf(a, "%s%s/%s", root, places[i].root, dirs[d]), out))
+                return true;
+    }
+    return false;
+}
+
+static bool open_by_variable(Arena *a, const char *where, Nvrtc *out, Str *why)
+{
+    struct stat st;
+    bool is_dir = stat(where, &st) == 0 && S_ISDIR(st.st_mode);
+    if (is_dir ? open_in_directory(a, where, out) : open_library(a, where, out)) return true;
+    str_addf(why,
+             "ZMC_NVRTC is \"%s\", which is not an NVRTC library and no directory that holds one",
+             where);
+    return false;
+}
+
+bool nvrtc_find(Arena *a, Nvrtc *out, Str *why)
+{
+    const char *where = getenv("ZMC_NVRTC");
+    if (where && *where) return open_by_variable(a, where, out, why);
+    for (int i = 0; i < N_LIBRARY_NAMES; i++)
+        if (open_library(a, library_names[i], out)) return true;
+    if (open_in_places(a, toolkit_places, COUNT(toolkit_places), toolkit_dirs, COUNT(toolkit_dirs),
+                       out))
+        return true;
+    if (open_in_places(a, python_places, COUNT(python_places), wheel_dirs, COUNT(wheel_dirs), out))
+        return true;
+    str_add(why,
+            "no libnvrtc in the loader's path, CUDA_HOME, CUDA_PATH, /usr/local/cuda, or Python's "
+            "site-packages; install the "
+            "CUDA toolkit or `pip install nvidia-cuda-nvrtc`, or set ZMC_NVRTC to the library");
+    return false;
+}
+
+void nvrtc_close(Nvrtc *n)
+{
+    if (n->library) dlclose(n->library);
+    if (n->builtins) dlclose(n->builtins);
+    *n = (Nvrtc){0};
+}
+
+/* ---- compiling ---- */
+
+typedef int (*SizeFn)(NvrtcProgramRef p, size_t *n);
+typedef int (*BytesFn)(NvrtcProgramRef p, char *out);
+
+static int fetch(NvrtcProgramRef p, SizeFn size, BytesFn bytes, Str *out)
+{
+    size_t n = 0;
+    int rc = size(p, &n);
+    if (rc != NVRTC_SUCCESS || n == 0) return rc;
+    char *text = malloc(n);
+    ZM_CHECK(text != NULL);
+    rc = bytes(p, text);
+    if (rc == NVRTC_SUCCESS) str_add_n(out, text, n);
+    free(text);
+    return rc;
+}
+
+/* As fetch, without the terminating NUL that NVRTC counts. */
+static int fetch_text(NvrtcProgramRef p, SizeFn size, BytesFn bytes, Str *out)
+{
+    int rc = fetch(p, size, bytes, out);
+    while (out->n > 0 && out->at[out->n - 1] == '\0') out->n--;
+    return rc;
+}
+
+static Status fail(const Nvrtc *n, Diag *diag, const char *name, const char *arch, int rc,
+                   const Str *log)
+{
+    diag_error(diag, (SrcPos){0}, E_CODEGEN, "NVRTC %d.%d cannot compile %s for %s: %s", n->major,
+               n->minor, name, arch, n->api->error_text(rc));
+    if (log->n > 0) diag_note(diag, (SrcPos){0}, "NVRTC says: %s", str_c(log));
+    return ZM_FAIL;
+}
+
+Status nvrtc_compile(const Nvrtc *n, Diag *diag, const char *src, const char *name,
+                     const char *arch, Str *ptx, Str *cubin, Str *log)
+{
+    char arch_option[64];
+    snprintf(arch_option, sizeof arch_option, "--gpu-architecture=%s", arch);
+    /* 177: a function of the prelude that no kernel of this text calls. */
+    const char *const options[] = {arch_option, "--fmad=false", "--diag-suppress=177"};
+    NvrtcProgramRef p = NULL;
+    int rc = n->api->create(&p, src, name, 0, NULL, NULL);
+    if (rc != NVRTC_SUCCESS) return fail(n, diag, name, arch, rc, log);
+    rc = n->api->compile(p, (int)COUNT(options), options);
+    (void)fetch_text(p, n->api->log_size, n->api->log, log); /* a missing log does not hide rc */
+    if (rc == NVRTC_SUCCESS) rc = fetch_text(p, n->api->ptx_size, n->api->ptx, ptx);
+    if (rc == NVRTC_SUCCESS && cubin) rc = fetch(p, n->api->cubin_size, n->api->cubin, cubin);
+    n->api->destroy(&p);
+    return rc == NVRTC_SUCCESS ? ZM_OK : fail(n, diag, name, arch, rc, log);
+}
