@@ -185,24 +185,24 @@ LLVMValueRef cpu_tanh_f32(CpuModule *m, LLVMValueRef x)
     LLVMValueRef a = absolute(m, x);
     LLVMValueRef x2 = mul(m, x, x);
     LLVMValueRef q = mul(m, x2, horner(m, x2, tanh_poly, N_OF(tanh_poly)));
-    LLVMValueRef small = cpu_fma(m, x, q, x);
+    LLVMValueRef small = cpu_fma(m, a, q, a);
     /* 1 - 2 / (e^2a + 1); 1 when rounded from a = 9.02 */
     LLVMValueRef e = exp_normal(m, mul_k(m, at_most(m, a, 10), 2));
     LLVMValueRef d = LLVMBuildFDiv(m->b, like(m, x, 2), add(m, e, like(m, x, 1)), "");
     LLVMValueRef large = LLVMBuildFSub(m->b, like(m, x, 1), d, "");
-    return select_if(m, a, LLVMRealOLT, 0.625, small, with_sign(m, large, x));
+    return with_sign(m, select_if(m, a, LLVMRealOLT, 0.625, small, large), x);
 }
 
 LLVMValueRef cpu_erf_f32(CpuModule *m, LLVMValueRef x)
 {
     LLVMValueRef a = absolute(m, x);
     LLVMValueRef x2 = mul(m, x, x);
-    LLVMValueRef small = cpu_fma(m, x, horner(m, x2, erf_poly, N_OF(erf_poly)), x);
+    LLVMValueRef small = cpu_fma(m, a, horner(m, x2, erf_poly, N_OF(erf_poly)), a);
     /* 1 - erfc a; 1 when rounded from a = 3.92 */
     LLVMValueRef q = horner(m, at_most(m, a, 4), erfc_poly, N_OF(erfc_poly));
     LLVMValueRef erfc = exp_normal(m, LLVMBuildFNeg(m->b, q, ""));
     LLVMValueRef large = LLVMBuildFSub(m->b, like(m, x, 1), erfc, "");
-    return select_if(m, a, LLVMRealOLT, 0.89, small, with_sign(m, large, x));
+    return with_sign(m, select_if(m, a, LLVMRealOLT, 0.89, small, large), x);
 }
 
 /* ---- sine and cosine --------------------------------------------------------------------------------------------------------- */
@@ -267,7 +267,9 @@ static LLVMValueRef trig_large(CpuModule *m, LLVMValueRef x, LLVMValueRef v, con
 
 LLVMValueRef cpu_sin_f32(CpuModule *m, LLVMValueRef x)
 {
-    return trig_large(m, x, trig_small(m, x, 0), "sin");
+    LLVMValueRef v = trig_small(m, x, 0);
+    v = select_if(m, absolute(m, x), LLVMRealOLT, 0x1p-12, x, v); /* and sin -0 = -0 */
+    return trig_large(m, x, v, "sin");
 }
 
 LLVMValueRef cpu_cos_f32(CpuModule *m, LLVMValueRef x)
