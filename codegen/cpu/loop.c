@@ -79,8 +79,7 @@ LLVMValueRef cpu_lane_ramp(CpuModule *m, LLVMTypeRef int_elem, int lanes, int64_
     (void)m;
     LLVMValueRef elems[64];
     ZM_CHECK(lanes <= 64);
-    for (int i = 0; i < lanes; i++)
-        elems[i] = LLVMConstInt(int_elem, (uint64_t)(step * i), 1);
+    for (int i = 0; i < lanes; i++) elems[i] = LLVMConstInt(int_elem, (uint64_t)(step * i), 1);
     return lanes == 1 ? elems[0] : LLVMConstVector(elems, (unsigned)lanes);
 }
 

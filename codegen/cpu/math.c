@@ -1,9 +1,10 @@
 /* math.c -- f32 exp, log, tanh, erf, sin, cos on vectors, emitted in line.
  *
- * Within 2 ulp over all inputs (sin, cos 4 ulp), with and without FMA; subnormals, infinities, NaN and the sign of zero come
- * out right.  tests/unit/cpu_math.c measures it, over all 2^32 inputs when asked.  A lane's result does not depend on the
- * number of lanes.  The polynomials are printed by tools/fit_math.py; range reduction follows Cody and Waite, Software Manual for
- * the Elementary Functions, 1980. */
+ * Within 2 ulp over all inputs (sin, cos 4 ulp), with and without FMA; subnormals, infinities, NaN
+ * and the sign of zero come out right.  tests/unit/cpu_math.c measures it, over all 2^32 inputs
+ * when asked.  A lane's result does not depend on the number of lanes.  The polynomials are printed
+ * by tools/fit_math.py; range reduction follows Cody and Waite, Software Manual for the Elementary
+ * Functions, 1980. */
 #include "codegen/cpu/cpu.h"
 
 /* e^r = 1 + r + r^2 P(r), |r| <= ln 2 / 2 */
@@ -17,7 +18,7 @@ static const double log_poly[] = {0.333333135,  -0.250000089, 0.200020716,
 static const double tanh_poly[] = {-0.333332598, 0.133308291, -0.0536879152, 0.0204690788,
                                    -0.00551480893};
 /* erf x = x + x P(x^2), |x| <= 0.9 */
-static const double erf_poly[] = {0.128379166,   -0.376126289,  0.112836242,   -0.02685556,
+static const double erf_poly[] = {0.128379166,   -0.376126289,    0.112836242,   -0.02685556,
                                   0.00519175315, -0.000803975272, 7.94310035e-05};
 /* erfc x = e^-P(x), 0.88 <= x <= 4 */
 static const double erfc_poly[] = {-0.000141115772, 1.1293304,     0.633782625,
@@ -144,11 +145,12 @@ static LLVMValueRef exp_normal(CpuModule *m, LLVMValueRef x)
 
 LLVMValueRef cpu_exp_f32(CpuModule *m, LLVMValueRef x)
 {
-    x = at_most(m, x, 89);                                            /* infinite from 88.73 */
+    x = at_most(m, x, 89);                                       /* infinite from 88.73 */
     x = select_if(m, x, LLVMRealOLT, -104, like(m, x, -104), x); /* 0 from -103.98 */
     LLVMValueRef n;
     LLVMValueRef p = exp_reduced(m, x, &n);
-    /* Two steps: 2^n alone may be infinite or subnormal.  The first is exact, the second rounds once. */
+    /* Two steps: 2^n alone may be infinite or subnormal.  The first is exact, the second rounds
+     * once. */
     LLVMValueRef half = LLVMBuildAShr(m->b, n, int_like(m, n, 1), "");
     p = mul(m, p, power_of_2(m, half));
     return mul(m, p, power_of_2(m, LLVMBuildSub(m->b, n, half, "")));
@@ -205,7 +207,9 @@ LLVMValueRef cpu_erf_f32(CpuModule *m, LLVMValueRef x)
     return with_sign(m, select_if(m, a, LLVMRealOLT, 0.89, small, large), x);
 }
 
-/* ---- sine and cosine --------------------------------------------------------------------------------------------------------- */
+/* ---- sine and cosine
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 #define TRIG_LIMIT 0x1p20 /* larger arguments go to libm */
 /* pi / 2 in parts of 33, 33 and 53 bits: n times the first two is exact for n < 2^20 */
@@ -242,11 +246,13 @@ static LLVMValueRef trig_small(CpuModule *m, LLVMValueRef x, int quarter)
     return from_bits(m, LLVMBuildXor(m->b, to_bits(m, v), flip, ""));
 }
 
-/* Replaces the lanes of v whose x is large, infinite or NaN by libm's value, in a loop that is seldom entered. */
+/* Replaces the lanes of v whose x is large, infinite or NaN by libm's value, in a loop that is
+ * seldom entered. */
 static LLVMValueRef trig_large(CpuModule *m, LLVMValueRef x, LLVMValueRef v, const char *name)
 {
     int lanes = cpu_lanes(x);
-    LLVMValueRef is_large = LLVMBuildFCmp(m->b, LLVMRealUGT, absolute(m, x), like(m, x, TRIG_LIMIT), "");
+    LLVMValueRef is_large =
+        LLVMBuildFCmp(m->b, LLVMRealUGT, absolute(m, x), like(m, x, TRIG_LIMIT), "");
     LLVMValueRef any = is_large;
     if (lanes > 1) {
         LLVMTypeRef t = LLVMTypeOf(is_large);

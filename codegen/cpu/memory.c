@@ -1,7 +1,8 @@
-/* memory.c -- between memory and registers: contiguous, masked, gathered; dtype conversion on the way.
+/* memory.c -- between memory and registers: contiguous, masked, gathered; dtype conversion on the
+ * way.
  *
- * A 16-bit float in a register is a float that the 16-bit dtype represents exactly (cpu_round made it so): storing it drops
- * bits that are zero. */
+ * A 16-bit float in a register is a float that the 16-bit dtype represents exactly (cpu_round made
+ * it so): storing it drops bits that are zero. */
 #include "codegen/cpu/cpu.h"
 
 LLVMValueRef cpu_elem_ptr(CpuModule *m, LLVMValueRef base, DType dt, LLVMValueRef elem)
@@ -13,8 +14,7 @@ LLVMValueRef cpu_elem_ptr(CpuModule *m, LLVMValueRef base, DType dt, LLVMValueRe
 static LLVMValueRef reg_from_mem(CpuModule *m, DType dt, LLVMValueRef raw)
 {
     int lanes = cpu_lanes(raw);
-    if (dt == DT_I1)
-        return LLVMBuildICmp(m->b, LLVMIntNE, raw, LLVMConstNull(LLVMTypeOf(raw)), "");
+    if (dt == DT_I1) return LLVMBuildICmp(m->b, LLVMIntNE, raw, LLVMConstNull(LLVMTypeOf(raw)), "");
     if (dt == DT_BF16) {
         LLVMTypeRef wide = cpu_vec_type(m->i32_t, lanes);
         LLVMValueRef bits = LLVMBuildZExt(m->b, raw, wide, "");

@@ -8,8 +8,8 @@
 
 #define CPU_TRIPLE "x86_64-pc-linux-gnu"
 
-/* Our IR needs no inlining, vectoriser or loop pass: the emitter writes loops and vectors in their final form.  What pays is
- * the removal of repeated address arithmetic. */
+/* Our IR needs no inlining, vectoriser or loop pass: the emitter writes loops and vectors in their
+ * final form.  What pays is the removal of repeated address arithmetic. */
 #define CPU_PASSES "function(early-cse)"
 
 void cpu_llvm_init(void)
@@ -65,7 +65,8 @@ void cpu_module_free(CpuModule *m)
 
 static Status llvm_failed(Diag *diag, const char *what, char *why)
 {
-    Status s = diag_error(diag, (SrcPos){0}, E_CODEGEN, "LLVM: %s: %s", what, why ? why : "unknown");
+    Status s =
+        diag_error(diag, (SrcPos){0}, E_CODEGEN, "LLVM: %s: %s", what, why ? why : "unknown");
     if (why) LLVMDisposeMessage(why);
     return s;
 }

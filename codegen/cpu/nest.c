@@ -1,4 +1,5 @@
-/* nest.c -- kernels `nest` and `scatter`: phases, tasks, rows and blocks of columns.  How: nest.h. */
+/* nest.c -- kernels `nest` and `scatter`: phases, tasks, rows and blocks of columns.  How: nest.h.
+ */
 #include "codegen/cpu/nest.h"
 
 typedef struct Phase {
@@ -15,7 +16,8 @@ typedef struct Phase {
     CpuEval *row_eval; /* of that row */
 } Phase;
 
-/* ---- partial results in the workspace ---------------------------------------------------------------------------------- */
+/* ---- partial results in the workspace
+ * ---------------------------------------------------------------------------------- */
 
 static LLVMValueRef partial_ptr(const Phase *f, const NestBlock *b, const CpuEval *e, uint32_t i,
                                 LLVMValueRef chunk)
@@ -65,7 +67,9 @@ static void partials_read(const Phase *f, const NestBlock *b)
     }
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------------------ */
+/* ---- blocks
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void round_reductions(const Phase *f, NestBlock *b, uint32_t stage)
 {
@@ -99,8 +103,10 @@ static void emit_block(const Phase *f, CpuEval *slot, int n)
     if (f->is_cut) partials_read(f, &b);
     for (uint32_t s = f->sweep_lo; s < f->sweep_hi; s++) {
         nest_sweep(f->p, &b, s);
-        if (f->is_cut) partials_write(f, &b, s);
-        else round_reductions(f, &b, s);
+        if (f->is_cut)
+            partials_write(f, &b, s);
+        else
+            round_reductions(f, &b, s);
     }
     if (f->stores_rows) store_rows(f, &b);
 }
@@ -114,7 +120,9 @@ static void block_step(void *user, const NestStep *step, LLVMValueRef *carried)
     emit_block(f, slot, step->n_slots);
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- rows
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static void hoist_roots(const Phase *f, CpuEval *e, uint32_t known)
 {
@@ -151,7 +159,8 @@ static void emit_row(Phase *f, const CpuEval *task, LLVMValueRef row)
     hoist_roots(f, &e, nest_loop_bits(p->rows, p->n_rows));
     if (p->vec >= 0 && !p->vec_is_red)
         nest_along(p, f->m, f->col_lo, f->col_hi, NULL, 0, block_step, f);
-    else emit_block(f, &e, 1);
+    else
+        emit_block(f, &e, 1);
 }
 
 /* [lo, hi) = piece number i of `piece` elements out of n; constants when there is one piece. */
@@ -200,7 +209,8 @@ static void emit_phase(Phase *f, const char *name)
     LLVMValueRef row_lo, row_hi;
     piece_range(m, task, p->n_row_tasks, p->rows_per_task, p->n_row, &row_lo, &row_hi);
     hoist_roots(f, &e, 0);
-    if (p->rows_per_task == 1) emit_row(f, &e, row_lo);
+    if (p->rows_per_task == 1)
+        emit_row(f, &e, row_lo);
     else {
         CpuLoop l = cpu_loop_begin(m, row_lo, row_hi, 1, NULL, 0);
         emit_row(f, &e, l.index);
@@ -209,7 +219,8 @@ static void emit_phase(Phase *f, const char *name)
     cpu_function_end(m);
 }
 
-static void add_phase(CpuModule *m, const char *name, CpuKernelCode *out, int64_t n_tasks, int64_t work)
+static void add_phase(CpuModule *m, const char *name, CpuKernelCode *out, int64_t n_tasks,
+                      int64_t work)
 {
     uint32_t i = out->n_phases++;
     ZM_CHECK(i < ZMP_MAX_PHASES);
@@ -218,11 +229,14 @@ static void add_phase(CpuModule *m, const char *name, CpuKernelCode *out, int64_
     out->task_cost[i] = work / n_tasks > 0 ? work / n_tasks : 1;
 }
 
-/* ---- scatter: the base first ------------------------------------------------------------------------------------------------------ */
+/* ---- scatter: the base first
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 enum { COPY_BYTES = 256 << 10, COPY_MAX_TASKS = 512 };
 
-/* Fills the output with the base (or zeros without one); nothing to do when they are the same memory. */
+/* Fills the output with the base (or zeros without one); nothing to do when they are the same
+ * memory. */
 static void emit_base_copy(CpuModule *m, const Kernel *k, const char *name, CpuKernelCode *out)
 {
     uint32_t to = (uint32_t)k->stores[0].to.arg;
@@ -249,7 +263,9 @@ static void emit_base_copy(CpuModule *m, const Kernel *k, const char *name, CpuK
     cpu_function_end(m);
 }
 
-/* ---- entry points ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- entry points
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 KernelNeeds cpu_nest_needs(const CpuTarget *t, const Kernel *k)
 {

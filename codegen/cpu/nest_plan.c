@@ -4,10 +4,10 @@
 #include "codegen/cpu/nest.h"
 
 enum {
-    TASK_WORK = 64 << 10,  /* bytes + flops / 2 that a task should be worth */
-    MAX_TASKS = 512,       /* of one phase */
-    SPLIT_WORK = 256 << 10,/* below this a few rows stay on one thread */
-    MIN_TASKS = 8,         /* with fewer independent tasks a large sum is cut */
+    TASK_WORK = 64 << 10,   /* bytes + flops / 2 that a task should be worth */
+    MAX_TASKS = 512,        /* of one phase */
+    SPLIT_WORK = 256 << 10, /* below this a few rows stay on one thread */
+    MIN_TASKS = 8,          /* with fewer independent tasks a large sum is cut */
     MAX_CHUNKS = 32
 };
 
@@ -26,7 +26,9 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* ---- loops --------------------------------------------------------------------------------------------------------------- */
+/* ---- loops
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static void access_permute(Access *x, Arena *a, const int *from, uint32_t n)
 {
@@ -42,7 +44,8 @@ static void access_permute(Access *x, Arena *a, const int *from, uint32_t n)
     x->guards = guards;
 }
 
-/* New loop d is old loop from[d]; old loops that are not listed must have been joined or have extent 1. */
+/* New loop d is old loop from[d]; old loops that are not listed must have been joined or have
+ * extent 1. */
 static void kernel_permute(Kernel *k, Arena *a, const int *from, uint32_t n)
 {
     Loop old[KERNEL_MAX_LOOPS];
@@ -122,8 +125,10 @@ static void plan_loops(NestPlan *p, Arena *a, const Kernel *k)
     for (uint32_t i = 0; i < k->n_nodes; i++)
         if (k->nodes[i].kind == KN_REDUCE) p->reduce[p->n_reduce++] = (int32_t)i;
     for (uint32_t i = 0; i < k->n_stores; i++) {
-        if (k->stores[i].level == LV_ELEM) p->has_elem_stores = true;
-        else p->has_row_stores = true;
+        if (k->stores[i].level == LV_ELEM)
+            p->has_elem_stores = true;
+        else
+            p->has_row_stores = true;
     }
     if (k->kind == KK_NEST && !p->n_reduce && !(p->has_row_stores && p->has_elem_stores))
         for (uint32_t d = 0; d < k->n_loops; d++) p->k->loops[d].kind = LOOP_PAR;
@@ -131,7 +136,9 @@ static void plan_loops(NestPlan *p, Arena *a, const Kernel *k)
     join_loops(p->k, a);
 }
 
-/* ---- lanes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- lanes
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_guarded_along(const Access *x, uint32_t d)
 {
@@ -140,7 +147,8 @@ static bool is_guarded_along(const Access *x, uint32_t d)
     return false;
 }
 
-/* How well an access of one vector goes along loop d: contiguous best, uniform free, strided bad. */
+/* How well an access of one vector goes along loop d: contiguous best, uniform free, strided bad.
+ */
 static int access_score(const Access *x, uint32_t d)
 {
     if (x->arg < 0) return 0;
@@ -165,7 +173,8 @@ static bool needs_missing_mask(const NestPlan *p)
     if (p->target->has_avx512) return false;
     for (uint32_t i = 0; i < k->n_nodes; i++) {
         const Node *n = &k->nodes[i];
-        if (n->kind != KN_LOAD || !is_guarded_along(&k->accesses[n->index], (uint32_t)p->vec)) continue;
+        if (n->kind != KN_LOAD || !is_guarded_along(&k->accesses[n->index], (uint32_t)p->vec))
+            continue;
         if (!p->target->has_avx2 || dtype_bytes(n->dtype) < 4) return true;
     }
     return false;
@@ -195,7 +204,8 @@ static int body_cost(const Kernel *k)
     return cost + (int)k->n_stores;
 }
 
-/* Loads that take one vector of scalar address arithmetic each are not worth unrolling; small bodies are. */
+/* Loads that take one vector of scalar address arithmetic each are not worth unrolling; small
+ * bodies are. */
 static int choose_unroll(const NestPlan *p)
 {
     int cost = body_cost(p->k);
@@ -223,12 +233,16 @@ static void plan_lanes(NestPlan *p)
     }
     for (uint32_t d = 0; d < k->n_loops; d++) {
         if ((int)d == p->vec) continue;
-        if (k->loops[d].kind == LOOP_RED) p->reds[p->n_reds++] = (int)d;
-        else p->rows[p->n_rows++] = (int)d;
+        if (k->loops[d].kind == LOOP_RED)
+            p->reds[p->n_reds++] = (int)d;
+        else
+            p->rows[p->n_rows++] = (int)d;
     }
 }
 
-/* ---- tasks ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- tasks
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static double access_bytes(const Kernel *k, const Access *x, DType dt)
 {
@@ -295,7 +309,8 @@ static void plan_chunks(NestPlan *p, Arena *a)
     for (uint32_t i = 0; i < p->n_reduce; i++) {
         DType dt = nest_acc_dtype(p->k->nodes[p->reduce[i]].dtype);
         p->partial_offset[i] = p->workspace_bytes;
-        p->workspace_bytes += round_up(p->n_chunks * p->n_row * p->cols * dtype_bytes(dt), ZMP_ALIGN);
+        p->workspace_bytes +=
+            round_up(p->n_chunks * p->n_row * p->cols * dtype_bytes(dt), ZMP_ALIGN);
     }
 }
 

@@ -1,4 +1,5 @@
-/* nest_sweep.c -- one pass over the RED loops of a block: accumulators, the fixed tree that adds them, per-element stores. */
+/* nest_sweep.c -- one pass over the RED loops of a block: accumulators, the fixed tree that adds
+ * them, per-element stores. */
 #include <string.h>
 
 #include "codegen/cpu/nest.h"
@@ -10,9 +11,8 @@ uint32_t nest_loop_bits(const int *loops, int n)
     return bits;
 }
 
-static bool is_elem_store(const NestPlan *p, const Store *s)
+static bool is_elem_store(const Store *s)
 {
-    (void)p;
     return s->level == LV_ELEM;
 }
 
@@ -27,7 +27,7 @@ uint32_t nest_roots(const NestPlan *p, uint32_t stage, int32_t *out, uint64_t *s
     }
     for (uint32_t i = 0; i < k->n_stores; i++) {
         const Store *s = &k->stores[i];
-        if (is_elem_store(p, s) ? stage != p->n_stages - 1 : stage != p->n_stages) continue;
+        if (is_elem_store(s) ? stage != p->n_stages - 1 : stage != p->n_stages) continue;
         out[n++] = s->node;
         if (s->to.dyn >= 0) out[n++] = s->to.dyn;
         if (i < 64) *stores |= 1ull << i;
@@ -35,7 +35,9 @@ uint32_t nest_roots(const NestPlan *p, uint32_t stage, int32_t *out, uint64_t *s
     return n;
 }
 
-/* ---- along the vector loop ------------------------------------------------------------------------------------------------- */
+/* ---- along the vector loop
+ * -------------------------------------------------------------------------------------------------
+ */
 
 CpuEval nest_slot(const NestPlan *p, const CpuEval *e, const NestStep *s, int u)
 {
@@ -90,7 +92,9 @@ void nest_along(const NestPlan *p, CpuModule *m, LLVMValueRef lo, LLVMValueRef h
     step_loop(m, end, hi, s, false, carried, n_carried, body, user);
 }
 
-/* ---- accumulators ---------------------------------------------------------------------------------------------------------------- */
+/* ---- accumulators
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static LLVMValueRef identity(CpuModule *m, const Node *reduce, int lanes)
 {
@@ -99,7 +103,8 @@ static LLVMValueRef identity(CpuModule *m, const Node *reduce, int lanes)
     LLVMValueRef v = LLVMConstNull(t);
     if (reduce->op == OP_REDUCE_MAX && dtype_class(dt) == DTC_FLOAT)
         v = LLVMConstReal(t, -__builtin_inf());
-    else if (reduce->op == OP_REDUCE_MAX && dt == DT_I32) v = cpu_i32(m, INT32_MIN);
+    else if (reduce->op == OP_REDUCE_MAX && dt == DT_I32)
+        v = cpu_i32(m, INT32_MIN);
     return cpu_splat(m, v, lanes);
 }
 
@@ -141,7 +146,7 @@ typedef struct Sweep {
     uint32_t stage;
     const Node *reduce[CPU_MAX_CARRIED];
     uint32_t n_reduce;
-    int n_sets; /* of accumulators: slots, or unroll + 1 for a scalar tail */
+    int n_sets;                        /* of accumulators: slots, or unroll + 1 for a scalar tail */
     LLVMValueRef acc[CPU_MAX_CARRIED]; /* [set][reduce] */
     CpuEval *row;                      /* eval of the row, lanes along RED */
 } Sweep;
@@ -152,9 +157,9 @@ static void sweep_stores(Sweep *s, CpuEval *e)
     if (s->stage != s->p->n_stages - 1) return;
     /* all values before the first store: an output may lie on an input */
     for (uint32_t i = 0; i < k->n_stores; i++)
-        if (is_elem_store(s->p, &k->stores[i])) cpu_emit_node(e, k->stores[i].node);
+        if (is_elem_store(&k->stores[i])) cpu_emit_node(e, k->stores[i].node);
     for (uint32_t i = 0; i < k->n_stores; i++)
-        if (is_elem_store(s->p, &k->stores[i]))
+        if (is_elem_store(&k->stores[i]))
             cpu_emit_store(e, &k->stores[i], e->value[k->stores[i].node]);
 }
 
@@ -164,8 +169,7 @@ static void sweep_point(Sweep *s, CpuEval *e, LLVMValueRef *acc)
     for (uint32_t i = 0; i < s->n_reduce; i++) {
         LLVMValueRef v = cpu_emit_node_lanes(e, s->reduce[i]->arg[0]);
         LLVMValueRef next = nest_combine(s->m, s->reduce[i], acc[i], v);
-        if (e->mask && s->p->vec_is_red)
-            next = LLVMBuildSelect(s->m->b, e->mask, next, acc[i], "");
+        if (e->mask && s->p->vec_is_red) next = LLVMBuildSelect(s->m->b, e->mask, next, acc[i], "");
         acc[i] = next;
     }
     sweep_stores(s, e);
@@ -238,7 +242,8 @@ static void sweep_loops(Sweep *s)
     }
 }
 
-/* Accumulators of a row with lanes along RED: sets as a tree, lanes as a tree, the scalar tail last. */
+/* Accumulators of a row with lanes along RED: sets as a tree, lanes as a tree, the scalar tail
+ * last. */
 static LLVMValueRef row_total(Sweep *s, uint32_t i)
 {
     const Node *r = s->reduce[i];

@@ -1,8 +1,8 @@
 /* target.c -- which x86-64 processor the code is for.
  *
- * Code uses one of three levels (the x86-64 psABI's v2, v3, v4), plus AVX512-BF16 where the processor has it; a named or the
- * native processor chooses the level and the cost tables only.  So what an executable needs is a short, fixed list that it
- * checks before its first step. */
+ * Code uses one of three levels (the x86-64 psABI's v2, v3, v4), plus AVX512-BF16 where the
+ * processor has it; a named or the native processor chooses the level and the cost tables only.  So
+ * what an executable needs is a short, fixed list that it checks before its first step. */
 #include <llvm-c/TargetMachine.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@ static const CpuName cpu_names[] = {
 #define NEEDS_V3 NEEDS_V2 ",avx,avx2,bmi,bmi2,f16c,fma,lzcnt,movbe"
 #define NEEDS_V4 NEEDS_V3 ",avx512f,avx512bw,avx512cd,avx512dq,avx512vl"
 
-static const char *const level_features_v3[] = {"+avx2", "+bmi", "+bmi2", "+f16c",
+static const char *const level_features_v3[] = {"+avx2", "+bmi",   "+bmi2", "+f16c",
                                                 "+fma",  "+lzcnt", "+movbe"};
 static const char *const level_features_v4[] = {"+avx512f", "+avx512bw", "+avx512cd", "+avx512dq",
                                                 "+avx512vl"};

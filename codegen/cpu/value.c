@@ -1,4 +1,5 @@
-/* value.c -- the scalar nodes of a kernel as LLVM values: memo, addresses, guards, loads and stores. */
+/* value.c -- the scalar nodes of a kernel as LLVM values: memo, addresses, guards, loads and
+ * stores. */
 #include <string.h>
 
 #include "codegen/cpu/cpu.h"
@@ -31,9 +32,12 @@ CpuEval cpu_eval_fork(const CpuEval *e)
     return f;
 }
 
-/* ---- addresses ------------------------------------------------------------------------------------------------------------ */
+/* ---- addresses
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
-/* Which partial an access has: loads by index, stores behind them; NULL for an access of neither table. */
+/* Which partial an access has: loads by index, stores behind them; NULL for an access of neither
+ * table. */
 static CpuPartial *access_partial(CpuEval *e, const Access *x)
 {
     const Kernel *k = e->k;
@@ -75,8 +79,10 @@ static bool guard_fits_i32(const Kernel *k, const Guard *g)
     int64_t low = g->base, high = g->base;
     for (uint32_t d = 0; d < k->n_loops; d++) {
         int64_t span = g->stride[d] * (k->loops[d].extent - 1);
-        if (span < 0) low += span;
-        else high += span;
+        if (span < 0)
+            low += span;
+        else
+            high += span;
     }
     /* lanes behind the end of the vector loop count too */
     return low > INT32_MIN / 4 && high < INT32_MAX / 4 && g->lo > INT32_MIN / 4 &&
@@ -118,7 +124,9 @@ static LLVMValueRef lane_elems(CpuEval *e, const Access *x, LLVMValueRef elem)
     return LLVMBuildNSWAdd(e->m->b, elem, ramp, "");
 }
 
-/* ---- loads and stores -------------------------------------------------------------------------------------------------------- */
+/* ---- loads and stores
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 LLVMValueRef cpu_emit_load(CpuEval *e, const Access *x, DType dt)
 {
@@ -152,19 +160,25 @@ void cpu_emit_store(CpuEval *e, const Store *s, LLVMValueRef value)
     bool is_contiguous = step == 1 && !is_dynamic;
     LLVMValueRef mask = lanes > 1 ? e->mask : NULL;
     LLVMValueRef at = NULL;
-    if (lanes == 1 || is_contiguous) at = cpu_elem_ptr(m, base, dt, elem);
-    else elem = lane_elems(e, x, elem);
+    if (lanes == 1 || is_contiguous)
+        at = cpu_elem_ptr(m, base, dt, elem);
+    else
+        elem = lane_elems(e, x, elem);
     if (s->mode == ST_ADD) {
         LLVMValueRef in[2];
         in[0] = at ? cpu_load(m, dt, at, lanes, mask) : cpu_gather(m, dt, base, elem, lanes, mask);
         in[1] = cpu_splat(m, value, lanes);
         value = cpu_emit_point(m, OP_ADD, dt, dt, in);
     }
-    if (at) cpu_store(m, dt, value, at, lanes, mask);
-    else cpu_scatter(m, dt, value, base, elem, lanes, mask);
+    if (at)
+        cpu_store(m, dt, value, at, lanes, mask);
+    else
+        cpu_scatter(m, dt, value, base, elem, lanes, mask);
 }
 
-/* ---- nodes ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- nodes
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 static LLVMValueRef emit_const(CpuModule *m, const Node *n)
 {
@@ -223,7 +237,8 @@ static uint32_t node_inputs(const Kernel *k, const Node *n, int32_t *out)
     if (n->kind == KN_REDUCE) return 0; /* comes from the memo */
     uint32_t n_out = 0;
     for (uint32_t i = 0; i < n->n_args; i++) out[n_out++] = n->arg[i];
-    if (n->kind == KN_LOAD && k->accesses[n->index].dyn >= 0) out[n_out++] = k->accesses[n->index].dyn;
+    if (n->kind == KN_LOAD && k->accesses[n->index].dyn >= 0)
+        out[n_out++] = k->accesses[n->index].dyn;
     return n_out;
 }
 
@@ -256,7 +271,9 @@ LLVMValueRef cpu_emit_node_lanes(CpuEval *e, int32_t node)
     return cpu_splat(e->m, cpu_emit_node(e, node), e->lanes);
 }
 
-/* ---- hoisting ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- hoisting
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static uint32_t access_loops(const Kernel *k, const Access *x)
 {

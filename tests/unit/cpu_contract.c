@@ -1,16 +1,18 @@
-/* cpu_contract.c -- kernels `contract` against an f64 evaluation of the form, on odd shapes, layouts, prologues and epilogues,
- * for every target that this host runs.
+/* cpu_contract.c -- kernels `contract` against an f64 evaluation of the form, on odd shapes,
+ * layouts, prologues and epilogues, for every target that this host runs.
  *
- * Bound: a sum of K products in f32, in any order, is within gamma(K) * sum |a||b|, gamma(K) = K u / (1 - K u), u = 2^-24
- * (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1).  Every epilogue here has slope at most 1 in the
- * accumulator and at most 8 roundings of numbers below its own magnitude plus 1. */
+ * Bound: a sum of K products in f32, in any order, is within gamma(K) * sum |a||b|, gamma(K) = K u
+ * / (1 - K u), u = 2^-24 (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1).
+ * Every epilogue here has slope at most 1 in the accumulator and at most 8 roundings of numbers
+ * below its own magnitude plus 1. */
 #include "tests/unit/cpu_harness.h"
 
 #include "ir/base/philox.h"
 
 typedef enum { EPI_PLAIN, EPI_BIAS, EPI_BASE, EPI_TWO, EPI_DROP, EPI_ADD } Epilogue;
 
-/* Loops: letters b m n k with extents, outer to inner ("m2 m3 n5 k7").  Layouts: loops by number, outer dimension first. */
+/* Loops: letters b m n k with extents, outer to inner ("m2 m3 n5 k7").  Layouts: loops by number,
+ * outer dimension first. */
 typedef struct Case {
     const char *loops, *a, *b, *c;
     Epilogue epi;
@@ -50,7 +52,9 @@ static const Case cases[] = {
     {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, false, false, DT_F64},
 };
 
-/* ---- building -------------------------------------------------------------------------------------------------------------- */
+/* ---- building
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 enum { MAX_NODES = 32 };
 
@@ -85,7 +89,8 @@ static int64_t layout_access(const Built *x, const char *layout, Access *out)
 
 static int32_t add_arg(Built *x, DType dt, int64_t elems, bool is_out)
 {
-    x->k.args[x->k.n_args] = (KernelArg){.dtype = dt, .elems = elems, .is_out = is_out, .alias_in = -1};
+    x->k.args[x->k.n_args] =
+        (KernelArg){.dtype = dt, .elems = elems, .is_out = is_out, .alias_in = -1};
     return (int32_t)x->k.n_args++;
 }
 
@@ -122,7 +127,10 @@ static void add_store(Built *x, int32_t node, const char *layout, StoreMode mode
 static void parse_loops(Kernel *k, const char *text)
 {
     for (const char *at = text; *at;) {
-        LoopKind kind = *at == 'b' ? LOOP_BATCH : *at == 'm' ? LOOP_M : *at == 'n' ? LOOP_N : LOOP_K;
+        LoopKind kind = *at == 'b'   ? LOOP_BATCH
+                        : *at == 'm' ? LOOP_M
+                        : *at == 'n' ? LOOP_N
+                                     : LOOP_K;
         char *end;
         int64_t extent = strtoll(at + 1, &end, 10);
         k->loops[k->n_loops++] = (Loop){kind, extent};
@@ -152,9 +160,13 @@ static int32_t add_drop(Built *x, int32_t v, const char *layout)
     layout_access(x, layout, &index);
     index.arg = -1;
     x->accesses[x->k.n_accesses] = index;
-    int32_t element = add_node(x, (Node){.kind = KN_INDEX, .dtype = DT_I32, .index = x->k.n_accesses++});
+    int32_t element =
+        add_node(x, (Node){.kind = KN_INDEX, .dtype = DT_I32, .index = x->k.n_accesses++});
     int32_t sample = add_const(x, DT_I32, 5);
-    Node r = {.kind = KN_RANDOM, .dtype = DT_F32, .n_args = 6, .imm_u64 = 0x123456789abcdefull,
+    Node r = {.kind = KN_RANDOM,
+              .dtype = DT_F32,
+              .n_args = 6,
+              .imm_u64 = 0x123456789abcdefull,
               .arg = {key[0], key[1], key[2], key[3], element, sample}};
     int32_t keep = add_op(x, OP_GE, DT_I1, add_node(x, r), add_const(x, DT_F32, 0.25), -1);
     return add_op(x, OP_SELECT, DT_F32, keep, v, add_const(x, DT_F32, 0));
@@ -167,10 +179,14 @@ static void add_epilogue(Built *x, const Case *c, DType acc_dt)
     bias_layout(&x->k, bias);
     switch (c->epi) {
     case EPI_PLAIN: break;
-    case EPI_BIAS: v = add_op(x, OP_TANH, acc_dt, add_op(x, OP_ADD, acc_dt, acc, add_load(x, acc_dt, bias), -1), -1, -1); break;
+    case EPI_BIAS:
+        v = add_op(x, OP_TANH, acc_dt,
+                   add_op(x, OP_ADD, acc_dt, acc, add_load(x, acc_dt, bias), -1), -1, -1);
+        break;
     case EPI_BASE: v = add_op(x, OP_ADD, acc_dt, acc, add_load(x, acc_dt, c->c), -1); break;
     case EPI_TWO:
-        v = add_op(x, OP_SELECT, acc_dt, add_op(x, OP_GT, DT_I1, acc, add_const(x, acc_dt, 0), -1), acc, add_const(x, acc_dt, 0));
+        v = add_op(x, OP_SELECT, acc_dt, add_op(x, OP_GT, DT_I1, acc, add_const(x, acc_dt, 0), -1),
+                   acc, add_const(x, acc_dt, 0));
         add_store(x, acc, c->c, ST_SET);
         break;
     case EPI_DROP: v = add_drop(x, acc, c->c); break;
@@ -198,10 +214,12 @@ static uint32_t node_mask(const Built *x, const Node *n)
 {
     uint32_t mask = 0;
     if (n->kind == KN_LOAD || n->kind == KN_INDEX)
-        for (uint32_t d = 0; d < x->k.n_loops; d++) mask |= (uint32_t)(x->accesses[n->index].stride[d] != 0) << d;
+        for (uint32_t d = 0; d < x->k.n_loops; d++)
+            mask |= (uint32_t)(x->accesses[n->index].stride[d] != 0) << d;
     for (uint32_t i = 0; i < n->n_args; i++) mask |= x->nodes[n->arg[i]].loop_mask;
     if (n->kind == KN_ACC)
-        for (uint32_t d = 0; d < x->k.n_loops; d++) mask |= (uint32_t)(x->k.loops[d].kind != LOOP_K) << d;
+        for (uint32_t d = 0; d < x->k.n_loops; d++)
+            mask |= (uint32_t)(x->k.loops[d].kind != LOOP_K) << d;
     return mask;
 }
 
@@ -222,7 +240,9 @@ static Built *build(Arena *a, const Case *c)
     return x;
 }
 
-/* ---- reference ----------------------------------------------------------------------------------------------------------------- */
+/* ---- reference
+ * -----------------------------------------------------------------------------------------------------------------
+ */
 
 static double mem_get(const char *at, DType dt, int64_t i)
 {
@@ -268,7 +288,8 @@ static double ref_random(const Ref *r, const Node *n)
 {
     uint32_t in[6];
     for (int i = 0; i < 6; i++) in[i] = (uint32_t)(int32_t)ref_node(r, n->arg[i]);
-    Philox p = philox(in[4], in[3] + in[5], in[2], (uint32_t)n->imm_u64, in[0], in[1] ^ (uint32_t)(n->imm_u64 >> 32));
+    Philox p = philox(in[4], in[3] + in[5], in[2], (uint32_t)n->imm_u64, in[0],
+                      in[1] ^ (uint32_t)(n->imm_u64 >> 32));
     return (p.x[0] >> 8) / 16777216.0;
 }
 
@@ -309,7 +330,9 @@ static bool index_next(Ref *r, bool over_k)
     return false;
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct Bufs {
     Guarded g[18];
@@ -327,7 +350,8 @@ static Bufs bufs_new(const Built *x, int64_t workspace_bytes, bool at_start)
         b.g[i] = guarded_new((size_t)arg->elems * size, size, at_start);
         b.at[i] = b.g[i].at;
         for (int64_t e = 0; e < arg->elems; e++)
-            mem_set(b.at[i], arg->dtype, e, x->is_key[i] ? (double)(e * 77 + 3) : test_uniform(&state));
+            mem_set(b.at[i], arg->dtype, e,
+                    x->is_key[i] ? (double)(e * 77 + 3) : test_uniform(&state));
     }
     b.g[x->k.n_args] = guarded_new((size_t)workspace_bytes, 64, at_start);
     b.at[x->k.n_args] = b.g[x->k.n_args].at;
@@ -369,13 +393,14 @@ static int check(const char *what, const Case *c, const Built *x, const Bufs *in
         }
     } while (index_next(&r, false));
     if (worst == 0) return 0;
-    fprintf(stderr, "%s: loops %s a %s b %s c %s epilogue %d: error %g beyond the bound\n", what, c->loops, c->a, c->b, c->c,
-            (int)c->epi, worst);
+    fprintf(stderr, "%s: loops %s a %s b %s c %s epilogue %d: error %g beyond the bound\n", what,
+            c->loops, c->a, c->b, c->c, (int)c->epi, worst);
     return 1;
 }
 
 /* Runs once; base in place where the form allows it. */
-static void run_case(const Loaded *l, const Built *x, const CpuKernelCode *code, Bufs *b, bool as_two)
+static void run_case(const Loaded *l, const Built *x, const CpuKernelCode *code, Bufs *b,
+                     bool as_two)
 {
     for (uint32_t i = 0; i < x->k.n_args; i++) {
         if (x->k.args[i].alias_in >= 0) b->at[i] = b->at[x->k.args[i].alias_in];
@@ -383,7 +408,8 @@ static void run_case(const Loaded *l, const Built *x, const CpuKernelCode *code,
     kernel_run(l, code, b->at, as_two);
 }
 
-static int test_case(const Loaded *l, const char *target, const Case *c, const Built *x, const CpuKernelCode *code)
+static int test_case(const Loaded *l, const char *target, const Case *c, const Built *x,
+                     const CpuKernelCode *code)
 {
     Bufs in = bufs_new(x, 0, false);
     Bufs one = bufs_new(x, code->needs.workspace_bytes, false);
@@ -394,7 +420,8 @@ static int test_case(const Loaded *l, const char *target, const Case *c, const B
     for (uint32_t i = 0; i < x->k.n_args; i++) {
         size_t n = (size_t)(x->k.args[i].elems * dtype_bytes(x->k.args[i].dtype));
         if (memcmp(one.at[i], two.at[i], n) == 0) continue;
-        fprintf(stderr, "%s: loops %s: argument %u differs between one thread and two\n", target, c->loops, i);
+        fprintf(stderr, "%s: loops %s: argument %u differs between one thread and two\n", target,
+                c->loops, i);
         failed++;
     }
     bufs_free(&in);
@@ -425,7 +452,8 @@ static int test_target(const char *name)
         char *fn = arena_printf(&a, "case%d", i);
         ZM_CHECK(cpu_emit_contract(l.m, &built[i]->k, fn, &code[i]) == ZM_OK);
         KernelNeeds needs = cpu_contract_needs(&t, &built[i]->k);
-        failed += needs.workspace_bytes != code[i].needs.workspace_bytes || needs.scratch_bytes != code[i].needs.scratch_bytes;
+        failed += needs.workspace_bytes != code[i].needs.workspace_bytes ||
+                  needs.scratch_bytes != code[i].needs.scratch_bytes;
     }
     if (loaded_link(&l, &diag) != ZM_OK) {
         diag_print(&diag, stderr);
@@ -441,6 +469,7 @@ static int test_target(const char *name)
 int main(void)
 {
     cpu_llvm_init();
-    int failed = test_target("x86-64-v2") + test_target("x86-64-v3") + test_target("x86-64-v4") + test_target("native");
+    int failed = test_target("x86-64-v2") + test_target("x86-64-v3") + test_target("x86-64-v4") +
+                 test_target("native");
     return failed != 0;
 }

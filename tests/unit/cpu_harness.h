@@ -1,5 +1,6 @@
-/* cpu_harness.h -- for tests of the CPU back end: compiles hand-built kernels, loads them, and runs their phases over
- * buffers that end (or begin) at an inaccessible page, in the order of one thread or of two. */
+/* cpu_harness.h -- for tests of the CPU back end: compiles hand-built kernels, loads them, and runs
+ * their phases over buffers that end (or begin) at an inaccessible page, in the order of one thread
+ * or of two. */
 #ifndef ZM_TESTS_CPU_HARNESS_H
 #define ZM_TESTS_CPU_HARNESS_H
 
@@ -97,7 +98,8 @@ static inline void loaded_free(Loaded *l)
 }
 
 /* Runs the kernel: as_two = tasks in a shuffled order over two scratch areas. */
-static inline void kernel_run(const Loaded *l, const CpuKernelCode *code, char *const *bufs, bool as_two)
+static inline void kernel_run(const Loaded *l, const CpuKernelCode *code, char *const *bufs,
+                              bool as_two)
 {
     Guarded scratch[2];
     for (int i = 0; i < 2; i++) {

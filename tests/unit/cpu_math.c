@@ -1,8 +1,9 @@
-/* cpu_math.c -- accuracy of the emitted f32 functions against libm in f64, for every target level that runs here.
+/* cpu_math.c -- accuracy of the emitted f32 functions against libm in f64, for every target level
+ * that runs here.
  *
- *   cpu_math               every 4099th of the 2^32 inputs, special values, and neighbours of every switch point
- *   cpu_math all [NAME]    all 2^32 inputs (minutes a function)
- * Fails when an error exceeds the function's bound in units of the last place of the exact result. */
+ *   cpu_math               every 4099th of the 2^32 inputs, special values, and neighbours of every
+ * switch point cpu_math all [NAME]    all 2^32 inputs (minutes a function) Fails when an error
+ * exceeds the function's bound in units of the last place of the exact result. */
 #include <float.h>
 #include <math.h>
 
@@ -18,7 +19,7 @@ typedef struct MathFn {
 } MathFn;
 
 static const MathFn fns[] = {
-    {"exp", cpu_exp_f32, exp, 2},   {"log", cpu_log_f32, log, 2}, {"tanh", cpu_tanh_f32, tanh, 2},
+    {"exp", cpu_exp_f32, exp, 2}, {"log", cpu_log_f32, log, 2}, {"tanh", cpu_tanh_f32, tanh, 2},
     {"erf", cpu_erf_f32, erf, 2}, {"sin", cpu_sin_f32, sin, 4}, {"cos", cpu_cos_f32, cos, 4},
 };
 enum { N_FN = sizeof fns / sizeof *fns, BLOCK = 1 << 16, N_TARGET = 3 };
@@ -44,7 +45,8 @@ static double error_ulp(float y, double exact)
 {
     if (isnan(exact) || isnan(y)) return isnan(exact) && isnan(y) ? 0 : INFINITY;
     if (isinf((float)exact) && isinf(y)) return (exact > 0) == (y > 0) ? 0 : INFINITY;
-    if (isinf(y)) return fabs(exact) > FLT_MAX - 2 * 0x1p104 && (exact > 0) == (y > 0) ? 1 : INFINITY;
+    if (isinf(y))
+        return fabs(exact) > FLT_MAX - 2 * 0x1p104 && (exact > 0) == (y > 0) ? 1 : INFINITY;
     if (exact == 0 && y == 0) return !signbit(exact) == !signbit(y) ? 0 : INFINITY;
     return fabs(y - exact) / ulp_of(exact);
 }
@@ -120,9 +122,10 @@ static void run_block(const Case *cases, int n_cases, int f, const float *x, Wor
 
 static void special_block(float *x)
 {
-    static const float at[] = {0,       1,        FLT_MIN,  0x1p-149f, INFINITY, FLT_MAX,   NAN,      0.625f,
-                               0.89f,   4,        9.02f,    10,        88.7228f, -87.3365f, -103.97f, 0.70710678f,
-                               1048576, 0.78539f, 1.41421f, 3.1415927f, 0.34657f, 88,       104,      89};
+    static const float at[] = {0,        1,          FLT_MIN,  0x1p-149f,   INFINITY, FLT_MAX,
+                               NAN,      0.625f,     0.89f,    4,           9.02f,    10,
+                               88.7228f, -87.3365f,  -103.97f, 0.70710678f, 1048576,  0.78539f,
+                               1.41421f, 3.1415927f, 0.34657f, 88,          104,      89};
     int n = 0;
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         for (int d = -200; d <= 200; d++) {
