@@ -17,11 +17,13 @@
  * loops and combine. */
 typedef enum {
     CUDA_POINT,  /* no RED loops: one thread per row */
-    CUDA_THREAD, /* one thread per row, RED loops in order: scatter, and rows of a few elements */
+    CUDA_THREAD, /* one thread per row, RED loops in order: rows of a few elements */
     CUDA_WARP,   /* one warp per row */
     CUDA_BLOCK,  /* one block per row */
-    CUDA_COLUMN  /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
+    CUDA_COLUMN, /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
                     splits the RED loops */
+    CUDA_SCATTER /* threadIdx.x walks 32 columns, threadIdx.y owns every n-th row of the output: all
+                    threads see all additions, each makes its own, in order */
 } CudaShape;
 
 typedef struct CudaSchedule {

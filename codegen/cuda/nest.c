@@ -203,13 +203,27 @@ static void print_node(Printer *p, uint32_t i)
     print_end(p, node_name(n), node_loc(p, i));
 }
 
-/* Live nodes of a level that can be computed after `ready` sweeps and not before. */
-static void print_level(Printer *p, Level level, int32_t ready)
+/* What is computed before the loops: nodes that depend on no loop and on no reduction over all of
+ * them. */
+static bool is_constant(const Printer *p, uint32_t i)
+{
+    return p->k->nodes[i].level == LV_CONST && p->ready[i] == 0;
+}
+
+static void print_constants(Printer *p)
+{
+    for (uint32_t i = 0; i < p->k->n_nodes; i++)
+        if (p->is_live[i] && p->k->nodes[i].kind != KN_REDUCE && is_constant(p, i))
+            print_node(p, i);
+}
+
+/* Live row nodes that can be computed after `ready` sweeps and not before. */
+static void print_row_nodes(Printer *p, int32_t ready)
 {
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         const Node *n = &p->k->nodes[i];
-        if (p->is_live[i] && n->level == level && n->kind != KN_REDUCE && p->ready[i] == ready)
-            print_node(p, i);
+        if (!p->is_live[i] || n->kind == KN_REDUCE || n->level == LV_ELEM) continue;
+        if (p->ready[i] == ready && !is_constant(p, i)) print_node(p, i);
     }
 }
 
@@ -266,6 +280,7 @@ static void print_row_loop(Printer *p)
     switch (s->shape) {
     case CUDA_POINT:
     case CUDA_THREAD:
+    case CUDA_SCATTER:
         print_line(p,
                    "for (%s row = %sblockIdx.x * %lld + threadIdx.x; row < %lld; row += "
                    "%sgridDim.x * %lld) {",
@@ -303,7 +318,8 @@ static void print_sweep_loop(Printer *p)
     int step = 1;
     switch (s->shape) {
     case CUDA_POINT: return; /* no RED loops: the row is the element */
-    case CUDA_THREAD: break;
+    case CUDA_THREAD:
+    case CUDA_SCATTER: break;
     case CUDA_WARP:
         start = "lane";
         step = 32;
@@ -373,7 +389,7 @@ static void print_combined(Printer *p, int32_t stage)
     static const char *const combine[] = {[CUDA_WARP] = "zm_warp",
                                           [CUDA_BLOCK] = "zm_block",
                                           [CUDA_COLUMN] = "zm_column",
-                                          [CUDA_THREAD] = NULL};
+                                          [CUDA_SCATTER] = NULL};
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         if (!is_reduced_at(p, i, stage)) continue;
         const Node *n = &p->k->nodes[i];
@@ -382,7 +398,7 @@ static void print_combined(Printer *p, int32_t stage)
                                                  : "";
         print_indent(p);
         str_addf(p->out, "const %s v%u = %s", register_type(n->dtype), i, round);
-        const char *how = p->s.shape == CUDA_POINT ? NULL : combine[p->s.shape];
+        const char *how = combine[p->s.shape];
         if (how)
             str_addf(p->out, "%s<%s>(r%u)", how, n->op == OP_REDUCE_SUM ? "zm_sum" : "zm_largest",
                      i);
@@ -415,29 +431,91 @@ static void print_sweep(Printer *p, int32_t stage)
     print_combined(p, stage);
 }
 
+/* ---- scatter ---- */
+
+/* The output starts as the argument that it may share memory with, or as zeros.  A thread starts
+ * the output rows that it adds to: no barrier between the two. */
+static void print_scatter_base(Printer *p, const Store *s)
+{
+    const KernelArg *a = &p->k->args[s->to.arg];
+    int64_t n_cols = s->to.dyn_stride;
+    ZM_CHECK(n_cols == p->s.n_rows && a->elems % n_cols == 0);
+    if (a->alias_in >= 0) {
+        print_indent(p);
+        str_addf(p->out, "if (a%d != a%d)\n", s->to.arg, a->alias_in);
+        p->depth++;
+    }
+    print_line(p, "for (%s r = threadIdx.y; r < %lld; r += %d)", p->index_type,
+               (long long)(a->elems / n_cols), p->s.threads_y);
+    Access column = s->to;
+    column.dyn = -1;
+    p->depth++;
+    print_indent(p);
+    str_addf(p->out, "a%d[", s->to.arg);
+    print_offset(p, &column);
+    str_addf(p->out, " + r * %lld] = ", (long long)n_cols);
+    if (a->alias_in >= 0) {
+        str_addf(p->out, "a%d[", a->alias_in);
+        print_offset(p, &column);
+        str_addf(p->out, " + r * %lld];\n", (long long)n_cols);
+    } else {
+        str_addf(p->out, "%s{};\n", memory_type(a->dtype));
+    }
+    p->depth -= a->alias_in >= 0 ? 2 : 1;
+}
+
+/* Each thread sees every addition and makes those to its own rows, in order. */
+static void print_scatter(Printer *p)
+{
+    const Kernel *k = p->k;
+    const Store *s = &k->stores[0];
+    ZM_CHECK(k->n_stores == 1 && s->to.dyn >= 0 && k->n_stages <= 1);
+    print_scatter_base(p, s);
+    print_sweep_loop(p);
+    for (uint32_t i = 0; i < k->n_nodes; i++) p->is_wanted[i] = i == (uint32_t)s->to.dyn;
+    for (uint32_t i = k->n_nodes; i-- > 0;)
+        if (p->is_wanted[i]) mark_inputs(k, i, p->is_wanted);
+    for (uint32_t i = 0; i < k->n_nodes; i++)
+        if (p->is_wanted[i] && k->nodes[i].level == LV_ELEM) print_node(p, i);
+    print_indent(p);
+    str_add(p->out, "if ((unsigned int)");
+    print_use(p, s->to.dyn);
+    str_addf(p->out, " %% %d != threadIdx.y) continue;\n", p->s.threads_y);
+    for (uint32_t i = 0; i < k->n_nodes; i++)
+        if (p->is_live[i] && !p->is_wanted[i] && k->nodes[i].level == LV_ELEM) print_node(p, i);
+    print_stores(p, LV_ELEM);
+    print_close(p);
+}
+
 static void print_row_stores(Printer *p)
 {
     static const char *const leader[] = {[CUDA_WARP] = "if (lane == 0)",
                                          [CUDA_BLOCK] = "if (threadIdx.x == 0)",
-                                         [CUDA_COLUMN] = "if (is_mine && threadIdx.y == 0)"};
+                                         [CUDA_COLUMN] = "if (is_mine && threadIdx.y == 0)",
+                                         [CUDA_SCATTER] = NULL};
     if (!has_stores(p, LV_ROW) && !has_stores(p, LV_CONST)) return;
-    bool is_guarded = p->s.shape != CUDA_POINT && p->s.shape != CUDA_THREAD;
-    if (is_guarded) print_open(p, leader[p->s.shape]);
+    if (leader[p->s.shape]) print_open(p, leader[p->s.shape]);
     print_stores(p, LV_CONST);
     print_stores(p, LV_ROW);
-    if (is_guarded) print_close(p);
+    if (leader[p->s.shape]) print_close(p);
 }
 
 static void print_body(Printer *p)
 {
-    print_level(p, LV_CONST, 0);
+    print_constants(p);
     print_row_loop(p);
+    if (p->s.shape == CUDA_SCATTER) {
+        print_row_nodes(p, 0);
+        print_scatter(p);
+        print_close(p);
+        return;
+    }
     int32_t n_stages = p->k->n_stages > 0 ? (int32_t)p->k->n_stages : 1;
     for (int32_t stage = 0; stage < n_stages; stage++) {
-        print_level(p, LV_ROW, stage);
+        print_row_nodes(p, stage);
         print_sweep(p, stage);
     }
-    print_level(p, LV_ROW, n_stages);
+    print_row_nodes(p, n_stages);
     print_row_stores(p);
     print_close(p);
 }
@@ -456,7 +534,8 @@ static void print_head(Printer *p, const char *name)
                                         [CUDA_THREAD] = "one thread each",
                                         [CUDA_WARP] = "one warp each",
                                         [CUDA_BLOCK] = "one block each",
-                                        [CUDA_COLUMN] = "32 side by side in a block"};
+                                        [CUDA_COLUMN] = "32 side by side in a block",
+                                        [CUDA_SCATTER] = "32 side by side in a block"};
     const CudaSchedule *s = &p->s;
     str_addf(p->out, "// %s", p->k->label ? p->k->label : "kernel");
     print_loc(p, p->k->loc);

@@ -31,8 +31,8 @@ static bool has_loop(const Kernel *k, LoopKind kind)
 
 static CudaShape shape_of(const Kernel *k, const CudaSchedule *s)
 {
+    if (k->kind == KK_SCATTER) return CUDA_SCATTER;
     if (!has_loop(k, LOOP_RED)) return CUDA_POINT;
-    if (k->kind == KK_SCATTER) return CUDA_THREAD; /* additions to one address happen in order */
     const Loop *inner = &k->loops[k->n_loops - 1];
     if (inner->kind == LOOP_PAR && inner->extent >= COLUMN_MIN_ROWS) return CUDA_COLUMN;
     if (s->n_rows > 1 && s->n_reduced < FEW) return CUDA_THREAD;
@@ -74,6 +74,11 @@ CudaSchedule cuda_schedule(const Kernel *k)
         s.rows_per_block = WARP;
         s.threads_x = WARP;
         s.threads_y = s.n_reduced >= 512 ? MAX_THREADS / WARP : BLOCK_THREADS / WARP;
+        break;
+    case CUDA_SCATTER:
+        s.rows_per_block = WARP;
+        s.threads_x = WARP;
+        s.threads_y = MAX_THREADS / WARP;
         break;
     }
     s.n_blocks = (s.n_rows + s.rows_per_block - 1) / s.rows_per_block;

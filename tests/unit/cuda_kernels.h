@@ -141,6 +141,17 @@ static Kernel *make_full(Arena *a)
     return k;
 }
 
+/* the same, halved, its nodes labelled as constants: nothing depends on a loop that is left */
+static Kernel *make_full_constant(Arena *a)
+{
+    Kernel *k = make_full(a);
+    int sum = k->stores[0].node;
+    k->stores[0].node = ref_bin(k, OP_MUL, sum, ref_const(k, DT_F64, 0.5));
+    k->nodes[sum].level = k->nodes[k->stores[0].node].level = LV_CONST;
+    k->stores[0].level = LV_CONST;
+    return k;
+}
+
 /* PAR, RED, PAR: mean over dimension 1 of x[5, 41, 3] read through a transpose */
 static Kernel *make_middle(Arena *a)
 {
@@ -172,22 +183,34 @@ static Kernel *make_embed(Arena *a)
     return k;
 }
 
-/* out[index[n]] += src[n], n in order */
-static Kernel *make_scatter(Arena *a)
+/* base with src[n] added to row index[n], n in order */
+static Kernel *make_scatter_onto(Arena *a, bool has_base)
 {
-    enum { N = 40, V = 7, C = 9 };
+    enum { N = 40, V = 7, C = 39 };
     Kernel *k = ref_kernel(a, KK_SCATTER, "scatter_add", 1);
     ref_loop(k, LOOP_RED, N);
     ref_loop(k, LOOP_PAR, C);
-    int at = ref_in(k, DT_I32, N), src = ref_in(k, DT_F32, N * C),
-        out = ref_out(k, DT_F32, V * C, -1);
+    int base = has_base ? ref_in(k, DT_F32, V * C) : -1;
+    int at = ref_in(k, DT_I32, N), src = ref_in(k, DT_F32, N * C);
+    int out = ref_out(k, DT_F32, V * C, base);
     int row = ref_load(k, at, 0, STRIDES(1, 0));
-    Store *s = ref_store(k, ref_load(k, src, 0, STRIDES(C, 1)), out, 0, STRIDES(0, 1));
+    int v = ref_bin(k, OP_MUL, ref_load(k, src, 0, STRIDES(C, 1)), ref_const(k, DT_F32, 0.5));
+    Store *s = ref_store(k, v, out, 0, STRIDES(0, 1));
     s->mode = ST_ADD;
     s->level = LV_ELEM;
     s->to.dyn = row;
     s->to.dyn_stride = C;
     return k;
+}
+
+static Kernel *make_scatter(Arena *a)
+{
+    return make_scatter_onto(a, true);
+}
+
+static Kernel *make_scatter_zeros(Arena *a)
+{
+    return make_scatter_onto(a, false);
 }
 
 /* x / (1 - p) where random >= p */
@@ -389,6 +412,12 @@ static const CudaCase cuda_cases[] = {
      false,
      {"1 rows, one block each", "double r", "zm_block<zm_sum>", "if (threadIdx.x == 0) {",
       "a1[0] ="}},
+    {"full_constant",
+     make_full_constant,
+     false,
+     1,
+     false,
+     {"zm_block<zm_sum>", " * 0.5;  // mul", "a1[0] ="}},
     {"middle", make_middle, false, 4, false, {"one warp each", "a0[i0 + i1 * 5 + i2 * 205]"}},
     {"embed", make_embed, true, 0, false, {"const int v0 = a1[i0 * 6 + i1];", "a0[i2 + v0 * 10]"}},
     {"scatter",
@@ -396,7 +425,14 @@ static const CudaCase cuda_cases[] = {
      true,
      0,
      false,
-     {"one thread each", "e = 0; e < 40; e += 1", "a2[i1 + v0 * 9] += v1;"}},
+     {"if (a3 != a0)", "a3[i1 + r * 39] = a0[i1 + r * 39];", "e = 0; e < 40; e += 1",
+      "if ((unsigned int)v0 % 32 != threadIdx.y) continue;", "a3[i1 + v0 * 39] += v3;"}},
+    {"scatter_zeros",
+     make_scatter_zeros,
+     true,
+     0,
+     false,
+     {"a2[i1 + r * 39] = float{};", "a2[i1 + v0 * 39] +="}},
     {"dropout",
      make_dropout,
      true,

@@ -205,25 +205,23 @@ typedef struct Job {
     Kernel *k;
 } Job;
 
-/* Runs on guarded copies of mem; outputs come back as bytes in out[i] (guarded, kept). */
-static void run_kernel(const Job *job, RunFn fn, double **mem, Guarded *out, bool is_reversed)
+/* Runs on guarded copies of mem; outputs come back as bytes in out[i] (guarded, kept).  The first
+ * run shares memory where the kernel allows it, the second does not. */
+static void run_kernel(const Job *job, RunFn fn, double **mem, Guarded *out, bool is_second)
 {
     const Kernel *k = job->k;
     void *args[KERNEL_MAX_ARGS];
     for (uint32_t i = 0; i < k->n_args; i++) {
         const KernelArg *a = &k->args[i];
         size_t bytes = (size_t)dtype_bytes(a->dtype);
-        if (a->is_out && a->alias_in >= 0)
-            out[i] = out[a->alias_in];
-        else
-            out[i] = guarded_new((size_t)a->elems * bytes);
-        if (!a->is_out || a->alias_in < 0)
-            for (int64_t e = 0; e < a->elems; e++)
-                encode(a->dtype, mem[i][e], out[i].at + (size_t)e * bytes);
+        bool is_shared = a->is_out && a->alias_in >= 0 && !is_second;
+        out[i] = is_shared ? out[a->alias_in] : guarded_new((size_t)a->elems * bytes);
+        for (int64_t e = 0; !is_shared && e < a->elems; e++)
+            encode(a->dtype, mem[i][e], out[i].at + (size_t)e * bytes);
         args[i] = out[i].at;
     }
     CudaSchedule s = cuda_schedule(k);
-    fn(args, is_reversed ? 2 : (int)s.n_blocks, s.threads_x, s.threads_y, is_reversed);
+    fn(args, is_second ? 2 : (int)s.n_blocks, s.threads_x, s.threads_y, is_second);
 }
 
 static double tolerance(const Job *job, DType dt, const double *ref, int64_t n)
@@ -261,10 +259,11 @@ static void check_outputs(const Job *job, double **want, const Guarded *got, con
     }
 }
 
-static void free_all(const Kernel *k, Guarded *g)
+static void free_all(const Kernel *k, Guarded *g, bool is_second)
 {
     for (uint32_t i = 0; i < k->n_args; i++)
-        if (!k->args[i].is_out || k->args[i].alias_in < 0) munmap(g[i].map, g[i].map_bytes);
+        if (is_second || !k->args[i].is_out || k->args[i].alias_in < 0)
+            munmap(g[i].map, g[i].map_bytes);
 }
 
 static void check_numbers(const Job *job, void *library)
@@ -287,8 +286,8 @@ static void check_numbers(const Job *job, void *library)
     run_kernel(job, fn, mem, second, true);
     ref_run(job->k, mem);
     check_outputs(job, mem, first, second);
-    free_all(job->k, first);
-    free_all(job->k, second);
+    free_all(job->k, first, false);
+    free_all(job->k, second, true);
     arena_free(&arena);
 }
 

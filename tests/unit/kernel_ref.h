@@ -320,9 +320,18 @@ static inline double ref_value(RefRun *r, int node)
     return dtype_round(n->dtype, v);
 }
 
+/* A scatter's output starts as the argument that it may share memory with, or as zeros. */
+static inline void ref_start_scatter(const Kernel *k, double **mem)
+{
+    if (k->kind != KK_SCATTER) return;
+    int out = k->stores[0].to.arg, from = k->args[out].alias_in;
+    for (int64_t e = 0; e < k->args[out].elems; e++) mem[out][e] = from < 0 ? 0 : mem[from][e];
+}
+
 /* mem[i]: elems doubles of argument i; outputs are changed. */
 static inline void ref_run(const Kernel *k, double **mem)
 {
+    ref_start_scatter(k, mem);
     RefRow row;
     RefRun r = {.k = k, .mem = mem, .row = &row};
     do {
