@@ -1,0 +1,244 @@
+/* eval.c -- state, and the walk over a function's ops (eval.h). */
+#include "ir/eval/eval.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/eval/eval_rules.h"
+
+static const EvalRule rules[N_OP] = {
+#define POINT(...)
+#define EVAL(RULE) eval_##RULE
+#define OP(ID, NAME, SIG_, ATTRS_, TYPE_, AMP_, GRAD_, COST_, FACTORS_, LOWER_, EVAL_, ...)        \
+    [OP_##ID] = EVAL_,
+#include "ir/ops.def"
+#undef OP
+#undef POINT
+#undef EVAL
+};
+
+/* ---- state ---- */
+
+EvalTensor eval_tensor(Arena *a, const Type *t)
+{
+    return (EvalTensor){t, ARENA_ARRAY(a, double, type_elems(t))};
+}
+
+static double first_value(const Var *v)
+{
+    switch (v->init) {
+    case INIT_ONES: return 1;
+    case INIT_CONST: return dtype_round(v->type->dtype, v->init_a);
+    case INIT_ZEROS:
+    case INIT_NORMAL:
+    case INIT_UNIFORM: return 0;
+    }
+    ZM_UNREACHABLE("init");
+}
+
+Eval *eval_new(Arena *a, const Module *m)
+{
+    Eval *e = ARENA_NEW(a, Eval);
+    *e = (Eval){.m = m, .arena = a, .storage = ARENA_ARRAY(a, double *, m->vars.n)};
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (!var_ok(m->vars.at[i].in))
+            e->storage[i] = ARENA_ARRAY(a, double, type_elems(m->vars.at[i].type));
+    for (uint32_t i = 1; i < m->vars.n; i++) {
+        const Var *v = &m->vars.at[i];
+        if (v->init == INIT_ZEROS) continue; /* a bucket's own zeros must not hide its views */
+        double *at = eval_var(e, (VarId){i});
+        for (int64_t k = 0; k < type_elems(v->type); k++) at[k] = first_value(v);
+    }
+    return e;
+}
+
+double *eval_var(const Eval *e, VarId v)
+{
+    int64_t offset;
+    VarId storage = var_storage(e->m, v, &offset);
+    return e->storage[storage.i] + offset;
+}
+
+void eval_copy_vars(Eval *to, const Eval *from)
+{
+    for (uint32_t i = 1; i < to->m->vars.n; i++) {
+        const Var *v = &to->m->vars.at[i];
+        VarId source = var_find(from->m, v->name);
+        if (!var_ok(source)) continue;
+        const Type *t = var_cget(from->m, source)->type;
+        ZM_CHECK(type_elems(t) == type_elems(v->type));
+        memcpy(eval_var(to, (VarId){i}), eval_var(from, source),
+               (size_t)type_elems(t) * sizeof(double));
+    }
+}
+
+/* ---- results ---- */
+
+uint32_t eval_n_results(const Func *f)
+{
+    return op_cget(f, f->last)->n_in;
+}
+
+const char *eval_result_name(Arena *a, const Func *f, uint32_t i)
+{
+    const char *names = attr_str(op_cget(f, f->last)->attrs, AT_NAMES);
+    if (!names) return arena_printf(a, "%u", i);
+    for (; i > 0; i--) names = strchr(names, ',') + 1; /* verified: one name per operand */
+    return arena_strndup(a, names, strcspn(names, ","));
+}
+
+/* ---- running ---- */
+
+Status eval_fail(const EvalCall *c, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return diag_error(c->e->m->diag, loc_pos(c->e->m, c->op->loc), E_EVAL, "%s: %s",
+                      op_info(c->op->code)->name, text);
+}
+
+static void round_tensor(const Eval *e, EvalTensor t)
+{
+    if (e->is_unrounded && dtype_class(t.type->dtype) == DTC_FLOAT) return;
+    for (int64_t i = 0; i < type_elems(t.type); i++) t.at[i] = dtype_round(t.type->dtype, t.at[i]);
+}
+
+static void apply_point(const EvalCall *c, PointFn fn)
+{
+    double x[3] = {0};
+    for (int64_t i = 0; i < type_elems(c->out[0].type); i++) {
+        for (uint32_t k = 0; k < c->op->n_in; k++) x[k] = c->in[k].at[i];
+        c->out[0].at[i] = fn(x[0], x[1], x[2]);
+    }
+}
+
+/* Values of a running function.  Owned ones are freed after their last use, so that the peak is
+ * that of the function's live values. */
+typedef struct Frame {
+    EvalTensor *value;  /* by ValueId.i */
+    uint32_t *last_use; /* by ValueId.i: op position + 1; 0: never used */
+    Arena scratch;
+} Frame;
+
+static void frame_open(Frame *fr, const Func *f, const EvalTensor *in)
+{
+    *fr = (Frame){0};
+    fr->value = ARENA_ARRAY(&fr->scratch, EvalTensor, f->values.n);
+    fr->last_use = ARENA_ARRAY(&fr->scratch, uint32_t, f->values.n);
+    for (uint32_t i = 0; i < f->params.n; i++) fr->value[f->params.at[i].i] = in[i];
+    uint32_t pos = 0;
+    FOR_OPS(f, op)
+    {
+        const Op *o = op_cget(f, op);
+        pos++;
+        for (uint32_t i = 0; i < o->n_in; i++) fr->last_use[o->in[i].i] = pos;
+    }
+}
+
+static void frame_drop(Frame *fr, const Func *f, ValueId v)
+{
+    if (!op_ok(value_cget(f, v)->def)) return; /* a parameter is the caller's */
+    free(fr->value[v.i].at);
+    fr->value[v.i].at = NULL;
+}
+
+static void frame_close(Frame *fr, const Func *f)
+{
+    for (uint32_t v = 1; v < f->values.n; v++)
+        if (fr->value[v].type) frame_drop(fr, f, (ValueId){v});
+    arena_free(&fr->scratch);
+}
+
+static Status run_op(Eval *e, const Func *f, OpId op, Frame *fr, EvalTensor *results)
+{
+    const Op *o = op_cget(f, op);
+    Arena scratch = {0};
+    EvalTensor *in = ARENA_ARRAY(&scratch, EvalTensor, o->n_in);
+    EvalTensor *out = ARENA_ARRAY(&scratch, EvalTensor, o->n_out);
+    for (uint32_t i = 0; i < o->n_in; i++) in[i] = fr->value[o->in[i].i];
+    for (uint32_t i = 0; i < o->n_out; i++) {
+        const Type *t = value_type(f, o->out[i]);
+        out[i] = (EvalTensor){t, calloc((size_t)type_elems(t), sizeof(double))};
+        ZM_CHECK(out[i].at != NULL);
+        fr->value[o->out[i].i] = out[i];
+    }
+    EvalCall c = {e, f, o, in, o->code == OP_RETURN ? results : out};
+    PointFn point = eval_point(o->code);
+    Status st = ZM_OK;
+    if (point)
+        apply_point(&c, point);
+    else
+        st = rules[o->code](&c);
+    for (uint32_t i = 0; i < o->n_out; i++) round_tensor(e, out[i]);
+    arena_free(&scratch);
+    return st;
+}
+
+Status eval_func(Eval *e, const Func *f, const EvalTensor *in, EvalTensor *out)
+{
+    Frame fr;
+    frame_open(&fr, f, in);
+    uint32_t pos = 0;
+    Status st = ZM_OK;
+    FOR_OPS(f, op)
+    {
+        pos++;
+        if ((st = run_op(e, f, op, &fr, out)) != ZM_OK) break;
+        const Op *o = op_cget(f, op);
+        for (uint32_t i = 0; i < o->n_in; i++)
+            if (fr.last_use[o->in[i].i] == pos) frame_drop(&fr, f, o->in[i]);
+        for (uint32_t i = 0; i < o->n_out; i++)
+            if (fr.last_use[o->out[i].i] == 0) frame_drop(&fr, f, o->out[i]);
+    }
+    frame_close(&fr, f);
+    return st;
+}
+
+Status eval_run(Eval *e, const Func *f, const EvalTensor *in, Arena *a, EvalTensor *out)
+{
+    for (uint32_t i = 0; i < f->params.n; i++) {
+        const Type *want = value_type(f, f->params.at[i]);
+        ZM_CHECK(in[i].type->dtype == want->dtype && type_same_shape(in[i].type, want));
+    }
+    const Op *ret = op_cget(f, f->last);
+    for (uint32_t i = 0; i < ret->n_in; i++) out[i] = eval_tensor(a, value_type(f, ret->in[i]));
+    return eval_func(e, f, in, out);
+}
+
+/* ---- structure ---- */
+
+Status eval_return(const EvalCall *c)
+{
+    for (uint32_t i = 0; i < c->op->n_in; i++)
+        memcpy(c->out[i].at, c->in[i].at, (size_t)type_elems(c->in[i].type) * sizeof(double));
+    return ZM_OK;
+}
+
+Status eval_none(const EvalCall *c)
+{
+    (void)c;
+    return ZM_OK;
+}
+
+Status eval_fused(const EvalCall *c)
+{
+    return eval_func(c->e, c->op->body, c->in, c->out);
+}
+
+Status eval_read(const EvalCall *c)
+{
+    const double *at = eval_var(c->e, var_find(c->e->m, attr_str(c->op->attrs, AT_VAR)));
+    memcpy(c->out[0].at, at, (size_t)type_elems(c->out[0].type) * sizeof(double));
+    return ZM_OK;
+}
+
+Status eval_write(const EvalCall *c)
+{
+    double *at = eval_var(c->e, var_find(c->e->m, attr_str(c->op->attrs, AT_VAR)));
+    memcpy(at, c->in[0].at, (size_t)type_elems(c->in[0].type) * sizeof(double));
+    return ZM_OK;
+}

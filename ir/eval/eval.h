@@ -1,0 +1,46 @@
+/* eval.h -- the reference interpreter: what IR means, in doubles, slow and obvious.  It is the
+ * oracle for every pass and back end, so nothing here is derived from an op's LOWER or GRAD text.
+ *
+ * Each op's results are rounded to their dtype once; what happens inside of an op (a row's sum, a
+ * contraction) stays in doubles.  is_unrounded keeps floats as doubles everywhere, for gradient
+ * checks by differences; integers and i1 are always exact.
+ */
+#ifndef ZM_IR_EVAL_EVAL_H
+#define ZM_IR_EVAL_EVAL_H
+
+#include "ir/ir.h"
+
+typedef struct EvalTensor {
+    const Type *type;
+    double *at; /* row-major */
+} EvalTensor;
+
+/* The state of a module: the bytes of its variables.  Stale once a pass adds or removes variables.
+ */
+typedef struct Eval {
+    const Module *m;
+    Arena *arena;
+    double **storage; /* by VarId.i; NULL for views of buckets */
+    bool is_unrounded;
+} Eval;
+
+EvalTensor eval_tensor(Arena *a, const Type *t); /* zeros */
+
+/* Variables start as zeros, ones or their constant; normal and uniform ones as zeros, which the
+ * caller fills. */
+Eval *eval_new(Arena *a, const Module *m);
+/* The elements of a variable: type_elems(type) doubles inside of its storage. */
+double *eval_var(const Eval *e, VarId v);
+/* Sets each variable of `to` that `from` has too, by name; types agree. */
+void eval_copy_vars(Eval *to, const Eval *from);
+
+/* Results of f: type and number are those of its return's operands. */
+uint32_t eval_n_results(const Func *f);
+const char *eval_result_name(Arena *a, const Func *f, uint32_t i); /* from `names`, or "0", "1" */
+
+/* Runs f on in[0 .. params) and puts its results, allocated in a, into out[0 .. results).  Inputs
+ * have the parameters' shapes and dtypes (ZM_CHECK).  ZM_FAIL after a diagnostic: an index or a
+ * target out of range. */
+Status eval_run(Eval *e, const Func *f, const EvalTensor *in, Arena *a, EvalTensor *out);
+
+#endif
