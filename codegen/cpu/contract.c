@@ -1,9 +1,9 @@
 /* contract.c -- kernels `contract`: the functions of a scheduled product (contract_plan.c).
  *
  *   phase pack     (resident operand shared)  packs panels into the workspace
- *   phase main     per block of K: packs the task's chunk, multiplies it by every resident panel of its block into its
- *                  accumulators; then the epilogue, or partial sums in the workspace when K is split
- *   phase reduce   (K split)  adds the partial sums in order, then the epilogue
+ *   phase main     per block of K: packs the task's chunk, multiplies it by every resident panel of
+ * its block into its accumulators; then the epilogue, or partial sums in the workspace when K is
+ * split phase reduce   (K split)  adds the partial sums in order, then the epilogue
  *
  * Sums run over k in ascending order with one FMA per product, whatever tile computes them.
  */
@@ -42,7 +42,9 @@ static void set_batch(Emit *x, LLVMValueRef batch)
     mm_axis_set(&x->e, &x->p->batch, batch);
 }
 
-/* ---- packing ----------------------------------------------------------------------------------------------------------- */
+/* ---- packing
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 /* A panel of an operand: elements from x0, nx of them, over k from k0, kc of them. */
 typedef struct Panel {
@@ -78,22 +80,39 @@ static void prologue_body(CpuEval *e, LLVMValueRef r, LLVMValueRef c, void *user
     const SweepOut *s = user;
     LLVMValueRef v = cpu_emit_node_lanes(e, s->node);
     v = cpu_cast(e->m, v, e->k->nodes[s->node].dtype, s->x->dt);
-    cpu_store(e->m, s->x->dt, v, cpu_elem_ptr(e->m, s->dst, s->x->dt, cpu_mad(e->m, r, s->ld, c)), e->lanes, e->mask);
+    cpu_store(e->m, s->x->dt, v, cpu_elem_ptr(e->m, s->dst, s->x->dt, cpu_mad(e->m, r, s->ld, c)),
+              e->lanes, e->mask);
 }
 
-/* Evaluates the operand's expression: straight into the panel, or into a row-major block that is then transposed. */
+/* Evaluates the operand's expression: straight into the panel, or into a row-major block that is
+ * then transposed. */
 static void pack_prologue(Emit *x, const Panel *q)
 {
     CpuModule *m = x->m;
     const ContractPlan *p = x->p;
     const MmOperand *o = q->o;
     SweepOut out = {.x = x, .node = o->node, .dst = q->dst, .ld = o->width};
-    MmSweep s = {.rows = &p->red, .cols = o->axis, .r0 = q->k0, .nr = q->kc, .c0 = q->x0, .nc = q->nx, .nc_multiple = 1};
+    MmSweep s = {.rows = &p->red,
+                 .cols = o->axis,
+                 .r0 = q->k0,
+                 .nr = q->kc,
+                 .c0 = q->x0,
+                 .nc = q->nx,
+                 .nc_multiple = 1};
     s.lanes = o->width < p->lanes ? o->width : p->lanes;
     if (o->axis->total % s.lanes == 0) s.nc_multiple = s.lanes;
     if (o->is_transposed) {
-        s = (MmSweep){.rows = o->axis, .cols = &p->red, .r0 = q->x0, .nr = q->nx, .c0 = q->k0, .nc = q->kc, .lanes = p->lanes};
-        s.nc_multiple = p->red.total % p->lanes == 0 && p->kc % p->lanes == 0 && p->split % p->lanes == 0 ? p->lanes : 1;
+        s = (MmSweep){.rows = o->axis,
+                      .cols = &p->red,
+                      .r0 = q->x0,
+                      .nr = q->nx,
+                      .c0 = q->k0,
+                      .nc = q->kc,
+                      .lanes = p->lanes};
+        s.nc_multiple =
+            p->red.total % p->lanes == 0 && p->kc % p->lanes == 0 && p->split % p->lanes == 0
+                ? p->lanes
+                : 1;
         out.dst = scratch_at(x, p->temp_at);
         out.ld = p->kc_pad;
     }
@@ -102,12 +121,13 @@ static void pack_prologue(Emit *x, const Panel *q)
     s.known = mm_axis_bits(&p->batch);
     mm_sweep(&x->e, &s, prologue_body, &out);
     if (!o->is_transposed) return;
-    mm_pack_call(m, mm_pack(m, x->dt, o->width, true), out.dst, cpu_i64(m, p->kc_pad), q->nx, q->kc, q->dst);
+    mm_pack_call(m, mm_pack(m, x->dt, o->width, true), out.dst, cpu_i64(m, p->kc_pad), q->nx, q->kc,
+                 q->dst);
 }
 
 /* Packs panels [lo, hi) of an operand behind each other from dst. */
-static void pack_panels(Emit *x, const MmOperand *o, LLVMValueRef lo, LLVMValueRef hi, LLVMValueRef k0, LLVMValueRef kc,
-                        LLVMValueRef dst)
+static void pack_panels(Emit *x, const MmOperand *o, LLVMValueRef lo, LLVMValueRef hi,
+                        LLVMValueRef k0, LLVMValueRef kc, LLVMValueRef dst)
 {
     CpuModule *m = x->m;
     CpuLoop l = cpu_loop_begin(m, lo, hi, 1, NULL, 0);
@@ -147,24 +167,34 @@ static void emit_pack_phase(CpuModule *m, const ContractPlan *p, const char *fn)
     cpu_function_end(m);
 }
 
-/* ---- epilogue ------------------------------------------------------------------------------------------------------------- */
+/* ---- epilogue
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static void epilogue_body(CpuEval *e, LLVMValueRef r, LLVMValueRef c, void *user)
 {
     const SweepOut *s = user;
     CpuModule *m = e->m;
-    e->acc = cpu_load(m, s->x->dt, cpu_elem_ptr(m, s->dst, s->x->dt, cpu_mad(m, r, s->ld, c)), e->lanes, e->mask);
+    e->acc = cpu_load(m, s->x->dt, cpu_elem_ptr(m, s->dst, s->x->dt, cpu_mad(m, r, s->ld, c)),
+                      e->lanes, e->mask);
     /* every value before any store: a result may lie over an operand, element on element */
     LLVMValueRef *value = ARENA_ARRAY(m->arena, LLVMValueRef, e->k->n_stores);
     for (uint32_t i = 0; i < e->k->n_stores; i++) value[i] = cpu_emit_node(e, e->k->stores[i].node);
     for (uint32_t i = 0; i < e->k->n_stores; i++) cpu_emit_store(e, &e->k->stores[i], value[i]);
 }
 
-static void emit_epilogue(Emit *x, LLVMValueRef acc, LLVMValueRef r0, LLVMValueRef nr, LLVMValueRef c0, LLVMValueRef nc)
+static void emit_epilogue(Emit *x, LLVMValueRef acc, LLVMValueRef r0, LLVMValueRef nr,
+                          LLVMValueRef c0, LLVMValueRef nc)
 {
     const ContractPlan *p = x->p;
     SweepOut in = {.x = x, .dst = acc, .ld = p->ld};
-    MmSweep s = {.rows = &p->rows, .cols = &p->cols, .r0 = r0, .nr = nr, .c0 = c0, .nc = nc, .lanes = p->lanes};
+    MmSweep s = {.rows = &p->rows,
+                 .cols = &p->cols,
+                 .r0 = r0,
+                 .nr = nr,
+                 .c0 = c0,
+                 .nc = nc,
+                 .lanes = p->lanes};
     s.nc_multiple = p->cols.total % p->lanes == 0 ? p->lanes : 1;
     int32_t *nodes = ARENA_ARRAY(x->m->arena, int32_t, p->k->n_stores);
     for (uint32_t i = 0; i < p->k->n_stores; i++) nodes[i] = p->k->stores[i].node;
@@ -175,7 +205,9 @@ static void emit_epilogue(Emit *x, LLVMValueRef acc, LLVMValueRef r0, LLVMValueR
     mm_sweep(&x->e, &s, epilogue_body, &in);
 }
 
-/* ---- the main phase ----------------------------------------------------------------------------------------------------------- */
+/* ---- the main phase
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 /* A task's part: panels of the streamed and the resident operand, and of K. */
 typedef struct Part {
@@ -207,7 +239,8 @@ static LLVMValueRef choose_tile(Emit *x, LLVMValueRef row, LLVMValueRef col)
     return LLVMBuildSelect(m->b, last_col, edge, fn, "");
 }
 
-static void multiply_panels(Emit *x, const Part *t, LLVMValueRef s_at, LLVMValueRef r_at, LLVMValueRef kc, LLVMValueRef more)
+static void multiply_panels(Emit *x, const Part *t, LLVMValueRef s_at, LLVMValueRef r_at,
+                            LLVMValueRef kc, LLVMValueRef more)
 {
     CpuModule *m = x->m;
     const ContractPlan *p = x->p;
@@ -216,14 +249,16 @@ static void multiply_panels(Emit *x, const Part *t, LLVMValueRef s_at, LLVMValue
     LLVMValueRef r_rel = mm_sub(m, r.index, t->r_lo);
     LLVMValueRef r_panel = cpu_elem_ptr(m, r_at, x->dt, mm_mul(m, r_rel, ro->width * p->kc_pad));
     CpuLoop s = cpu_loop_begin(m, t->s_lo, t->s_hi, 1, NULL, 0);
-    LLVMValueRef s_panel = cpu_elem_ptr(m, s_at, x->dt, mm_mul(m, mm_sub(m, s.index, t->s_lo), so->width * p->kc_pad));
+    LLVMValueRef s_panel =
+        cpu_elem_ptr(m, s_at, x->dt, mm_mul(m, mm_sub(m, s.index, t->s_lo), so->width * p->kc_pad));
     LLVMValueRef s_rel = mm_sub(m, s.index, t->s_origin);
     bool is_row = p->row_is_resident;
     LLVMValueRef row = is_row ? r_rel : s_rel, col = is_row ? s_rel : r_rel;
     LLVMValueRef elem = cpu_mad(m, row, p->row.width * p->ld, mm_mul(m, col, p->col.width));
     LLVMValueRef c = cpu_elem_ptr(m, t->acc, x->dt, elem);
     LLVMValueRef tile = choose_tile(x, is_row ? r.index : s.index, is_row ? s.index : r.index);
-    mm_tile_call(m, tile, is_row ? r_panel : s_panel, is_row ? s_panel : r_panel, c, kc, cpu_i64(m, p->ld), more);
+    mm_tile_call(m, tile, is_row ? r_panel : s_panel, is_row ? s_panel : r_panel, c, kc,
+                 cpu_i64(m, p->ld), more);
     cpu_loop_end(m, &s, NULL);
     cpu_loop_end(m, &r, NULL);
 }
@@ -270,24 +305,34 @@ static void emit_main_phase(CpuModule *m, const ContractPlan *p, const char *fn)
     LLVMValueRef chunk = mm_rem(m, rest, p->n_chunks);
     set_batch(&x, mm_div(m, rest, p->n_chunks));
     LLVMValueRef r_lo = mm_mul(m, block, p->block), s_lo = mm_mul(m, chunk, p->chunk);
-    Part t = {.r_lo = r_lo, .s_lo = s_lo, .s_origin = s_lo, .k_lo = cpu_i64(m, 0), .k_hi = cpu_i64(m, p->red.total)};
+    Part t = {.r_lo = r_lo,
+              .s_lo = s_lo,
+              .s_origin = s_lo,
+              .k_lo = cpu_i64(m, 0),
+              .k_hi = cpu_i64(m, p->red.total)};
     t.r_hi = mm_min(m, mm_add(m, r_lo, cpu_i64(m, p->block)), cpu_i64(m, r->n_panels));
     t.s_hi = mm_min(m, mm_add(m, s_lo, cpu_i64(m, p->chunk)), cpu_i64(m, s->n_panels));
     t.acc = scratch_at(&x, p->acc_at);
     emit_product(&x, t);
-    LLVMValueRef row_lo = p->row_is_resident ? t.r_lo : t.s_lo, row_hi = p->row_is_resident ? t.r_hi : t.s_hi;
-    LLVMValueRef col_lo = p->row_is_resident ? t.s_lo : t.r_lo, col_hi = p->row_is_resident ? t.s_hi : t.r_hi;
-    emit_epilogue(&x, t.acc, mm_mul(m, row_lo, p->row.width), panel_elems(m, &p->row, row_lo, row_hi),
-                  mm_mul(m, col_lo, p->col.width), panel_elems(m, &p->col, col_lo, col_hi));
+    LLVMValueRef row_lo = p->row_is_resident ? t.r_lo : t.s_lo,
+                 row_hi = p->row_is_resident ? t.r_hi : t.s_hi;
+    LLVMValueRef col_lo = p->row_is_resident ? t.s_lo : t.r_lo,
+                 col_hi = p->row_is_resident ? t.s_hi : t.r_hi;
+    emit_epilogue(&x, t.acc, mm_mul(m, row_lo, p->row.width),
+                  panel_elems(m, &p->row, row_lo, row_hi), mm_mul(m, col_lo, p->col.width),
+                  panel_elems(m, &p->col, col_lo, col_hi));
     cpu_function_end(m);
 }
 
-/* ---- K split ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- K split
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
 static LLVMValueRef partial_at(Emit *x, LLVMValueRef split)
 {
     const ContractPlan *p = x->p;
-    LLVMValueRef elem = mm_mul(x->m, cpu_mad(x->m, x->batch, p->n_splits, split), p->acc_rows * p->ld);
+    LLVMValueRef elem =
+        mm_mul(x->m, cpu_mad(x->m, x->batch, p->n_splits, split), p->acc_rows * p->ld);
     return cpu_elem_ptr(x->m, at_byte(x, x->workspace, cpu_i64(x->m, p->partial_at)), x->dt, elem);
 }
 
@@ -328,7 +373,8 @@ static void emit_reduce_phase(CpuModule *m, const ContractPlan *p, const char *f
     int64_t groups = mm_ceil_div(p->rows.total, p->reduce_rows);
     set_batch(&x, mm_div(m, m->task, groups));
     LLVMValueRef lo = mm_mul(m, mm_rem(m, m->task, groups), p->reduce_rows);
-    LLVMValueRef hi = mm_min(m, mm_add(m, lo, cpu_i64(m, p->reduce_rows)), cpu_i64(m, p->rows.total));
+    LLVMValueRef hi =
+        mm_min(m, mm_add(m, lo, cpu_i64(m, p->reduce_rows)), cpu_i64(m, p->rows.total));
     LLVMValueRef sum = scratch_at(&x, p->acc_at);
     CpuLoop row = cpu_loop_begin(m, lo, hi, 1, NULL, 0);
     reduce_row(&x, row.index, sum);
@@ -337,12 +383,14 @@ static void emit_reduce_phase(CpuModule *m, const ContractPlan *p, const char *f
     cpu_function_end(m);
 }
 
-/* ---- the kernel ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- the kernel
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
 typedef void (*PhaseEmitter)(CpuModule *m, const ContractPlan *p, const char *fn);
 
-static void add_phase(CpuModule *m, const ContractPlan *p, const char *name, PhaseEmitter emit, int64_t n_tasks, double work,
-                      CpuKernelCode *out)
+static void add_phase(CpuModule *m, const ContractPlan *p, const char *name, PhaseEmitter emit,
+                      int64_t n_tasks, double work, CpuKernelCode *out)
 {
     uint32_t i = out->n_phases++;
     out->fn[i] = cpu_phase_name(m, name, i);
@@ -356,7 +404,8 @@ Status cpu_emit_contract(CpuModule *m, const Kernel *k, const char *name, CpuKer
     const ContractPlan *p = contract_plan(m->arena, m->target, k);
     double outputs = (double)p->batch.total * (double)p->rows.total * (double)p->cols.total;
     double flops = 2 * outputs * (double)p->red.total;
-    double packed = (double)p->batch.total * (double)contract_resident(p)->axis->total * (double)p->red.total;
+    double packed =
+        (double)p->batch.total * (double)contract_resident(p)->axis->total * (double)p->red.total;
     *out = (CpuKernelCode){.needs = {p->workspace_bytes, p->scratch_bytes}};
     if (p->is_shared) add_phase(m, p, name, emit_pack_phase, p->n_pack_tasks, 8 * packed, out);
     if (p->n_splits == 1) {
@@ -364,6 +413,7 @@ Status cpu_emit_contract(CpuModule *m, const Kernel *k, const char *name, CpuKer
         return ZM_OK;
     }
     add_phase(m, p, name, emit_split_phase, p->n_tasks, flops, out);
-    add_phase(m, p, name, emit_reduce_phase, p->n_reduce_tasks, 8 * outputs * (double)p->n_splits, out);
+    add_phase(m, p, name, emit_reduce_phase, p->n_reduce_tasks, 8 * outputs * (double)p->n_splits,
+              out);
     return ZM_OK;
 }

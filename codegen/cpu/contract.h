@@ -1,15 +1,18 @@
-/* contract.h -- shared by contract*.c and attention*.c: register tiles, packing, sweeps, and the schedule of a contraction.
+/* contract.h -- shared by contract*.c and attention*.c: register tiles, packing, sweeps, and the
+ * schedule of a contraction.
  *
- * A product C[rows, cols] += A[rows, red] * B[red, cols] is computed by register tiles of mr rows by nv vectors of columns,
- * from panels: a row panel holds mr rows, element (x, k) at [k * mr + x]; a column panel holds nv * lanes columns, element
- * (k, x) at [k * nv * lanes + x].  See "Anatomy of high-performance matrix multiplication", Goto and van de Geijn, TOMS 2008.
+ * A product C[rows, cols] += A[rows, red] * B[red, cols] is computed by register tiles of mr rows
+ * by nv vectors of columns, from panels: a row panel holds mr rows, element (x, k) at [k * mr + x];
+ * a column panel holds nv * lanes columns, element (k, x) at [k * nv * lanes + x].  See "Anatomy of
+ * high-performance matrix multiplication", Goto and van de Geijn, TOMS 2008.
  */
 #ifndef ZM_CODEGEN_CPU_CONTRACT_H
 #define ZM_CODEGEN_CPU_CONTRACT_H
 
 #include "codegen/cpu/cpu.h"
 
-/* ---- register tiles (contract_tile.c) ---------------------------------------------------------------------------------- */
+/* ---- register tiles (contract_tile.c)
+ * ---------------------------------------------------------------------------------- */
 
 typedef struct MmTile {
     DType dt;      /* f32 or f64 */
@@ -22,12 +25,12 @@ typedef struct MmTile {
 /* Widest tile whose accumulators, column vectors and one row value fit the registers. */
 MmTile mm_tile_for(const CpuTarget *t, DType dt);
 int mm_lanes(const CpuTarget *t, DType dt); /* elements of a vector register */
-/* Internal function `void tile(ptr a, ptr b, ptr c, i64 kc, i64 ldc, i1 accumulate)`, one per module and tile: c[mr][nv *
- * lanes] (+)= sum over k < kc in ascending order.  ldc in elements. */
+/* Internal function `void tile(ptr a, ptr b, ptr c, i64 kc, i64 ldc, i1 accumulate)`, one per
+ * module and tile: c[mr][nv * lanes] (+)= sum over k < kc in ascending order.  ldc in elements. */
 LLVMValueRef mm_tile(CpuModule *m, const MmTile *t);
 LLVMTypeRef mm_tile_type(CpuModule *m);
-void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c, LLVMValueRef kc,
-                  LLVMValueRef ldc, LLVMValueRef accumulate);
+void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c,
+                  LLVMValueRef kc, LLVMValueRef ldc, LLVMValueRef accumulate);
 
 /* An internal function beside the kernel's: saves where the builder stands. */
 typedef struct MmFn {
@@ -37,19 +40,22 @@ typedef struct MmFn {
 MmFn mm_fn_begin(CpuModule *m, const char *name, LLVMTypeRef type);
 void mm_fn_end(CpuModule *m, MmFn *f); /* returns void */
 
-/* ---- packing (contract_pack.c) ------------------------------------------------------------------------------------------- */
+/* ---- packing (contract_pack.c)
+ * ------------------------------------------------------------------------------------------- */
 
-/* Internal function `void pack(ptr src, i64 ld, i64 nx, i64 kc, ptr dst)`: one panel of `width` elements x, of which nx > 0
- * exist, over k < kc.  Writes dst[k * width + x]; x >= nx gets any finite or repeated value.
- *   !is_transposed   src[k * ld + x]        is_transposed   src[x * ld + k] */
+/* Internal function `void pack(ptr src, i64 ld, i64 nx, i64 kc, ptr dst)`: one panel of `width`
+ * elements x, of which nx > 0 exist, over k < kc.  Writes dst[k * width + x]; x >= nx gets any
+ * finite or repeated value. !is_transposed   src[k * ld + x]        is_transposed   src[x * ld + k]
+ */
 LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed);
-void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld, LLVMValueRef nx, LLVMValueRef kc,
-                  LLVMValueRef dst);
-/* rows[n_rows] of equal power-of-two length, transposed in registers: the concatenation of rows[] afterwards is the
- * row-major transposed matrix. */
+void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld,
+                  LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst);
+/* rows[n_rows] of equal power-of-two length, transposed in registers: the concatenation of rows[]
+ * afterwards is the row-major transposed matrix. */
 void mm_transpose(CpuModule *m, LLVMValueRef *rows, int n_rows);
 
-/* ---- small helpers (contract_tile.c) --------------------------------------------------------------------------------------- */
+/* ---- small helpers (contract_tile.c)
+ * --------------------------------------------------------------------------------------- */
 
 LLVMValueRef mm_mul(CpuModule *m, LLVMValueRef a, int64_t k);
 LLVMValueRef mm_add(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
@@ -70,7 +76,8 @@ static inline int64_t mm_round_up(int64_t a, int64_t b)
     return mm_ceil_div(a, b) * b;
 }
 
-/* ---- axes and sweeps (contract_sweep.c) ---------------------------------------------------------------------------------------- */
+/* ---- axes and sweeps (contract_sweep.c)
+ * ---------------------------------------------------------------------------------------- */
 
 /* The loops of one kind, outer to inner, seen as one index in [0, total). */
 typedef struct MmAxis {
@@ -84,8 +91,8 @@ uint32_t mm_axis_bits(const MmAxis *axis); /* of its loops */
 /* Sets e->index of the axis's loops from the flat index. */
 void mm_axis_set(CpuEval *e, const MmAxis *axis, LLVMValueRef flat);
 
-/* For r in [r0, r0 + nr), c in [c0, c0 + nc): body once per vector of columns.  e is a fork with all indices, lanes and mask
- * set; r and c count from r0 and c0. */
+/* For r in [r0, r0 + nr), c in [c0, c0 + nc): body once per vector of columns.  e is a fork with
+ * all indices, lanes and mask set; r and c count from r0 and c0. */
 typedef void (*MmSweepBody)(CpuEval *e, LLVMValueRef r, LLVMValueRef c, void *user);
 typedef struct MmSweep {
     const MmAxis *rows, *cols;
@@ -95,43 +102,47 @@ typedef struct MmSweep {
     /* what the body will ask for: computed in the outermost loop where it can be */
     const int32_t *nodes;
     uint32_t n_nodes;
-    uint64_t stores;     /* bit per store */
-    uint32_t known;      /* bits of the loops whose index is set already */
+    uint64_t stores; /* bit per store */
+    uint32_t known;  /* bits of the loops whose index is set already */
 } MmSweep;
 void mm_sweep(CpuEval *e, const MmSweep *s, MmSweepBody body, void *user);
 
-/* ---- schedule (contract_plan.c) ------------------------------------------------------------------------------------------------- */
+/* ---- schedule (contract_plan.c)
+ * -------------------------------------------------------------------------------------------------
+ */
 
 /* One operand of the product. */
 typedef struct MmOperand {
     int32_t node;
-    const MmAxis *axis;    /* its own axis: rows or columns */
-    int width;             /* of a panel */
+    const MmAxis *axis; /* its own axis: rows or columns */
+    int width;          /* of a panel */
     int64_t n_panels;
-    const Access *direct;  /* plain load whose axis and K are one loop each, one of them of stride 1; else NULL */
+    const Access *direct; /* plain load whose axis and K are one loop each, one of them of stride 1;
+                             else NULL */
     int64_t x_stride, k_stride; /* direct */
-    bool is_transposed;    /* k has stride 1 */
+    bool is_transposed;         /* k has stride 1 */
 } MmOperand;
 
 typedef struct ContractPlan {
-    const Kernel *k;       /* loops merged where every access allows */
+    const Kernel *k; /* loops merged where every access allows */
     MmAxis batch, rows, cols, red;
     MmTile tile;
     int lanes;
     MmOperand row, col;
-    bool row_is_resident;  /* the resident operand is packed once (or once a task), the streamed one chunk by chunk */
-    bool is_shared;        /* resident panels are packed in phase 0, into the workspace */
-    int64_t kc, n_kb;      /* K block and blocks per split */
-    int64_t kc_pad;        /* k rows that a panel has room for */
+    bool row_is_resident; /* the resident operand is packed once (or once a task), the streamed one
+                             chunk by chunk */
+    bool is_shared;       /* resident panels are packed in phase 0, into the workspace */
+    int64_t kc, n_kb;     /* K block and blocks per split */
+    int64_t kc_pad;       /* k rows that a panel has room for */
     int64_t chunk, n_chunks; /* streamed panels per task */
     int64_t block, n_blocks; /* resident panels per task */
     int64_t n_splits, split; /* ways that K is split; length of one */
-    int64_t ld, acc_rows;  /* accumulators of a task (or of a split): acc_rows x ld */
-    int64_t pack_group;    /* panels per task of phase 0 */
+    int64_t ld, acc_rows;    /* accumulators of a task (or of a split): acc_rows x ld */
+    int64_t pack_group;      /* panels per task of phase 0 */
     int64_t n_pack_tasks, n_tasks, n_reduce_tasks, reduce_rows;
     /* offsets, in bytes */
     int64_t s_at, r_at, acc_at, temp_at, scratch_bytes; /* thread scratch */
-    int64_t partial_at, workspace_bytes;                /* workspace: resident panels, then partial sums */
+    int64_t partial_at, workspace_bytes; /* workspace: resident panels, then partial sums */
 } ContractPlan;
 
 /* Everything is allocated in a. */

@@ -1,7 +1,7 @@
 /* contract_pack.c -- packing of one panel: a copy, or a transposition in registers.
  *
- * A panel's edge (x >= nx) is zero after a copy and repeats the last element after a transposition; a tile computes it and
- * nobody reads the result.
+ * A panel's edge (x >= nx) is zero after a copy and repeats the last element after a transposition;
+ * a tile computes it and nobody reads the result.
  */
 #include "codegen/cpu/contract.h"
 
@@ -13,8 +13,8 @@ static LLVMTypeRef pack_type(CpuModule *m)
     return LLVMFunctionType(m->void_t, in, 5, 0);
 }
 
-void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld, LLVMValueRef nx, LLVMValueRef kc,
-                  LLVMValueRef dst)
+void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld,
+                  LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst)
 {
     LLVMValueRef in[5] = {src, ld, nx, kc, dst};
     LLVMBuildCall2(m->b, pack_type(m), pack, in, 5, "");
@@ -30,7 +30,8 @@ static LLVMValueRef interleave(CpuModule *m, LLVMValueRef a, LLVMValueRef b, int
     return LLVMBuildShuffleVector(m->b, a, b, LLVMConstVector(index, (unsigned)lanes), "");
 }
 
-/* Perfect shuffles: each round makes the top bit of the row number the lowest bit of the position. */
+/* Perfect shuffles: each round makes the top bit of the row number the lowest bit of the position.
+ */
 void mm_transpose(CpuModule *m, LLVMValueRef *rows, int n_rows)
 {
     int lanes = cpu_lanes(rows[0]);
@@ -59,7 +60,8 @@ static void copy_full(CpuModule *m, const PackIn *p)
     CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, 1, at, 2);
     for (int x = 0; x < p->width; x += lanes) {
         int n = p->width - x < lanes ? p->width - x : lanes;
-        LLVMValueRef v = cpu_load(m, p->dt, cpu_elem_ptr(m, loop.carried[0], p->dt, cpu_i64(m, x)), n, NULL);
+        LLVMValueRef v =
+            cpu_load(m, p->dt, cpu_elem_ptr(m, loop.carried[0], p->dt, cpu_i64(m, x)), n, NULL);
         cpu_store(m, p->dt, v, cpu_elem_ptr(m, loop.carried[1], p->dt, cpu_i64(m, x)), n, NULL);
     }
     at[0] = cpu_elem_ptr(m, loop.carried[0], p->dt, p->ld);
@@ -79,7 +81,8 @@ static void copy_masked(CpuModule *m, const PackIn *p)
     CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, 1, at, 2);
     for (int x = 0; x < p->width; x += lanes) {
         int n = p->width - x < lanes ? p->width - x : lanes;
-        LLVMValueRef v = cpu_load(m, p->dt, cpu_elem_ptr(m, loop.carried[0], p->dt, cpu_i64(m, x)), n, mask[x]);
+        LLVMValueRef v =
+            cpu_load(m, p->dt, cpu_elem_ptr(m, loop.carried[0], p->dt, cpu_i64(m, x)), n, mask[x]);
         cpu_store(m, p->dt, v, cpu_elem_ptr(m, loop.carried[1], p->dt, cpu_i64(m, x)), n, NULL);
     }
     at[0] = cpu_elem_ptr(m, loop.carried[0], p->dt, p->ld);
@@ -118,7 +121,8 @@ static void copy_panel(CpuModule *m, const PackIn *p)
     cpu_if_end(m, &edge);
 }
 
-/* dst[k * width + x] = src[x * ld + k] for x in a group of n <= lanes rows: blocks of n x lanes, then the last k one by one. */
+/* dst[k * width + x] = src[x * ld + k] for x in a group of n <= lanes rows: blocks of n x lanes,
+ * then the last k one by one. */
 static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int n)
 {
     int lanes = mm_lanes(m->target, p->dt);
@@ -130,10 +134,12 @@ static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int 
     LLVMValueRef dst = cpu_elem_ptr(m, p->dst, p->dt, x0);
     LLVMValueRef k_full = mm_mul(m, mm_div(m, p->kc, lanes), lanes);
     CpuLoop k = cpu_loop_begin(m, cpu_i64(m, 0), k_full, lanes, NULL, 0);
-    for (int i = 0; i < n; i++) v[i] = cpu_load(m, p->dt, cpu_elem_ptr(m, row[i], p->dt, k.index), lanes, NULL);
+    for (int i = 0; i < n; i++)
+        v[i] = cpu_load(m, p->dt, cpu_elem_ptr(m, row[i], p->dt, k.index), lanes, NULL);
     mm_transpose(m, v, n);
     LLVMValueRef to = cpu_elem_ptr(m, dst, p->dt, mm_mul(m, k.index, p->width));
-    for (int i = 0; i < n; i++) { /* n == width: the block is contiguous; else n == lanes and v[i] is k row i */
+    for (int i = 0; i < n;
+         i++) { /* n == width: the block is contiguous; else n == lanes and v[i] is k row i */
         int64_t at = (int64_t)i * (n == p->width ? lanes : p->width);
         cpu_store(m, p->dt, v[i], cpu_elem_ptr(m, to, p->dt, cpu_i64(m, at)), lanes, NULL);
     }
@@ -160,12 +166,18 @@ static void transpose_panel(CpuModule *m, const PackIn *p)
 LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed)
 {
     char name[96];
-    snprintf(name, sizeof name, "zm_pack_%s_%d%s", dtype_name(dt), width, is_transposed ? "_t" : "");
+    snprintf(name, sizeof name, "zm_pack_%s_%d%s", dtype_name(dt), width,
+             is_transposed ? "_t" : "");
     LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
     if (found) return found;
     MmFn f = mm_fn_begin(m, name, pack_type(m));
-    PackIn p = {.src = LLVMGetParam(f.fn, 0), .ld = LLVMGetParam(f.fn, 1), .nx = LLVMGetParam(f.fn, 2),
-                .kc = LLVMGetParam(f.fn, 3), .dst = LLVMGetParam(f.fn, 4), .dt = dt, .width = width};
+    PackIn p = {.src = LLVMGetParam(f.fn, 0),
+                .ld = LLVMGetParam(f.fn, 1),
+                .nx = LLVMGetParam(f.fn, 2),
+                .kc = LLVMGetParam(f.fn, 3),
+                .dst = LLVMGetParam(f.fn, 4),
+                .dt = dt,
+                .width = width};
     if (is_transposed)
         transpose_panel(m, &p);
     else

@@ -1,29 +1,33 @@
 /* contract_plan.c -- the schedule of a contraction: a pure function of form and target.
  *
  * 1. Loops of one kind are merged where every access allows it.
- * 2. "Rows" and "columns" are M and N, or N and M when the results are contiguous along M: vectors run along columns.
- * 3. The smaller operand is resident: packed once, by all threads, into the workspace (phase 0).  The other is streamed: a
- *    task packs a chunk of it, block of K by block of K, into its own scratch and multiplies it by every resident panel.  A
- *    small product packs both operands in its task.
- * 4. When rows x columns give too few tasks, or K is so large that the resident operand would fill the workspace, K is split
- *    a fixed number of ways; the last phase adds the partial sums in order and runs the epilogue.
- * Nothing depends on the number of threads.
+ * 2. "Rows" and "columns" are M and N, or N and M when the results are contiguous along M: vectors
+ * run along columns.
+ * 3. The smaller operand is resident: packed once, by all threads, into the workspace (phase 0).
+ * The other is streamed: a task packs a chunk of it, block of K by block of K, into its own scratch
+ * and multiplies it by every resident panel.  A small product packs both operands in its task.
+ * 4. When rows x columns give too few tasks, or K is so large that the resident operand would fill
+ * the workspace, K is split a fixed number of ways; the last phase adds the partial sums in order
+ * and runs the epilogue. Nothing depends on the number of threads.
  */
 #include "codegen/cpu/contract.h"
 
 #include <string.h>
 
 enum {
-    K_BLOCK_BYTES = 384 * 4,         /* of one element row: with 48 columns a panel is 72 KiB, read from the second-level cache */
-    CHUNK_WIDTH = 128,               /* streamed elements per task, about */
-    ACC_BYTES = 512 << 10,           /* accumulators of a task stay in the second-level cache */
-    TASK_FLOPS = 1 << 20,            /* a task is worth its start */
-    TASKS = 16,                      /* more give nothing on the machines that we plan for */
-    RESIDENT_BYTES = 24 << 20,       /* largest packed operand */
-    SPLIT_MIN = 512                  /* shortest part of K */
+    K_BLOCK_BYTES = 384 * 4, /* of one element row: with 48 columns a panel is 72 KiB, read from the
+                                second-level cache */
+    CHUNK_WIDTH = 128,       /* streamed elements per task, about */
+    ACC_BYTES = 512 << 10,   /* accumulators of a task stay in the second-level cache */
+    TASK_FLOPS = 1 << 20,    /* a task is worth its start */
+    TASKS = 16,              /* more give nothing on the machines that we plan for */
+    RESIDENT_BYTES = 24 << 20, /* largest packed operand */
+    SPLIT_MIN = 512            /* shortest part of K */
 };
 
-/* ---- loops ------------------------------------------------------------------------------------------------------------- */
+/* ---- loops
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static bool access_merges(const Access *x, int outer, int inner, int64_t extent)
 {
@@ -43,7 +47,8 @@ static bool loops_merge(const Kernel *k, int outer, int inner)
     return true;
 }
 
-/* The axis of a kind.  A merged outer loop keeps its place with extent 1: its index is never set and its stride is zeroed. */
+/* The axis of a kind.  A merged outer loop keeps its place with extent 1: its index is never set
+ * and its stride is zeroed. */
 static MmAxis axis_of(Kernel *k, LoopKind kind, int *gone)
 {
     MmAxis a = {.total = 1};
@@ -74,8 +79,8 @@ static void access_drop_loop(Access *x, int loop, Arena *a)
     x->guards = g;
 }
 
-/* A private copy whose accesses no longer mention merged loops; a node that depended on one depends on the loop that took
- * it in. */
+/* A private copy whose accesses no longer mention merged loops; a node that depended on one depends
+ * on the loop that took it in. */
 static void kernel_drop_loops(Arena *a, Kernel *k, const int *gone)
 {
     for (int l = 0; l < (int)k->n_loops; l++) {
@@ -105,7 +110,9 @@ static Kernel *kernel_copy(Arena *a, const Kernel *from)
     return k;
 }
 
-/* ---- operands ------------------------------------------------------------------------------------------------------------ */
+/* ---- operands
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static int64_t inner_stride(const Access *x, const MmAxis *axis)
 {
@@ -124,7 +131,8 @@ static bool columns_are_m(const Kernel *k, const MmAxis *am, const MmAxis *an)
 }
 
 /* Is the node a plain load of the accumulator's dtype over single loops? */
-static const Access *plain_load(const Kernel *k, int32_t node, const MmAxis *axis, const MmAxis *red, DType acc)
+static const Access *plain_load(const Kernel *k, int32_t node, const MmAxis *axis,
+                                const MmAxis *red, DType acc)
 {
     const Node *n = &k->nodes[node];
     if (n->kind != KN_LOAD || n->dtype != acc || axis->n > 1 || red->n > 1) return NULL;
@@ -133,7 +141,8 @@ static const Access *plain_load(const Kernel *k, int32_t node, const MmAxis *axi
 }
 
 /* Vectors of a prologue run along k unless more of its loads are contiguous along its own axis. */
-static bool prologue_is_transposed(const Kernel *k, int32_t node, const MmAxis *axis, const MmAxis *red)
+static bool prologue_is_transposed(const Kernel *k, int32_t node, const MmAxis *axis,
+                                   const MmAxis *red)
 {
     int score = 0;
     for (int32_t i = 0; i <= node; i++) {
@@ -144,10 +153,13 @@ static bool prologue_is_transposed(const Kernel *k, int32_t node, const MmAxis *
     return score > 0;
 }
 
-/* A plain load is packed directly when it has stride 1 along its axis or along k (an axis of one element has any stride). */
-static MmOperand operand_of(const Kernel *k, int32_t node, const MmAxis *axis, const MmAxis *red, DType acc, int width)
+/* A plain load is packed directly when it has stride 1 along its axis or along k (an axis of one
+ * element has any stride). */
+static MmOperand operand_of(const Kernel *k, int32_t node, const MmAxis *axis, const MmAxis *red,
+                            DType acc, int width)
 {
-    MmOperand o = {.node = node, .axis = axis, .width = width, .n_panels = mm_ceil_div(axis->total, width)};
+    MmOperand o = {
+        .node = node, .axis = axis, .width = width, .n_panels = mm_ceil_div(axis->total, width)};
     const Access *x = plain_load(k, node, axis, red, acc);
     if (x) {
         o.x_stride = inner_stride(x, axis);
@@ -159,7 +171,9 @@ static MmOperand operand_of(const Kernel *k, int32_t node, const MmAxis *axis, c
     return o;
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- sizes
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Smaller tiles for narrow products: no vector of columns that holds nothing. */
 static void plan_tile(ContractPlan *p, const CpuTarget *t, DType acc)
@@ -223,12 +237,16 @@ static void plan_memory(ContractPlan *p, DType acc)
     p->ld = cols;
     p->s_at = 0;
     p->r_at = mm_round_up(p->chunk * s->width * p->kc_pad * size, ZMP_ALIGN);
-    p->acc_at = p->r_at + (p->is_shared ? 0 : mm_round_up(p->block * r->width * p->kc_pad * size, ZMP_ALIGN));
-    p->temp_at = p->acc_at + (p->n_splits > 1 ? mm_round_up(cols * size, ZMP_ALIGN) : mm_round_up(rows * cols * size, ZMP_ALIGN));
+    p->acc_at = p->r_at +
+                (p->is_shared ? 0 : mm_round_up(p->block * r->width * p->kc_pad * size, ZMP_ALIGN));
+    p->temp_at = p->acc_at + (p->n_splits > 1 ? mm_round_up(cols * size, ZMP_ALIGN)
+                                              : mm_round_up(rows * cols * size, ZMP_ALIGN));
     int64_t widest = p->row.width > p->col.width ? p->row.width : p->col.width;
-    bool has_temp = (!p->row.direct && p->row.is_transposed) || (!p->col.direct && p->col.is_transposed);
+    bool has_temp =
+        (!p->row.direct && p->row.is_transposed) || (!p->col.direct && p->col.is_transposed);
     p->scratch_bytes = p->temp_at + (has_temp ? widest * p->kc_pad * size : 0);
-    int64_t packed = p->is_shared ? p->batch.total * p->n_kb * r->n_panels * r->width * p->kc_pad * size : 0;
+    int64_t packed =
+        p->is_shared ? p->batch.total * p->n_kb * r->n_panels * r->width * p->kc_pad * size : 0;
     p->partial_at = mm_round_up(packed, ZMP_ALIGN);
     p->workspace_bytes = p->partial_at;
     if (p->n_splits > 1) p->workspace_bytes += p->batch.total * p->n_splits * rows * cols * size;
@@ -241,9 +259,11 @@ static void plan_counts(ContractPlan *p)
     const MmOperand *r = contract_resident(p);
     p->pack_group = mm_ceil_div(32 << 10, r->width * p->kc);
     if (p->pack_group > r->n_panels) p->pack_group = r->n_panels;
-    p->n_pack_tasks = p->is_shared ? p->batch.total * p->n_kb * mm_ceil_div(r->n_panels, p->pack_group) : 0;
+    p->n_pack_tasks =
+        p->is_shared ? p->batch.total * p->n_kb * mm_ceil_div(r->n_panels, p->pack_group) : 0;
     p->reduce_rows = mm_ceil_div(p->rows.total, TASKS);
-    p->n_reduce_tasks = p->n_splits > 1 ? p->batch.total * mm_ceil_div(p->rows.total, p->reduce_rows) : 0;
+    p->n_reduce_tasks =
+        p->n_splits > 1 ? p->batch.total * mm_ceil_div(p->rows.total, p->reduce_rows) : 0;
 }
 
 static DType accumulator(const Kernel *k)
@@ -272,7 +292,8 @@ ContractPlan *contract_plan(Arena *a, const CpuTarget *t, const Kernel *from)
     }
     plan_tile(p, t, acc);
     p->row = operand_of(k, is_swapped ? k->node_b : k->node_a, &p->rows, &p->red, acc, p->tile.mr);
-    p->col = operand_of(k, is_swapped ? k->node_a : k->node_b, &p->cols, &p->red, acc, p->tile.nv * p->lanes);
+    p->col = operand_of(k, is_swapped ? k->node_a : k->node_b, &p->cols, &p->red, acc,
+                        p->tile.nv * p->lanes);
     p->row_is_resident = p->rows.total <= p->cols.total;
     plan_tasks(p, acc);
     plan_k(p, acc);

@@ -1,7 +1,8 @@
-/* contract_sweep.c -- axes of a contraction, and loops over a rectangle of them with vectors along the columns' inner loop.
+/* contract_sweep.c -- axes of a contraction, and loops over a rectangle of them with vectors along
+ * the columns' inner loop.
  *
- * A prologue and an epilogue are sweeps.  When the column axis has several loops, a row is cut where the inner loop starts
- * anew, since only within it do the lanes' addresses advance evenly.
+ * A prologue and an epilogue are sweeps.  When the column axis has several loops, a row is cut
+ * where the inner loop starts anew, since only within it do the lanes' addresses advance evenly.
  */
 #include "codegen/cpu/contract.h"
 
@@ -24,9 +25,9 @@ uint32_t mm_axis_bits(const MmAxis *axis)
 typedef struct Run {
     const CpuEval *e;
     const MmSweep *s;
-    LLVMValueRef r, c;     /* of the run's first element, relative to the sweep */
+    LLVMValueRef r, c; /* of the run's first element, relative to the sweep */
     LLVMValueRef start, n;
-    bool is_exact;         /* n is a multiple of the lanes */
+    bool is_exact; /* n is a multiple of the lanes */
     MmSweepBody body;
     void *user;
 } Run;

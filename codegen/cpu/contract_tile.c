@@ -1,8 +1,9 @@
 /* contract_tile.c -- register tiles: the inner loop of every product, and small integer helpers.
  *
- * A tile keeps mr x nv accumulators in registers over a plain loop of k: nv loads of B, mr broadcasts of A, mr * nv FMAs.
- * With AVX-512: 8 x 3 vectors = 24 accumulators of 32 registers; with AVX2 4 x 3 = 12 of 16; with SSE 4 x 2 = 8 of 16, where
- * the product needs a register of its own.
+ * A tile keeps mr x nv accumulators in registers over a plain loop of k: nv loads of B, mr
+ * broadcasts of A, mr * nv FMAs. With AVX-512: 8 x 3 vectors = 24 accumulators of 32 registers;
+ * with AVX2 4 x 3 = 12 of 16; with SSE 4 x 2 = 8 of 16, where the product needs a register of its
+ * own.
  */
 #include "codegen/cpu/contract.h"
 
@@ -34,7 +35,8 @@ MmFn mm_fn_begin(CpuModule *m, const char *name, LLVMTypeRef type)
     LLVMSetLinkage(f.fn, LLVMInternalLinkage);
     cpu_function_attrs(m, f.fn);
     unsigned kind = LLVMGetEnumAttributeKindForName("noinline", 8);
-    LLVMAddAttributeAtIndex(f.fn, LLVMAttributeFunctionIndex, LLVMCreateEnumAttribute(m->cx, kind, 0));
+    LLVMAddAttributeAtIndex(f.fn, LLVMAttributeFunctionIndex,
+                            LLVMCreateEnumAttribute(m->cx, kind, 0));
     m->fn = f.fn;
     m->entry = LLVMAppendBasicBlockInContext(m->cx, f.fn, "entry");
     LLVMBasicBlockRef first = LLVMAppendBasicBlockInContext(m->cx, f.fn, "");
@@ -98,8 +100,8 @@ LLVMTypeRef mm_tile_type(CpuModule *m)
     return LLVMFunctionType(m->void_t, in, 6, 0);
 }
 
-void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c, LLVMValueRef kc,
-                  LLVMValueRef ldc, LLVMValueRef accumulate)
+void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c,
+                  LLVMValueRef kc, LLVMValueRef ldc, LLVMValueRef accumulate)
 {
     LLVMValueRef in[6] = {a, b, c, kc, ldc, accumulate};
     LLVMBuildCall2(m->b, mm_tile_type(m), tile, in, 6, "");
@@ -115,16 +117,18 @@ typedef struct TileC {
 static TileC tile_c(CpuModule *m, const MmTile *t, LLVMValueRef c, LLVMValueRef ldc)
 {
     int lanes = mm_lanes(m->target, t->dt);
-    TileC out = {.vec = cpu_vec_type(cpu_mem_type(m, t->dt), lanes), .n = (uint32_t)(t->mr * t->nv)};
+    TileC out = {.vec = cpu_vec_type(cpu_mem_type(m, t->dt), lanes),
+                 .n = (uint32_t)(t->mr * t->nv)};
     for (int i = 0; i < t->mr; i++)
         for (int j = 0; j < t->nv; j++)
-            out.at[i * t->nv + j] =
-                cpu_elem_ptr(m, c, t->dt, mm_add(m, mm_mul(m, ldc, i), cpu_i64(m, (int64_t)j * lanes)));
+            out.at[i * t->nv + j] = cpu_elem_ptr(
+                m, c, t->dt, mm_add(m, mm_mul(m, ldc, i), cpu_i64(m, (int64_t)j * lanes)));
     return out;
 }
 
 /* Accumulators before the loop: c, or zeros. */
-static void tile_init(CpuModule *m, const MmTile *t, const TileC *c, LLVMValueRef accumulate, LLVMValueRef *acc)
+static void tile_init(CpuModule *m, const MmTile *t, const TileC *c, LLVMValueRef accumulate,
+                      LLVMValueRef *acc)
 {
     int lanes = mm_lanes(m->target, t->dt);
     LLVMBasicBlockRef from = LLVMGetInsertBlock(m->b);
@@ -144,8 +148,8 @@ static void tile_init(CpuModule *m, const MmTile *t, const TileC *c, LLVMValueRe
 LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
 {
     char name[128];
-    snprintf(name, sizeof name, "zm_tile_%s_%dx%d_%lld_%lld_%lld", dtype_name(t->dt), t->mr, t->nv, (long long)t->a_row,
-             (long long)t->a_k, (long long)t->b_k);
+    snprintf(name, sizeof name, "zm_tile_%s_%dx%d_%lld_%lld_%lld", dtype_name(t->dt), t->mr, t->nv,
+             (long long)t->a_row, (long long)t->a_k, (long long)t->b_k);
     LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
     if (found) return found;
     ZM_CHECK(t->mr * t->nv <= 32);
@@ -160,9 +164,11 @@ LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
     CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), kc, 1, acc, c.n + 2);
     LLVMValueRef a_at = loop.carried[c.n], b_at = loop.carried[c.n + 1], bv[8];
     for (int j = 0; j < t->nv; j++)
-        bv[j] = cpu_load(m, t->dt, cpu_elem_ptr(m, b_at, t->dt, cpu_i64(m, (int64_t)j * lanes)), lanes, NULL);
+        bv[j] = cpu_load(m, t->dt, cpu_elem_ptr(m, b_at, t->dt, cpu_i64(m, (int64_t)j * lanes)),
+                         lanes, NULL);
     for (int i = 0; i < t->mr; i++) {
-        LLVMValueRef x = cpu_load(m, t->dt, cpu_elem_ptr(m, a_at, t->dt, cpu_i64(m, i * t->a_row)), 1, NULL);
+        LLVMValueRef x =
+            cpu_load(m, t->dt, cpu_elem_ptr(m, a_at, t->dt, cpu_i64(m, i * t->a_row)), 1, NULL);
         LLVMValueRef av = cpu_splat(m, x, lanes);
         for (int j = 0; j < t->nv; j++) {
             int at = i * t->nv + j;

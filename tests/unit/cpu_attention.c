@@ -1,0 +1,484 @@
+/* cpu_attention.c -- kernels `attention`, forward and backward, against the formulas in f64, on odd
+ * shapes, strided operands, masks, bias and dropout, for every target that this host runs.
+ *
+ * Bounds (u = 2^-24, first order): a score x is off by dx <= (D + 4) u (scale sum |q||k| + |bias|);
+ * so a probability is off by the factor 1 + e, e = 2 max dx + (S + 16) u (sum and exp), and out by
+ * e sum Z P |v| + (S + 2) u of the same sum.  The backward follows the same sums term by term in
+ * `expect_backward`. */
+#include "tests/unit/cpu_harness.h"
+
+#include "ir/base/philox.h"
+
+typedef enum {
+    ROWS,
+    SLICED,
+    COLUMNS
+} Layout; /* [B,H,T,D]; slices of [B,T,3HD] and out [B,T,HD]; [B,H,D,T] */
+
+typedef struct Case {
+    int64_t B, H, T, S, D, Dv;
+    bool is_causal, has_mask, has_bias;
+    double p;
+    Layout layout;
+} Case;
+
+static const Case cases[] = {
+    {1, 1, 1, 1, 1, 1, false, false, false, 0, ROWS},
+    {1, 1, 1, 1, 1, 1, true, false, false, 0, ROWS},
+    {1, 2, 5, 7, 3, 2, false, false, false, 0, ROWS},
+    {2, 1, 13, 13, 16, 16, true, false, false, 0, ROWS},
+    {1, 3, 64, 64, 64, 64, true, false, false, 0, SLICED},
+    {2, 2, 67, 67, 24, 24, true, false, false, 0, SLICED},
+    {1, 1, 70, 131, 20, 33, true, false, false, 0, ROWS},
+    {1, 1, 131, 70, 17, 9, true, false, false, 0, ROWS}, /* the first queries see nothing */
+    {1, 2, 65, 129, 8, 8, false, true, false, 0, ROWS},
+    {1, 2, 65, 129, 8, 8, false, false, true, 0, COLUMNS},
+    {2, 2, 33, 30, 12, 12, true, true, true, 0.25, ROWS},
+    {3, 3, 66, 66, 16, 16, true, false, false, 0.25, SLICED},
+    {3, 3, 66, 100, 16, 16, false, true, true, 0.5, COLUMNS},
+    {1, 1, 1, 200, 40, 40, false, false, false, 0, ROWS},
+    {1, 1, 200, 1, 40, 40, false, false, false, 0.25, ROWS},
+};
+
+enum { Q, K, V, MASK, BIAS, KEY, OUT, LSE, DOUT, DQ, DK, DV, N_OPERAND };
+static const uint64_t stream = 0xfedcba9876543210ull;
+
+/* An operand: dtype, dims [B, H, T, D] and strides; mask and bias are [B, 1, T, S] and [1, H, T, S]
+ * by stride 0. */
+typedef struct Operand {
+    bool is_present;
+    DType dt;
+    int64_t dim[4], stride[4], base, elems;
+    int arg;
+} Operand;
+
+static void operand_set(Operand *o, DType dt, int64_t b, int64_t h, int64_t t, int64_t d,
+                        Layout layout)
+{
+    *o = (Operand){.is_present = true, .dt = dt, .dim = {b, h, t, d}, .elems = b * h * t * d};
+    int64_t rows[4] = {h * t * d, t * d, d, 1}, sliced[4] = {t * h * d, d, h * d, 1},
+            columns[4] = {h * t * d, t * d, 1, t};
+    const int64_t *from = layout == ROWS ? rows : layout == SLICED ? sliced : columns;
+    memcpy(o->stride, from, sizeof rows);
+}
+
+static void operands_of(const Case *c, Operand *o)
+{
+    memset(o, 0, N_OPERAND * sizeof *o);
+    operand_set(&o[Q], DT_F32, c->B, c->H, c->T, c->D, c->layout);
+    operand_set(&o[K], DT_F32, c->B, c->H, c->S, c->D, c->layout);
+    operand_set(&o[V], DT_F32, c->B, c->H, c->S, c->Dv, c->layout);
+    operand_set(&o[OUT], DT_F32, c->B, c->H, c->T, c->Dv, c->layout);
+    operand_set(&o[LSE], DT_F32, c->B, c->H, c->T, 1, ROWS);
+    o[DOUT] = o[OUT];
+    o[DQ] = o[Q];
+    o[DK] = o[K];
+    o[DV] = o[V];
+    if (c->has_mask) {
+        operand_set(&o[MASK], DT_I1, c->B, 1, c->T, c->S, ROWS);
+        o[MASK].stride[1] = 0;
+    }
+    if (c->has_bias) {
+        operand_set(&o[BIAS], DT_F32, 1, c->H, c->T, c->S, ROWS);
+        o[BIAS].stride[0] = 0;
+    }
+    if (c->p > 0) operand_set(&o[KEY], DT_I32, 1, 1, 1, 4, ROWS);
+}
+
+/* q, k, v (and their gradients) as slices of one argument [B, T, 3HD]; only where S = T and Dv = D.
+ */
+static void slice_together(const Case *c, Operand *o, int first)
+{
+    int64_t width = 3 * c->H * c->D;
+    for (int i = 0; i < 3; i++) {
+        Operand *x = &o[first + i];
+        x->stride[0] = c->T * width;
+        x->stride[2] = width;
+        x->base = i * c->H * c->D;
+        x->elems = c->B * c->T * width;
+    }
+}
+
+typedef struct Built {
+    Kernel k;
+    Operand o[N_OPERAND];
+} Built;
+
+static void add_operand(Built *x, int which, AttnOperand *to, bool is_out, int shares)
+{
+    Operand *o = &x->o[which];
+    *to = (AttnOperand){.arg = -1, .dtype = o->dt};
+    if (!o->is_present) return;
+    o->arg = shares >= 0 ? x->o[shares].arg : (int)x->k.n_args;
+    if (shares < 0)
+        x->k.args[x->k.n_args++] =
+            (KernelArg){.dtype = o->dt, .elems = o->elems, .is_out = is_out, .alias_in = -1};
+    to->arg = o->arg;
+    to->base = o->base;
+    memcpy(to->stride, o->stride, sizeof to->stride);
+}
+
+static Built *build(Arena *a, const Case *c, bool is_backward)
+{
+    Built *x = ARENA_NEW(a, Built);
+    x->k.kind = KK_ATTENTION;
+    x->k.label = "test";
+    AttnSpec *s = &x->k.attn;
+    *s = (AttnSpec){.is_backward = is_backward,
+                    .is_causal = c->is_causal,
+                    .B = c->B,
+                    .H = c->H,
+                    .T = c->T,
+                    .S = c->S,
+                    .D = c->D,
+                    .Dv = c->Dv,
+                    .scale = 1 / sqrt((double)c->D),
+                    .p = c->p,
+                    .stream = stream};
+    operands_of(c, x->o);
+    bool is_sliced = c->layout == SLICED;
+    if (is_sliced) slice_together(c, x->o, Q);
+    if (is_sliced) slice_together(c, x->o, DQ);
+    add_operand(x, Q, &s->q, false, -1);
+    add_operand(x, K, &s->k, false, is_sliced ? Q : -1);
+    add_operand(x, V, &s->v, false, is_sliced ? Q : -1);
+    add_operand(x, MASK, &s->mask, false, -1);
+    add_operand(x, BIAS, &s->bias, false, -1);
+    add_operand(x, KEY, &s->key, false, -1);
+    add_operand(x, OUT, &s->out, !is_backward, -1);
+    add_operand(x, LSE, &s->lse, !is_backward, -1);
+    s->dout.arg = s->dq.arg = s->dk.arg = s->dv.arg = -1;
+    if (!is_backward) return x;
+    add_operand(x, DOUT, &s->dout, false, -1);
+    add_operand(x, DQ, &s->dq, true, -1);
+    add_operand(x, DK, &s->dk, true, is_sliced ? DQ : -1);
+    add_operand(x, DV, &s->dv, true, is_sliced ? DQ : -1);
+    return x;
+}
+
+/* ---- buffers
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct Bufs {
+    Guarded g[N_OPERAND + 1];
+    char *at[N_OPERAND + 1];
+    uint32_t n;
+} Bufs;
+
+static int64_t elem_of(const Operand *o, int64_t b, int64_t h, int64_t t, int64_t d)
+{
+    return o->base + b * o->stride[0] + h * o->stride[1] + t * o->stride[2] + d * o->stride[3];
+}
+
+static float *f32_at(const Built *x, const Bufs *f, int which, int64_t b, int64_t h, int64_t t,
+                     int64_t d)
+{
+    return (float *)f->at[x->o[which].arg] + elem_of(&x->o[which], b, h, t, d);
+}
+
+static Bufs bufs_new(const Built *x, bool at_start)
+{
+    Bufs f = {.n = x->k.n_args};
+    uint64_t state = 5;
+    for (uint32_t i = 0; i < f.n; i++) {
+        const KernelArg *a = &x->k.args[i];
+        size_t size = (size_t)dtype_bytes(a->dtype);
+        f.g[i] = guarded_new((size_t)a->elems * size, size, at_start);
+        f.at[i] = f.g[i].at;
+        for (int64_t e = 0; e < a->elems; e++) {
+            if (a->dtype == DT_F32) ((float *)f.at[i])[e] = (float)(2 * test_uniform(&state));
+            if (a->dtype == DT_I1) f.at[i][e] = test_random(&state) % 4 != 0;
+            if (a->dtype == DT_I32) ((int32_t *)f.at[i])[e] = (int32_t)(e * 1234567 + 89);
+        }
+    }
+    return f;
+}
+
+static void bufs_free(Bufs *f)
+{
+    for (uint32_t i = 0; i < f->n; i++) guarded_free(&f->g[i]);
+}
+
+/* ---- reference
+ * -------------------------------------------------------------------------------------------------------------
+ */
+
+/* Of one (b, h): score, probability, dropout factor, and the scores' error bounds. */
+typedef struct Head {
+    const Case *c;
+    const Built *x;
+    const Bufs *f;
+    int64_t b, h;
+    double *prob, *z, *dx; /* [T][S] */
+    double *lse;           /* [T] */
+} Head;
+
+static double get(const Head *r, int which, int64_t t, int64_t d)
+{
+    return (double)*f32_at(r->x, r->f, which, r->b, r->h, t, d);
+}
+
+static double drop_factor(const Head *r, int64_t t, int64_t s)
+{
+    if (r->c->p <= 0) return 1;
+    const uint32_t *key = (const uint32_t *)r->f->at[r->x->o[KEY].arg];
+    uint32_t e = (uint32_t)((r->h * r->c->T + t) * r->c->S + s);
+    Philox w = philox(e, key[3] + (uint32_t)r->b, key[2], (uint32_t)stream, key[0],
+                      key[1] ^ (uint32_t)(stream >> 32));
+    return (w.x[0] >> 8) / 16777216.0 >= r->c->p ? 1 / (1 - r->c->p) : 0;
+}
+
+static bool is_attended(const Head *r, int64_t t, int64_t s)
+{
+    if (r->c->is_causal && s > t + r->c->S - r->c->T) return false;
+    const Operand *o = &r->x->o[MASK];
+    return !r->c->has_mask || r->f->at[o->arg][elem_of(o, r->b, r->h, t, s)] != 0;
+}
+
+static void expect_row(Head *r, int64_t t)
+{
+    const Case *c = r->c;
+    double scale = r->x->k.attn.scale, most = -INFINITY, sum = 0, worst = 0;
+    double *prob = r->prob + t * c->S, *dx = r->dx + t * c->S;
+    for (int64_t s = 0; s < c->S; s++) {
+        double dot = 0, mag = 0, bias = c->has_bias ? get(r, BIAS, t, s) : 0;
+        for (int64_t d = 0; d < c->D; d++) {
+            dot += get(r, Q, t, d) * get(r, K, s, d);
+            mag += fabs(get(r, Q, t, d) * get(r, K, s, d));
+        }
+        prob[s] = is_attended(r, t, s) ? scale * dot + bias : -INFINITY;
+        dx[s] = (double)(c->D + 4) * 0x1p-24 * (scale * mag + fabs(bias));
+        if (dx[s] > worst) worst = dx[s];
+        if (prob[s] > most) most = prob[s];
+    }
+    for (int64_t s = 0; s < c->S; s++) sum += isinf(most) ? 0 : exp(prob[s] - most);
+    r->lse[t] = most + log(sum);
+    for (int64_t s = 0; s < c->S; s++) {
+        prob[s] = isinf(most) ? 0 : exp(prob[s] - r->lse[t]);
+        /* exp's argument loses u of the numbers that it is the difference of */
+        dx[s] =
+            2 * worst + (double)(c->S + 16) * 0x1p-24 *
+                            (1 + fabs(isinf(most) ? 0 : r->lse[t]) + fabs(log(prob[s] + 1e-30)));
+        r->z[t * c->S + s] = drop_factor(r, t, s);
+    }
+}
+
+static Head head_new(Arena *a, const Case *c, const Built *x, const Bufs *f)
+{
+    Head r = {.c = c, .x = x, .f = f};
+    r.prob = ARENA_ARRAY(a, double, c->T * c->S);
+    r.z = ARENA_ARRAY(a, double, c->T * c->S);
+    r.dx = ARENA_ARRAY(a, double, c->T * c->S);
+    r.lse = ARENA_ARRAY(a, double, c->T);
+    return r;
+}
+
+static bool is_within(double have, double want, double bound)
+{
+    if (isinf(want)) return have == want;
+    return fabs(have - want) <= bound + 1e-30;
+}
+
+static int wrong(const char *what, const Case *c, int64_t b, int64_t h, int64_t t, int64_t d,
+                 double have, double want, double bound)
+{
+    fprintf(stderr,
+            "%s B%lld H%lld T%lld S%lld D%lld,%lld causal %d p %g: [%lld,%lld,%lld,%lld] is %.9g, "
+            "not %.9g (+- %g)\n",
+            what, (long long)c->B, (long long)c->H, (long long)c->T, (long long)c->S,
+            (long long)c->D, (long long)c->Dv, c->is_causal, c->p, (long long)b, (long long)h,
+            (long long)t, (long long)d, have, want, bound);
+    return 1;
+}
+
+/* Checks (`got` != NULL) or writes into r->f (else) out and lse of the head. */
+static int expect_forward(Head *r, const Bufs *got)
+{
+    const Case *c = r->c;
+    for (int64_t t = 0; t < c->T; t++) {
+        float *lse = f32_at(r->x, got ? got : r->f, LSE, r->b, r->h, t, 0);
+        if (!got) *lse = (float)r->lse[t];
+        double e_lse = isinf(r->lse[t]) ? 0 : r->dx[t * c->S];
+        if (got && !is_within((double)*lse, r->lse[t], e_lse))
+            return wrong("lse", c, r->b, r->h, t, 0, (double)*lse, r->lse[t], e_lse);
+        for (int64_t d = 0; d < c->Dv; d++) {
+            double want = 0, bound = 0;
+            for (int64_t s = 0; s < c->S; s++) {
+                double pz = r->prob[t * c->S + s] * r->z[t * c->S + s], v = get(r, V, s, d);
+                want += pz * v;
+                bound += pz * fabs(v) * (r->dx[t * c->S + s] + (double)(c->S + 4) * 0x1p-24);
+            }
+            float *out = f32_at(r->x, got ? got : r->f, OUT, r->b, r->h, t, d);
+            if (!got) *out = (float)want;
+            if (got && !is_within((double)*out, want, bound))
+                return wrong("out", c, r->b, r->h, t, d, (double)*out, want, bound);
+        }
+    }
+    return 0;
+}
+
+/* Gradient of the scores times scale, and its error bound. */
+static void score_gradients(const Head *r, double *ds, double *es)
+{
+    const Case *c = r->c;
+    const double u = 0x1p-24, n = (double)c->Dv + 4;
+    for (int64_t t = 0; t < c->T; t++) {
+        double delta = 0, delta_mag = 0;
+        for (int64_t d = 0; d < c->Dv; d++) {
+            delta += get(r, DOUT, t, d) * get(r, OUT, t, d);
+            delta_mag += fabs(get(r, DOUT, t, d) * get(r, OUT, t, d));
+        }
+        for (int64_t s = 0; s < c->S; s++) {
+            int64_t i = t * c->S + s;
+            double dp = 0, mag = 0, scale = r->x->k.attn.scale;
+            for (int64_t d = 0; d < c->Dv; d++) {
+                dp += get(r, DOUT, t, d) * get(r, V, s, d);
+                mag += fabs(get(r, DOUT, t, d) * get(r, V, s, d));
+            }
+            ds[i] = scale * r->prob[i] * (r->z[i] * dp - delta);
+            es[i] = fabs(ds[i]) * (r->dx[i] + 4 * u) +
+                    scale * r->prob[i] * n * u * (r->z[i] * mag + delta_mag);
+        }
+    }
+}
+
+static int check_gradient(const Head *r, const Bufs *got, int which, int64_t row, int64_t d,
+                          double want, double bound)
+{
+    static const char *const names[] = {"dq", "dk", "dv"};
+    double have = (double)*f32_at(r->x, got, which, r->b, r->h, row, d);
+    if (is_within(have, want, bound)) return 0;
+    return wrong(names[which - DQ], r->c, r->b, r->h, row, d, have, want, bound);
+}
+
+static int expect_backward(Arena *a, const Head *r, const Bufs *got)
+{
+    const Case *c = r->c;
+    const double u = 0x1p-24;
+    double *ds = ARENA_ARRAY(a, double, c->T * c->S), *es = ARENA_ARRAY(a, double, c->T * c->S);
+    int failed = 0;
+    score_gradients(r, ds, es);
+    for (int64_t t = 0; t < c->T && !failed; t++)
+        for (int64_t d = 0; d < c->D; d++) {
+            double want = 0, bound = 0;
+            for (int64_t s = 0; s < c->S; s++) {
+                want += ds[t * c->S + s] * get(r, K, s, d);
+                bound += (es[t * c->S + s] + (double)(c->S + 2) * u * fabs(ds[t * c->S + s])) *
+                         fabs(get(r, K, s, d));
+            }
+            failed += check_gradient(r, got, DQ, t, d, want, bound);
+        }
+    for (int64_t s = 0; s < c->S && !failed; s++)
+        for (int64_t d = 0; d < c->D; d++) {
+            double want = 0, bound = 0;
+            for (int64_t t = 0; t < c->T; t++) {
+                want += ds[t * c->S + s] * get(r, Q, t, d);
+                bound += (es[t * c->S + s] + (double)(c->T + 2) * u * fabs(ds[t * c->S + s])) *
+                         fabs(get(r, Q, t, d));
+            }
+            failed += check_gradient(r, got, DK, s, d, want, bound);
+        }
+    for (int64_t s = 0; s < c->S && !failed; s++)
+        for (int64_t d = 0; d < c->Dv; d++) {
+            double want = 0, bound = 0;
+            for (int64_t t = 0; t < c->T; t++) {
+                int64_t i = t * c->S + s;
+                double w = r->prob[i] * r->z[i] * get(r, DOUT, t, d);
+                want += w;
+                bound += fabs(w) * (r->dx[i] + (double)(c->T + 4) * u);
+            }
+            failed += check_gradient(r, got, DV, s, d, want, bound);
+        }
+    return failed;
+}
+
+/* ---- running
+ * -----------------------------------------------------------------------------------------------------------------
+ */
+
+/* For every head: fills the reference's out and lse into `in` (got NULL), or checks `got`. */
+static int for_heads(const Case *c, const Built *x, const Bufs *in, const Bufs *got,
+                     bool is_backward)
+{
+    int failed = 0;
+    for (int64_t b = 0; b < c->B; b++)
+        for (int64_t h = 0; h < c->H && !failed; h++) {
+            Arena a = {0};
+            Head r = head_new(&a, c, x, in);
+            r.b = b;
+            r.h = h;
+            for (int64_t t = 0; t < c->T; t++) expect_row(&r, t);
+            failed += got && is_backward ? expect_backward(&a, &r, got) : expect_forward(&r, got);
+            arena_free(&a);
+        }
+    return failed;
+}
+
+static int test_case(const Loaded *l, const Case *c, const Built *x, const CpuKernelCode *code,
+                     bool is_backward)
+{
+    Bufs one = bufs_new(x, false), two = bufs_new(x, true);
+    if (is_backward) {
+        for_heads(c, x, &one, NULL, true);
+        for_heads(c, x, &two, NULL, true);
+    }
+    kernel_run(l, code, one.at, false);
+    kernel_run(l, code, two.at, true);
+    int failed = for_heads(c, x, &one, &one, is_backward);
+    for (uint32_t i = 0; i < one.n; i++) {
+        size_t n = (size_t)(x->k.args[i].elems * dtype_bytes(x->k.args[i].dtype));
+        if (memcmp(one.at[i], two.at[i], n) == 0) continue;
+        fprintf(stderr, "T%lld S%lld: argument %u differs between one thread and two\n",
+                (long long)c->T, (long long)c->S, i);
+        failed++;
+    }
+    bufs_free(&one);
+    bufs_free(&two);
+    return failed;
+}
+
+static int test_target(const char *name)
+{
+    enum { N = sizeof cases / sizeof *cases };
+    Arena a = {0};
+    SourceSet sources = {.arena = &a};
+    Diag diag = {.arena = &a, .sources = &sources};
+    CpuTarget t;
+    if (cpu_target_from_name(&a, &diag, name, &t) != ZM_OK || !cpu_target_runs_here(&t)) {
+        printf("%s: skipped, not this host\n", name);
+        arena_free(&a);
+        return 0;
+    }
+    Loaded l = loaded_new(&t);
+    l.m = cpu_module_new(&l.arena, &t, "test");
+    static CpuKernelCode code[2 * N];
+    Built *built[2 * N];
+    int failed = 0;
+    for (int i = 0; i < 2 * N; i++) {
+        built[i] = build(&a, &cases[i / 2], i % 2);
+        ZM_CHECK(cpu_emit_attention(l.m, &built[i]->k, arena_printf(&a, "case%d", i), &code[i]) ==
+                 ZM_OK);
+        KernelNeeds needs = cpu_attention_needs(&t, &built[i]->k);
+        failed += needs.workspace_bytes != code[i].needs.workspace_bytes ||
+                  needs.scratch_bytes != code[i].needs.scratch_bytes;
+    }
+    if (loaded_link(&l, &diag) != ZM_OK) {
+        diag_print(&diag, stderr);
+        return 1;
+    }
+    for (int i = 0; i < 2 * N; i++)
+        failed += test_case(&l, &cases[i / 2], built[i], &code[i], i % 2);
+    printf("%s: %d cases, %d failed\n", name, 2 * N, failed);
+    loaded_free(&l);
+    arena_free(&a);
+    return failed;
+}
+
+int main(void)
+{
+    cpu_llvm_init();
+    int failed = test_target("x86-64-v2") + test_target("x86-64-v3") + test_target("x86-64-v4") +
+                 test_target("native");
+    return failed != 0;
+}
