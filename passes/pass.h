@@ -1,8 +1,9 @@
 /* pass.h -- what a pass is and how passes are run.
  *
- * A pass is one function in one file and one line in passes.def.  The manager (manager.c) checks the facts that the pass
- * needs, runs it with a scratch arena, verifies the module, checks the facts that it claims to give, compares a structural
- * hash with *changed (a pass that lies fails), and prints when asked.  No pass calls another; order lives in pipelines.def.
+ * A pass is one function in one file and one line in passes.def.  The manager (manager.c) checks
+ * the facts that the pass needs, runs it with a scratch arena, verifies the module, checks the
+ * facts that it claims to give, compares a structural hash with *changed (a pass that lies fails),
+ * and prints when asked.  No pass calls another; order lives in pipelines.def.
  */
 #ifndef ZM_PASSES_PASS_H
 #define ZM_PASSES_PASS_H
@@ -16,7 +17,8 @@ typedef enum {
     N_PASS
 } PassId;
 
-/* Options that passes read; the driver fills them from the command line, zm-opt from `pass{key=value}`. */
+/* Options that passes read; the driver fills them from the command line, zm-opt from
+ * `pass{key=value}`. */
 typedef struct PassOptions {
     uint32_t ranks, zero_stage;
     int64_t bucket_bytes;   /* merge buckets up to this size */
@@ -34,6 +36,7 @@ typedef struct PassCtx {
     const PassOptions *opt;
     PassId pass;
     uint32_t n_rewrites; /* statistic of the running pass */
+    uint32_t *rule_hits; /* by canon: times that each rule of canon_rules.h fired; may be NULL */
 } PassCtx;
 
 /* Sets *changed when anything in the module changed.  ZM_FAIL after a diagnostic. */
@@ -56,14 +59,26 @@ typedef struct PipelineRun {
     PassOptions opt;
     const char *print_after; /* pass name, "all" or NULL; text goes to print_to */
     FILE *print_to;
-    const char *dump_dir;    /* NN-pass.zir files, or NULL */
-    bool verify_each;        /* structure, facts and the *changed claim after every pass (always on in zm-opt) */
-    bool timing;             /* table on stderr */
+    const char *dump_dir; /* NN-pass.zir files, or NULL */
+    bool verify_each;     /* structure, facts and the *changed claim after every pass (always on in
+                             zm-opt) */
+    bool timing;          /* table on stderr */
+    bool rule_stats;      /* on stderr: how often each rewrite rule fired */
 } PipelineRun;
 
-/* text: "canon,cse,bucket{bytes=1048576},zero{stage=2}"; errors are diagnostics. */
+/* text: "canon,cse,bucket{bytes=1048576},zero{stage=2}"; errors are diagnostics.  The options of a
+ * pass (options.def) hold for that one run of it.  With dump_dir, the IR before a pass that fails
+ * (or crashes) is left in crash.zir. */
 Status pipeline_run(Module *m, const char *text, const PipelineRun *run);
 const char *pipeline_text(const char *name); /* from pipelines.def; NULL when unknown */
+
+/* NULL when the fact holds, else why not (in scratch).  Decided from the IR alone, so that parsed
+ * dumps work too. */
+const char *fact_check(const Module *m, FactBit fact, Arena *scratch);
+const char *fact_name(FactBit fact);
+
+/* The operand of f's return that its attribute `names` calls `name`; none when there is no such. */
+ValueId func_result(const Func *f, const char *name);
 
 /* The loc of a new op made by the running pass out of the op at `parent`. */
 LocId pass_loc(PassCtx *cx, LocId parent, const char *why);
