@@ -1,0 +1,209 @@
+/* expand_update.c -- expansions of the optimizers, the gradient's norm and verdict, and attention's
+ * bias gradient (expand.h).  Optimizers are element-wise; scalars (learning rate, scale, bias
+ * corrections) stay rank 0 until used. */
+#include "passes/expand.h"
+
+#include <math.h>
+
+enum { CHUNK_ELEMS = 4096 }; /* design section 6: the squared norm's chunks */
+
+/* ---- reductions over many operands ---- */
+
+static ValueId reduce_all(Builder *b, OpCode code, ValueId x)
+{
+    int64_t dims[ZM_MAX_RANK];
+    int rank = value_type(b->f, x)->rank;
+    for (int i = 0; i < rank; i++) dims[i] = i;
+    return build_reduce(b, code, x, dims, (uint32_t)rank);
+}
+
+void expand_ALL_FINITE(Expand *e)
+{
+    Builder *b = &e->b;
+    ValueId bad = {0};
+    for (uint32_t i = 0; i < e->op.n_in; i++) {
+        ValueId is_bad = build_unary(b, OP_NOT, build_unary(b, OP_IS_FINITE, e->op.in[i]));
+        is_bad = reduce_all(b, OP_REDUCE_MAX, is_bad);
+        bad = value_ok(bad) ? build_binary(b, OP_OR, bad, is_bad) : is_bad;
+    }
+    e->out[0] = build_unary(b, OP_NOT, bad);
+}
+
+/* f64[]: sum of squares of x, in chunks. */
+static ValueId sum_squares_of(Builder *b, ValueId x)
+{
+    int64_t n = type_elems(value_type(b->f, x));
+    int64_t zero = 0, rest = (CHUNK_ELEMS - n % CHUNK_ELEMS) % CHUNK_ELEMS;
+    ValueId flat = build_reshape(b, x, 1, &n);
+    if (rest) flat = build_pad(b, flat, &zero, &rest);
+    ValueId chunks = build_reshape(b, flat, 2, (int64_t[]){(n + rest) / CHUNK_ELEMS, CHUNK_ELEMS});
+    ValueId sums = build_reduce(b, OP_REDUCE_SUM, form_square(b, chunks), &(int64_t){1}, 1);
+    return build_reduce(b, OP_REDUCE_SUM, build_cast(b, sums, DT_F64), &zero, 1);
+}
+
+void expand_SUM_SQUARES(Expand *e)
+{
+    Builder *b = &e->b;
+    ValueId total = {0};
+    for (uint32_t i = 0; i < e->op.n_in; i++) {
+        ValueId s = sum_squares_of(b, form_widen(b, e->op.in[i]));
+        total = value_ok(total) ? build_binary(b, OP_ADD, total, s) : s;
+    }
+    e->out[0] = total;
+}
+
+/* ---- optimizers: all of f32, or f64 if p is ---- */
+
+typedef struct Update {
+    Expand *e;
+    Builder *b;
+    DType dtype;
+    ValueId p, g; /* g already multiplied by gscale */
+} Update;
+
+static ValueId op2(Update *u, OpCode code, ValueId x, ValueId y)
+{
+    return build_binary(u->b, code, x, y);
+}
+
+static ValueId times(Update *u, ValueId x, double k)
+{
+    return k == 1 ? x : op2(u, OP_MUL, x, form_scalar(u->b, x, k));
+}
+
+static ValueId operand(Update *u, uint32_t i)
+{
+    return build_cast(u->b, u->e->op.in[i], u->dtype);
+}
+
+static Update update_begin(Expand *e, uint32_t gscale)
+{
+    DType dt = value_type(e->b.f, e->op.in[0])->dtype;
+    Update u = {.e = e, .b = &e->b, .dtype = dt == DT_F64 ? DT_F64 : DT_F32};
+    u.p = operand(&u, 0);
+    u.g = op2(&u, OP_MUL, operand(&u, 1), operand(&u, gscale));
+    return u;
+}
+
+/* Result i: `now` where finite, else operand `old` unchanged. */
+static void update_end(Update *u, uint32_t i, uint32_t finite, ValueId now, uint32_t old)
+{
+    ValueId kept = u->e->op.in[old];
+    u->e->out[i] = build_select(u->b, u->e->op.in[finite], expand_narrow(u->e, i, now), kept);
+}
+
+static ValueId decayed(Update *u, ValueId x, ValueId p, double decay)
+{
+    return decay == 0 ? x : op2(u, OP_ADD, x, times(u, p, decay));
+}
+
+/* x <- k x + (1 - k) y */
+static ValueId blend(Update *u, ValueId x, ValueId y, double k)
+{
+    return op2(u, OP_ADD, times(u, x, k), times(u, y, 1 - k));
+}
+
+/* p (1 - lr decay) - (lr / c1) m / (sqrt(v) / sqrt(c2) + eps) */
+void expand_ADAM_UPDATE(Expand *e)
+{
+    enum { P, G, M, V, GSCALE, LR, C1, C2, FINITE };
+    Update u = update_begin(e, GSCALE);
+    Attrs at = e->op.attrs;
+    double decay = attr_float(at, AT_DECAY, 0), beta1 = attr_float(at, AT_BETA1, 0.9),
+           beta2 = attr_float(at, AT_BETA2, 0.999);
+    const char *kind = attr_str(at, AT_KIND);
+    bool decoupled = !kind || kind[4] == 'w'; /* adamw, adam */
+    ValueId lr = operand(&u, LR);
+    ValueId g = decoupled ? u.g : decayed(&u, u.g, u.p, decay);
+    ValueId m = blend(&u, operand(&u, M), g, beta1);
+    ValueId v = blend(&u, operand(&u, V), form_square(u.b, g), beta2);
+    ValueId root =
+        op2(&u, OP_DIV, build_unary(u.b, OP_SQRT, v), build_unary(u.b, OP_SQRT, operand(&u, C2)));
+    ValueId bottom = op2(&u, OP_ADD, root, form_scalar(u.b, root, attr_float(at, AT_EPS, 1e-8)));
+    ValueId step =
+        op2(&u, OP_MUL, op2(&u, OP_DIV, m, bottom), op2(&u, OP_DIV, lr, operand(&u, C1)));
+    ValueId p = u.p;
+    if (decoupled && decay != 0)
+        p = op2(&u, OP_MUL, p, op2(&u, OP_SUB, form_scalar(u.b, lr, 1), times(&u, lr, decay)));
+    update_end(&u, 0, FINITE, op2(&u, OP_SUB, p, step), P);
+    update_end(&u, 1, FINITE, m, M);
+    update_end(&u, 2, FINITE, v, V);
+}
+
+void expand_SGD_UPDATE(Expand *e)
+{
+    enum { P, G, M, GSCALE, LR, FINITE };
+    Update u = update_begin(e, GSCALE);
+    Attrs at = e->op.attrs;
+    double momentum = attr_float(at, AT_MOMENTUM, 0);
+    ValueId g = decayed(&u, u.g, u.p, attr_float(at, AT_DECAY, 0));
+    ValueId m = momentum == 0 ? g : op2(&u, OP_ADD, times(&u, operand(&u, M), momentum), g);
+    ValueId step = attr_int(at, AT_NESTEROV, 0) ? op2(&u, OP_ADD, g, times(&u, m, momentum)) : m;
+    ValueId p = op2(&u, OP_SUB, u.p, op2(&u, OP_MUL, step, operand(&u, LR)));
+    update_end(&u, 0, FINITE, p, P);
+    update_end(&u, 1, FINITE, m, M);
+}
+
+/* x > 0 ? 1 : x < 0 ? -1 : 0 */
+static ValueId sign_of(Update *u, ValueId x)
+{
+    ValueId zero = form_scalar(u->b, x, 0);
+    ValueId down = build_select(u->b, op2(u, OP_LT, x, zero), form_scalar(u->b, x, -1), zero);
+    return build_select(u->b, op2(u, OP_GT, x, zero), form_scalar(u->b, x, 1), down);
+}
+
+void expand_LION_UPDATE(Expand *e)
+{
+    enum { P, G, M, GSCALE, LR, FINITE };
+    Update u = update_begin(e, GSCALE);
+    Attrs at = e->op.attrs;
+    ValueId m = operand(&u, M);
+    ValueId step = sign_of(&u, blend(&u, m, u.g, attr_float(at, AT_BETA1, 0.9)));
+    step = decayed(&u, step, u.p, attr_float(at, AT_DECAY, 0));
+    ValueId p = op2(&u, OP_SUB, u.p, op2(&u, OP_MUL, step, operand(&u, LR)));
+    update_end(&u, 0, FINITE, p, P);
+    update_end(&u, 1, FINITE, blend(&u, m, u.g, attr_float(at, AT_BETA2, 0.99)), M);
+}
+
+/* ---- attention ---- */
+
+/* Sum of x [B, H, T, S] down to `t`, which broadcasts to it. */
+static ValueId reduce_to(Builder *b, ValueId x, const Type *t)
+{
+    int64_t dims[ZM_MAX_RANK];
+    uint32_t n = 0;
+    const Type *full = value_type(b->f, x);
+    for (int i = 0; i < full->rank; i++) {
+        int k = i - (full->rank - t->rank);
+        if (k < 0 || (t->dim[k] == 1 && full->dim[i] != 1)) dims[n++] = i;
+    }
+    return build_reshape(b, build_reduce(b, OP_REDUCE_SUM, x, dims, n), t->rank, t->dim);
+}
+
+/* P = exp(scores - lse), 0 where masked;  dS = P (dP - sum(d out * out)),  dP = d out v^T through
+ * dropout; d bias = dS summed to the bias's shape. */
+void expand_SDPA_GRAD_BIAS(Expand *e)
+{
+    enum { Q, K, V, OUT, LSE, D_OUT, EXTRA };
+    Builder *b = &e->b;
+    const ValueId *in = e->op.in;
+    FormAttention a = form_attention(b, in, e->op.n_in, EXTRA, e->op.attrs);
+    const Type *full = value_type(b->f, a.scores);
+    ValueId zero = form_scalar(b, a.scores, 0);
+    ValueId lse = build_cast(
+        b, build_reshape(b, in[LSE], 4, (int64_t[]){full->dim[0], full->dim[1], full->dim[2], 1}),
+        full->dtype);
+    ValueId p =
+        build_unary(b, OP_EXP, build_binary(b, OP_SUB, a.scores, form_spread(b, lse, a.scores)));
+    if (value_ok(a.mask)) p = build_select(b, a.mask, p, zero);
+    ValueId d_out = form_widen(b, in[D_OUT]);
+    ValueId dp = build_matmul(b, d_out, form_widen(b, in[V]), false, true);
+    if (a.p_drop > 0) {
+        ValueId keep = form_keep(b, a.key, full, e->op.attrs);
+        dp = build_select(b, keep, build_binary(b, OP_DIV, dp, form_scalar(b, dp, 1 - a.p_drop)),
+                          zero);
+    }
+    ValueId delta = form_sum(b, build_binary(b, OP_MUL, d_out, form_widen(b, in[OUT])), 3);
+    ValueId ds = build_binary(b, OP_MUL, p, build_binary(b, OP_SUB, dp, form_spread(b, delta, dp)));
+    e->out[0] = expand_narrow(e, 0, reduce_to(b, ds, value_type(b->f, e->op.out[0])));
+}
