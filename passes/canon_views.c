@@ -1,0 +1,199 @@
+/* canon_views.c -- rules that compose and remove views (canon_rules.h). */
+#include "passes/canon_rules.h"
+
+#include <math.h>
+
+static const ValueId none = {0};
+
+static const int64_t *list_attr(const Op *o, AttrKey key)
+{
+    const Attr *a = attrs_find(o->attrs, key);
+    ZM_CHECK(a != NULL);
+    return a->as.list.at;
+}
+
+static const Type *var_type(const Rewrite *rw, int i)
+{
+    return value_type(rw->b.f, rw->var[i]);
+}
+
+/* The view changes nothing. */
+static ValueId same_type(Rewrite *rw)
+{
+    return var_type(rw, 0) == rewrite_type(rw) ? rw->var[0] : none;
+}
+
+ValueId rule_broadcast_same(Rewrite *rw)
+{
+    return same_type(rw);
+}
+
+ValueId rule_reshape_same(Rewrite *rw)
+{
+    return same_type(rw);
+}
+
+ValueId rule_slice_everything(Rewrite *rw)
+{
+    return same_type(rw);
+}
+
+ValueId rule_pad_nothing(Rewrite *rw)
+{
+    return same_type(rw);
+}
+
+/* Elements of a splat are equal wherever they go; padding adds zeros. */
+ValueId rule_view_of_const(Rewrite *rw)
+{
+    double v = attr_float(rewrite_op(rw, 1)->attrs, AT_VALUE, 0);
+    if (rewrite_op(rw, 0)->code == OP_PAD && (v != 0 || signbit(v))) return none;
+    return build_splat(&rw->b, v, rewrite_type(rw));
+}
+
+/* ---- broadcast ---- */
+
+ValueId rule_broadcast_of_broadcast(Rewrite *rw)
+{
+    return build_broadcast(&rw->b, rw->var[0], rewrite_type(rw));
+}
+
+/* Equal but for leading dimensions of size 1. */
+static bool same_but_leading_ones(const Type *a, const Type *b)
+{
+    int i = a->rank, k = b->rank;
+    while (i > 0 && k > 0 && a->dim[i - 1] == b->dim[k - 1]) i--, k--;
+    while (i > 0 && a->dim[i - 1] == 1) i--;
+    while (k > 0 && b->dim[k - 1] == 1) k--;
+    return i == 0 && k == 0;
+}
+
+ValueId rule_broadcast_of_reshape(Rewrite *rw)
+{
+    const Type *x = var_type(rw, 0), *middle = value_type(rw->b.f, rewrite_op(rw, 1)->out[0]);
+    if (x->rank > rewrite_type(rw)->rank || !same_but_leading_ones(x, middle)) return none;
+    return build_broadcast(&rw->b, rw->var[0], rewrite_type(rw));
+}
+
+/* Only new leading dimensions of size 1. */
+ValueId rule_broadcast_to_reshape(Rewrite *rw)
+{
+    const Type *t = rewrite_type(rw);
+    return type_elems(var_type(rw, 0)) == type_elems(t)
+               ? build_reshape(&rw->b, rw->var[0], t->rank, t->dim)
+               : none;
+}
+
+/* ---- reshape, transpose ---- */
+
+ValueId rule_reshape_of_reshape(Rewrite *rw)
+{
+    const Type *t = rewrite_type(rw);
+    return build_reshape(&rw->b, rw->var[0], t->rank, t->dim);
+}
+
+ValueId rule_transpose_identity(Rewrite *rw)
+{
+    const int64_t *perm = list_attr(rewrite_op(rw, 0), AT_PERM);
+    for (int i = 0; i < rewrite_type(rw)->rank; i++)
+        if (perm[i] != i) return none;
+    return rw->var[0];
+}
+
+ValueId rule_transpose_of_transpose(Rewrite *rw)
+{
+    const int64_t *outer = list_attr(rewrite_op(rw, 0), AT_PERM),
+                  *inner = list_attr(rewrite_op(rw, 1), AT_PERM);
+    int64_t perm[ZM_MAX_RANK];
+    for (int i = 0; i < rewrite_type(rw)->rank; i++) perm[i] = inner[outer[i]];
+    return build_transpose(&rw->b, rw->var[0], perm);
+}
+
+/* Only dimensions of size 1 move past others. */
+ValueId rule_transpose_to_reshape(Rewrite *rw)
+{
+    const int64_t *perm = list_attr(rewrite_op(rw, 0), AT_PERM);
+    const Type *t = rewrite_type(rw);
+    int64_t last = -1;
+    for (int i = 0; i < t->rank; i++) {
+        if (t->dim[i] == 1) continue;
+        if (perm[i] < last) return none;
+        last = perm[i];
+    }
+    return build_reshape(&rw->b, rw->var[0], t->rank, t->dim);
+}
+
+/* ---- slice, pad ---- */
+
+ValueId rule_slice_of_slice(Rewrite *rw)
+{
+    const int64_t *outer = list_attr(rewrite_op(rw, 0), AT_STARTS),
+                  *inner = list_attr(rewrite_op(rw, 1), AT_STARTS);
+    int64_t start[ZM_MAX_RANK];
+    for (int i = 0; i < rewrite_type(rw)->rank; i++) start[i] = outer[i] + inner[i];
+    return build_slice(&rw->b, rw->var[0], start, rewrite_type(rw)->dim);
+}
+
+/* Wholly inside of the operand, or wholly in the zeros. */
+ValueId rule_slice_of_pad(Rewrite *rw)
+{
+    const int64_t *outer = list_attr(rewrite_op(rw, 0), AT_STARTS),
+                  *low = list_attr(rewrite_op(rw, 1), AT_LOW);
+    const Type *t = rewrite_type(rw), *x = var_type(rw, 0);
+    int64_t start[ZM_MAX_RANK];
+    bool inside = true;
+    for (int i = 0; i < t->rank; i++) {
+        start[i] = outer[i] - low[i];
+        if (start[i] + t->dim[i] <= 0 || start[i] >= x->dim[i]) return build_splat(&rw->b, 0, t);
+        if (start[i] < 0 || start[i] + t->dim[i] > x->dim[i]) inside = false;
+    }
+    return inside ? build_slice(&rw->b, rw->var[0], start, t->dim) : none;
+}
+
+/* Wholly inside of one operand. */
+ValueId rule_slice_of_concat(Rewrite *rw)
+{
+    const Op *slice = rewrite_op(rw, 0), *concat = rewrite_op(rw, 1);
+    const Type *t = rewrite_type(rw);
+    int64_t axis = attr_int(concat->attrs, AT_AXIS, 0), start[ZM_MAX_RANK];
+    for (int i = 0; i < t->rank; i++) start[i] = list_attr(slice, AT_STARTS)[i];
+    for (uint32_t i = 0; i < concat->n_in; i++) {
+        int64_t size = value_type(rw->b.f, concat->in[i])->dim[axis];
+        if (start[axis] < size)
+            return start[axis] + t->dim[axis] <= size
+                       ? build_slice(&rw->b, concat->in[i], start, t->dim)
+                       : none;
+        start[axis] -= size;
+    }
+    ZM_UNREACHABLE("slice lies inside of concat");
+}
+
+/* slice(broadcast(x)) = broadcast(slice(x)): a repeated dimension is just shorter. */
+ValueId rule_slice_of_broadcast(Rewrite *rw)
+{
+    const int64_t *outer = list_attr(rewrite_op(rw, 0), AT_STARTS);
+    const Type *t = rewrite_type(rw), *x = var_type(rw, 0);
+    const Type *wide = value_type(rw->b.f, rewrite_op(rw, 1)->out[0]);
+    if (type_elems(x) == type_elems(wide)) return none;
+    int64_t start[ZM_MAX_RANK], size[ZM_MAX_RANK];
+    bool cuts = false;
+    for (int k = 0, i = t->rank - x->rank; k < x->rank; k++, i++) {
+        bool repeated = x->dim[k] != wide->dim[i];
+        start[k] = repeated ? 0 : outer[i];
+        size[k] = repeated ? 1 : t->dim[i];
+        cuts |= size[k] != x->dim[k];
+    }
+    ValueId y = cuts ? build_slice(&rw->b, rw->var[0], start, size) : rw->var[0];
+    return build_broadcast(&rw->b, y, t);
+}
+
+ValueId rule_pad_of_pad(Rewrite *rw)
+{
+    const Op *outer = rewrite_op(rw, 0), *inner = rewrite_op(rw, 1);
+    int64_t low[ZM_MAX_RANK], high[ZM_MAX_RANK];
+    for (int i = 0; i < rewrite_type(rw)->rank; i++) {
+        low[i] = list_attr(outer, AT_LOW)[i] + list_attr(inner, AT_LOW)[i];
+        high[i] = list_attr(outer, AT_HIGH)[i] + list_attr(inner, AT_HIGH)[i];
+    }
+    return build_pad(&rw->b, rw->var[0], low, high);
+}
