@@ -1,7 +1,8 @@
-/* ast.h -- syntax tree of a .zm file: uniform nodes, made by the grammar's actions, read by names.c and elab_*.c.
+/* ast.h -- syntax tree of a .zm file: uniform nodes, made by the grammar's actions, read by names.c
+ * and elab_*.c.
  *
- * Nothing is resolved here: a name is a string, a type is a list of expressions.  Trees are at most AST_MAX_DEPTH deep,
- * so walks may recurse.
+ * Nothing is resolved here: a name is a string, a type is a list of expressions.  Trees are at most
+ * AST_MAX_DEPTH deep, so walks may recurse.
  */
 #ifndef ZM_FRONTEND_AST_H
 #define ZM_FRONTEND_AST_H
@@ -46,9 +47,11 @@ const char *operator_text(Operator opr);
 /* One node a line, indented: zmc --emit ast. */
 void ast_print(const Ast *ast, Str *out);
 
-/* A file, or one expression (the value of -D).  NULL only when the source is refused as a whole; after syntax errors the
- * tree of what could be read.  Names are interned in `strings`. */
-Ast *parse_file(Arena *arena, Interner *strings, Diag *diag, const char *file, const char *text, size_t n);
-Ast *parse_expression(Arena *arena, Interner *strings, Diag *diag, const char *source, const char *text);
+/* A file, or one expression (the value of -D).  NULL only when the source is refused as a whole;
+ * after syntax errors the tree of what could be read.  Names are interned in `strings`. */
+Ast *parse_file(Arena *arena, Interner *strings, Diag *diag, const char *file, const char *text,
+                size_t n);
+Ast *parse_expression(Arena *arena, Interner *strings, Diag *diag, const char *source,
+                      const char *text);
 
 #endif

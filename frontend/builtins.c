@@ -1,4 +1,5 @@
-/* builtins.c -- the table of built-in functions, the binding of arguments, element-wise ops by name. */
+/* builtins.c -- the table of built-in functions, the binding of arguments, element-wise ops by
+ * name. */
 #include "frontend/builtins.h"
 
 #include <ctype.h>
@@ -96,7 +97,8 @@ static Val rest_add(Elab *e, BuiltinCall *c, const Ast *ast, Val v)
     return v;
 }
 
-static Val arg_place(Elab *e, BuiltinCall *c, const Builtin *b, const Params *p, const Ast *a, uint32_t *next)
+static Val arg_place(Elab *e, BuiltinCall *c, const Builtin *b, const Params *p, const Ast *a,
+                     uint32_t *next)
 {
     bool is_named = a->kind == AST_NAMED;
     uint32_t at = is_named ? param_named(p, a->text) : *next;
@@ -142,11 +144,12 @@ static Val point_call(Elab *e, const Ast *call, OpCode code)
     Val v[4];
     uint32_t n = (uint32_t)op_info(code)->min_in;
     if (call->n != n)
-        return elab_error(e, call->pos, E_ARGS, "%s takes %u argument%s, not %u", call->text, n, n == 1 ? "" : "s",
-                          call->n);
+        return elab_error(e, call->pos, E_ARGS, "%s takes %u argument%s, not %u", call->text, n,
+                          n == 1 ? "" : "s", call->n);
     for (uint32_t i = 0; i < n; i++) {
         if (call->kid[i]->kind == AST_NAMED)
-            return elab_error(e, call->kid[i]->pos, E_ARGS, "%s takes no named arguments", call->text);
+            return elab_error(e, call->kid[i]->pos, E_ARGS, "%s takes no named arguments",
+                              call->text);
         v[i] = elab_expr(e, call->kid[i]);
         if (v[i].kind == VAL_ERROR) return v[i];
     }
@@ -180,7 +183,8 @@ void note_args(Elab *e, const BuiltinCall *c)
 Status need_tensor(Elab *e, const BuiltinCall *c, uint32_t i)
 {
     if (c->arg[i].kind == VAL_TENSOR) return ZM_OK;
-    elab_error(e, arg_pos(c, i), E_TYPE, "%s takes a tensor here, not %s", c->name, val_kind_text(c->arg[i]));
+    elab_error(e, arg_pos(c, i), E_TYPE, "%s takes a tensor here, not %s", c->name,
+               val_kind_text(c->arg[i]));
     return ZM_FAIL;
 }
 
@@ -205,7 +209,8 @@ Status need_number(Elab *e, const BuiltinCall *c, uint32_t i, double otherwise, 
 {
     *out = c->arg[i].kind == VAL_NONE ? otherwise : val_real_of(c->arg[i]);
     if (c->arg[i].kind == VAL_NONE || val_is_number(c->arg[i])) return ZM_OK;
-    elab_error(e, arg_pos(c, i), E_TYPE, "%s takes a number here, not %s", c->name, val_kind_text(c->arg[i]));
+    elab_error(e, arg_pos(c, i), E_TYPE, "%s takes a number here, not %s", c->name,
+               val_kind_text(c->arg[i]));
     return ZM_FAIL;
 }
 
@@ -213,11 +218,13 @@ Status need_bool(Elab *e, const BuiltinCall *c, uint32_t i, bool otherwise, bool
 {
     *out = c->arg[i].kind == VAL_NONE ? otherwise : c->arg[i].as.i != 0;
     if (c->arg[i].kind == VAL_NONE || c->arg[i].kind == VAL_BOOL) return ZM_OK;
-    elab_error(e, arg_pos(c, i), E_TYPE, "%s takes true or false here, not %s", c->name, val_kind_text(c->arg[i]));
+    elab_error(e, arg_pos(c, i), E_TYPE, "%s takes true or false here, not %s", c->name,
+               val_kind_text(c->arg[i]));
     return ZM_FAIL;
 }
 
-Status need_ints(Elab *e, const BuiltinCall *c, uint32_t i, int n_max, int64_t *out, int *n, bool *rest)
+Status need_ints(Elab *e, const BuiltinCall *c, uint32_t i, int n_max, int64_t *out, int *n,
+                 bool *rest)
 {
     Val v = c->arg[i];
     uint32_t n_items = v.kind == VAL_TUPLE ? v.n : 1, from = 0;

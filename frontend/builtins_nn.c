@@ -1,4 +1,5 @@
-/* builtins_nn.c -- built-in functions that compute: reductions, rows, losses, attention, dropout. */
+/* builtins_nn.c -- built-in functions that compute: reductions, rows, losses, attention, dropout.
+ */
 #include "frontend/builtins.h"
 
 #include <math.h>
@@ -32,7 +33,8 @@ static Val reduce(Elab *e, BuiltinCall *c, OpCode code, uint32_t at, int64_t *co
     bool keep;
     if (need_tensor(e, c, 0) != ZM_OK) return val_error();
     const Type *t = val_type(e, c->arg[0]);
-    if (t->dtype == DT_I1) return elab_error(e, c->pos, E_TYPE, "%s does not take bools: write float(x)", c->name);
+    if (t->dtype == DT_I1)
+        return elab_error(e, c->pos, E_TYPE, "%s does not take bools: write float(x)", c->name);
     if (reduce_axes(e, c, at, t, axes, &n) != ZM_OK) return val_error();
     if (need_bool(e, c, at + 1, false, &keep) != ZM_OK) return val_error();
     Type kept = *t;
@@ -81,7 +83,8 @@ static Val along_axis(Elab *e, BuiltinCall *c, OpCode code)
 {
     int axis;
     if (need_dtype(e, c, 0, DT_F32) != ZM_OK) return val_error();
-    if (axis_of(e, arg_pos(c, 1), c->arg[1], val_type(e, c->arg[0]), &axis) != ZM_OK) return val_error();
+    if (axis_of(e, arg_pos(c, 1), c->arg[1], val_type(e, c->arg[0]), &axis) != ZM_OK)
+        return val_error();
     AttrList l = {0};
     attr_add_int(&l, AT_AXIS, axis);
     return emit(e, c->pos, code, &c->arg[0].tensor, 1, &l);
@@ -100,9 +103,11 @@ Val builtin_log_softmax(Elab *e, BuiltinCall *c)
 static Val with_number(Elab *e, BuiltinCall *c, OpCode code, AttrKey key, double otherwise)
 {
     double v;
-    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_number(e, c, 1, otherwise, &v) != ZM_OK) return val_error();
+    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_number(e, c, 1, otherwise, &v) != ZM_OK)
+        return val_error();
     if (v < 0 || (key == AT_THETA && v == 0))
-        return elab_error(e, arg_pos(c, 1), E_NUMBER, "%s must be positive, not %.12g", attr_name(key), v);
+        return elab_error(e, arg_pos(c, 1), E_NUMBER, "%s must be positive, not %.12g",
+                          attr_name(key), v);
     AttrList l = {0};
     attr_add_float(&l, key, v);
     return emit(e, c->pos, code, &c->arg[0].tensor, 1, &l);
@@ -127,7 +132,8 @@ Val builtin_rotary(Elab *e, BuiltinCall *c)
 
 Val builtin_embed(Elab *e, BuiltinCall *c)
 {
-    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_I32) != ZM_OK) return val_error();
+    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_I32) != ZM_OK)
+        return val_error();
     ValueId in[] = {c->arg[0].tensor, c->arg[1].tensor};
     Val r = emit(e, c->pos, OP_EMBED, in, 2, NULL);
     if (r.kind == VAL_ERROR) note_args(e, c);
@@ -147,10 +153,12 @@ Val builtin_cross_entropy(Elab *e, BuiltinCall *c)
 {
     int64_t ignore = 0;
     bool has_ignore = c->arg[2].kind != VAL_NONE;
-    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_I32) != ZM_OK) return val_error();
+    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_I32) != ZM_OK)
+        return val_error();
     if (has_ignore && need_int(e, c, 2, &ignore) != ZM_OK) return val_error();
     if (ignore < INT32_MIN || ignore > INT32_MAX)
-        return elab_error(e, arg_pos(c, 2), E_NUMBER, "ignore = %lld does not fit into 32 bits", (long long)ignore);
+        return elab_error(e, arg_pos(c, 2), E_NUMBER, "ignore = %lld does not fit into 32 bits",
+                          (long long)ignore);
     AttrList l = {0};
     if (has_ignore) attr_add_int(&l, AT_IGNORE, ignore);
     ValueId in[] = {c->arg[0].tensor, c->arg[1].tensor};
@@ -164,7 +172,8 @@ Val builtin_cross_entropy(Elab *e, BuiltinCall *c)
 
 Val builtin_mse(Elab *e, BuiltinCall *c)
 {
-    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_F32) != ZM_OK) return val_error();
+    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_F32) != ZM_OK)
+        return val_error();
     return emit_point(e, c->pos, OP_SQUARED_ERROR, c->arg, c->ast, 2, "mse");
 }
 
@@ -173,7 +182,8 @@ Val builtin_mse(Elab *e, BuiltinCall *c)
 const char *stream_new(Elab *e, const char *kind)
 {
     const char *path = e->inst->path;
-    return module_str(e->m, arena_printf(e->arena, "%s%s%s.%u", path, *path ? "." : "", kind, e->inst->n_streams++));
+    return module_str(e->m, arena_printf(e->arena, "%s%s%s.%u", path, *path ? "." : "", kind,
+                                         e->inst->n_streams++));
 }
 
 void rng_key(Elab *e, ValueId *key)
@@ -188,12 +198,14 @@ static Status drop_rate(Elab *e, BuiltinCall *c, uint32_t i, const Type *t, doub
 {
     ZM_TRY(need_number(e, c, i, 0, p));
     if (!(*p >= 0 && *p < 1)) {
-        elab_error(e, arg_pos(c, i), E_NUMBER, "the dropout probability must be in [0, 1), not %.12g", *p);
+        elab_error(e, arg_pos(c, i), E_NUMBER,
+                   "the dropout probability must be in [0, 1), not %.12g", *p);
         return ZM_FAIL;
     }
     *is_on = *p > 0 && e->mode == MODE_TRAIN;
     if (*p == 0 || (t->rank && e->m->batch > 0 && t->dim[0] % e->m->batch == 0)) return ZM_OK;
-    elab_error(e, c->pos, E_SHAPE, "dropout is drawn for each sample: dimension 0 of %s is not the batch of %lld",
+    elab_error(e, c->pos, E_SHAPE,
+               "dropout is drawn for each sample: dimension 0 of %s is not the batch of %lld",
                type_text(e->arena, t), (long long)e->m->batch);
     return ZM_FAIL;
 }
@@ -230,7 +242,8 @@ static Status sdpa_check(Elab *e, BuiltinCall *c)
     if (c->arg[BIAS].kind != VAL_NONE) ZM_TRY(need_dtype(e, c, BIAS, DT_F32));
     for (uint32_t i = Q; i <= V; i++) {
         if (val_type(e, c->arg[i])->rank == 4) continue;
-        elab_error(e, arg_pos(c, i), E_SHAPE, "sdpa takes [B, H, T, D], not %s", elab_text(e, c->arg[i]));
+        elab_error(e, arg_pos(c, i), E_SHAPE, "sdpa takes [B, H, T, D], not %s",
+                   elab_text(e, c->arg[i]));
         note_args(e, c);
         elab_help(e, "split the heads of [B, T, C]: split_heads(x, heads)");
         return ZM_FAIL;
@@ -242,7 +255,8 @@ Val builtin_sdpa(Elab *e, BuiltinCall *c)
 {
     bool is_causal, is_on;
     double scale, p;
-    if (sdpa_check(e, c) != ZM_OK || need_bool(e, c, CAUSAL, false, &is_causal) != ZM_OK) return val_error();
+    if (sdpa_check(e, c) != ZM_OK || need_bool(e, c, CAUSAL, false, &is_causal) != ZM_OK)
+        return val_error();
     const Type *q = val_type(e, c->arg[Q]);
     if (need_number(e, c, SCALE, 1 / sqrt((double)q->dim[3]), &scale) != ZM_OK) return val_error();
     if (drop_rate(e, c, DROP, q, &p, &is_on) != ZM_OK) return val_error();

@@ -11,14 +11,15 @@ Val builtin_arange(Elab *e, BuiltinCall *c)
     if (c->arg[1].kind != VAL_NONE && need_int(e, c, 1, &start) != ZM_OK) return val_error();
     if (shape_check(e, c->pos, 1, &n) != ZM_OK) return val_error();
     if (start < INT32_MIN || n > INT32_MAX || start > INT32_MAX - n)
-        return elab_error(e, c->pos, E_NUMBER, "%lld numbers from %lld do not fit into 32 bits", (long long)n,
-                          (long long)start);
+        return elab_error(e, c->pos, E_NUMBER, "%lld numbers from %lld do not fit into 32 bits",
+                          (long long)n, (long long)start);
     AttrList l = {0};
     attr_add_int(&l, AT_AXIS, 0);
     attr_add_list(&l, AT_SHAPE, &n, 1);
     attr_add_int(&l, AT_DTYPE, DT_I32);
     Val v[] = {emit(e, c->pos, OP_IOTA, NULL, 0, &l), val_int(start)};
-    return start && v[0].kind == VAL_TENSOR ? emit_point(e, c->pos, OP_ADD, v, NULL, 2, "arange") : v[0];
+    return start && v[0].kind == VAL_TENSOR ? emit_point(e, c->pos, OP_ADD, v, NULL, 2, "arange")
+                                            : v[0];
 }
 
 Val builtin_broadcast(Elab *e, BuiltinCall *c)
@@ -36,8 +37,10 @@ Val builtin_clamp(Elab *e, BuiltinCall *c)
 {
     double low, high;
     if (need_tensor(e, c, 0) != ZM_OK) return val_error();
-    if (need_number(e, c, 1, 0, &low) != ZM_OK || need_number(e, c, 2, 0, &high) != ZM_OK) return val_error();
-    if (low > high) return elab_error(e, c->pos, E_NUMBER, "clamp to %.12g..%.12g keeps nothing", low, high);
+    if (need_number(e, c, 1, 0, &low) != ZM_OK || need_number(e, c, 2, 0, &high) != ZM_OK)
+        return val_error();
+    if (low > high)
+        return elab_error(e, c->pos, E_NUMBER, "clamp to %.12g..%.12g keeps nothing", low, high);
     Val v[] = {c->arg[0], c->arg[1]};
     Val atleast = emit_point(e, c->pos, OP_MAX, v, c->ast, 2, "clamp");
     if (atleast.kind == VAL_ERROR) return atleast;
@@ -49,14 +52,17 @@ Val builtin_concat(Elab *e, BuiltinCall *c)
 {
     enum { MAX_PARTS = 4096 };
     int axis;
-    if (c->n_rest > MAX_PARTS) return elab_error(e, c->pos, E_LIMIT, "%u parts: at most %d", c->n_rest, MAX_PARTS);
+    if (c->n_rest > MAX_PARTS)
+        return elab_error(e, c->pos, E_LIMIT, "%u parts: at most %d", c->n_rest, MAX_PARTS);
     ValueId *in = ARENA_ARRAY(e->arena, ValueId, c->n_rest);
     for (uint32_t i = 0; i < c->n_rest; i++) {
         if (c->rest[i].kind != VAL_TENSOR)
-            return elab_error(e, c->pos, E_TYPE, "concat takes tensors, not %s", val_kind_text(c->rest[i]));
+            return elab_error(e, c->pos, E_TYPE, "concat takes tensors, not %s",
+                              val_kind_text(c->rest[i]));
         in[i] = c->rest[i].tensor;
     }
-    if (axis_of(e, arg_pos(c, 1), c->arg[1], val_type(e, c->rest[0]), &axis) != ZM_OK) return val_error();
+    if (axis_of(e, arg_pos(c, 1), c->arg[1], val_type(e, c->rest[0]), &axis) != ZM_OK)
+        return val_error();
     if (c->n_rest == 1) return c->rest[0];
     AttrList l = {0};
     attr_add_int(&l, AT_AXIS, axis);
@@ -96,7 +102,8 @@ Val builtin_full(Elab *e, BuiltinCall *c)
     Val v = c->arg[1];
     if (need_ints(e, c, 0, ZM_MAX_RANK, dim, &rank, NULL) != ZM_OK) return val_error();
     if (!val_is_number(v) && v.kind != VAL_BOOL)
-        return elab_error(e, arg_pos(c, 1), E_TYPE, "full takes a number or bool, not %s", val_kind_text(v));
+        return elab_error(e, arg_pos(c, 1), E_TYPE, "full takes a number or bool, not %s",
+                          val_kind_text(v));
     return emit_const(e, c->pos, val_real_of(v), v.kind == VAL_BOOL ? DT_I1 : DT_F32, rank, dim);
 }
 
@@ -116,7 +123,8 @@ static Status shape_rest(Elab *e, BuiltinCall *c, int64_t *dim, int *rank)
         *rank += k;
         return ZM_OK;
     }
-    elab_error(e, c->pos, E_SHAPE, "no leading dimensions of %s leave %lld elements for the rest of the shape",
+    elab_error(e, c->pos, E_SHAPE,
+               "no leading dimensions of %s leave %lld elements for the rest of the shape",
                elab_text(e, c->arg[0]), (long long)want);
     note_args(e, c);
     return ZM_FAIL;
@@ -143,7 +151,8 @@ static Status split_sizes(Elab *e, BuiltinCall *c, int64_t total, int64_t *size,
     if (c->arg[1].kind == VAL_INT) { /* equal parts */
         int64_t parts = size[0];
         if (parts < 1 || parts > MAX_SPLIT || total % parts) {
-            elab_error(e, c->pos, E_SHAPE, "%lld does not split into %lld equal parts (of at most %d)",
+            elab_error(e, c->pos, E_SHAPE,
+                       "%lld does not split into %lld equal parts (of at most %d)",
                        (long long)total, (long long)parts, MAX_SPLIT);
             note_args(e, c);
             return ZM_FAIL;
@@ -154,15 +163,17 @@ static Status split_sizes(Elab *e, BuiltinCall *c, int64_t total, int64_t *size,
     int64_t sum = 0;
     for (int i = 0; i < *n; i++) {
         if (size[i] < 1 || size[i] > total - sum) {
-            elab_error(e, arg_pos(c, 1), E_SHAPE, "part %d of size %lld is outside of %lld elements", i,
-                       (long long)size[i], (long long)total);
+            elab_error(e, arg_pos(c, 1), E_SHAPE,
+                       "part %d of size %lld is outside of %lld elements", i, (long long)size[i],
+                       (long long)total);
             return ZM_FAIL;
         }
         sum += size[i];
     }
     if (sum == total) return ZM_OK;
-    elab_error(e, arg_pos(c, 1), E_SHAPE, "the parts have %lld elements together, the dimension has %lld",
-               (long long)sum, (long long)total);
+    elab_error(e, arg_pos(c, 1), E_SHAPE,
+               "the parts have %lld elements together, the dimension has %lld", (long long)sum,
+               (long long)total);
     note_args(e, c);
     return ZM_FAIL;
 }
@@ -202,13 +213,14 @@ Val builtin_transpose(Elab *e, BuiltinCall *c)
     int rank = val_type(e, c->arg[0])->rank;
     if (c->arg[1].kind == VAL_NONE) {
         if (rank < 2)
-            return elab_error(e, c->pos, E_SHAPE, "transpose needs 2 dimensions, not %s", elab_text(e, c->arg[0]));
+            return elab_error(e, c->pos, E_SHAPE, "transpose needs 2 dimensions, not %s",
+                              elab_text(e, c->arg[0]));
         return swap_axes(e, c->pos, c->arg[0], rank - 2, rank - 1);
     }
     if (need_ints(e, c, 1, ZM_MAX_RANK, perm, &n, NULL) != ZM_OK) return val_error();
     if (n != rank)
-        return elab_error(e, arg_pos(c, 1), E_ARGS, "%d entries for the %d dimensions of %s", n, rank,
-                          elab_text(e, c->arg[0]));
+        return elab_error(e, arg_pos(c, 1), E_ARGS, "%d entries for the %d dimensions of %s", n,
+                          rank, elab_text(e, c->arg[0]));
     return emit_transpose(e, c->pos, c->arg[0], perm);
 }
 
@@ -218,8 +230,10 @@ Val builtin_split_heads(Elab *e, BuiltinCall *c)
     if (need_tensor(e, c, 0) != ZM_OK || need_int(e, c, 1, &heads) != ZM_OK) return val_error();
     const Type *t = val_type(e, c->arg[0]);
     if (t->rank < 2 || heads < 1 || t->dim[t->rank - 1] % heads) {
-        Val r = elab_error(e, c->pos, E_SHAPE, "%s does not split into %lld heads: the last dimension must be a multiple",
-                           elab_text(e, c->arg[0]), (long long)heads);
+        Val r =
+            elab_error(e, c->pos, E_SHAPE,
+                       "%s does not split into %lld heads: the last dimension must be a multiple",
+                       elab_text(e, c->arg[0]), (long long)heads);
         note_args(e, c);
         return r;
     }
@@ -236,7 +250,8 @@ Val builtin_merge_heads(Elab *e, BuiltinCall *c)
     const Type *t = val_type(e, c->arg[0]);
     int r = t->rank;
     if (r < 3)
-        return elab_error(e, c->pos, E_SHAPE, "merge_heads takes [..., H, T, D], not %s", elab_text(e, c->arg[0]));
+        return elab_error(e, c->pos, E_SHAPE, "merge_heads takes [..., H, T, D], not %s",
+                          elab_text(e, c->arg[0]));
     Type flat = *t;
     flat.rank = r - 1;
     flat.dim[r - 3] = t->dim[r - 2];

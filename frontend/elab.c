@@ -6,14 +6,6 @@
 
 #include "frontend/suggest.h"
 
-/* What a lowered module promises to the passes: bits of passes/facts.def. */
-enum {
-#define FACT(ID, NAME, DOC) FACT_BIT_##ID,
-#include "passes/facts.def"
-#undef FACT
-    LOWERED_FACTS = 1 << FACT_BIT_TYPED | 1 << FACT_BIT_HAS_LOSS
-};
-
 /* ---- errors ---- */
 
 /* One error of a code per place: the same line is walked once for each instance and function. */
@@ -37,7 +29,8 @@ Val elab_error(Elab *e, SrcPos pos, DiagCode code, const char *fmt, ...)
     va_end(ap);
     diag_error(e->diag, pos, code, "%s", text);
     if (e->inst && *e->inst->path)
-        diag_note(e->diag, e->inst->pos, "in %s, an instance of %s", e->inst->path, e->inst->block->text);
+        diag_note(e->diag, e->inst->pos, "in %s, an instance of %s", e->inst->path,
+                  e->inst->block->text);
     return val_error();
 }
 
@@ -111,7 +104,8 @@ Ast *define_find(Elab *e, const char *name)
     if (!e->define_ast) e->define_ast = ARENA_ARRAY(e->arena, Ast *, e->opt->n_defines);
     if (!e->define_ast[at]) {
         const char *source = arena_printf(e->arena, "-D %s", name);
-        e->define_ast[at] = parse_expression(e->arena, &e->m->strings, e->diag, source, e->opt->defines[at].value);
+        e->define_ast[at] =
+            parse_expression(e->arena, &e->m->strings, e->diag, source, e->opt->defines[at].value);
     }
     return e->define_ast[at];
 }
@@ -127,8 +121,8 @@ Status defines_check(Elab *e)
     for (uint32_t i = 0; e->opt && i < e->opt->n_defines; i++) {
         Define *d = &e->opt->defines[i];
         if (d->used) continue;
-        st = diag_error(e->diag, (SrcPos){0}, E_DEFINE, "-D %s=%s: no dim, const or setting has this name", d->name,
-                        d->value);
+        st = diag_error(e->diag, (SrcPos){0}, E_DEFINE,
+                        "-D %s=%s: no dim, const or setting has this name", d->name, d->value);
         Suggest s = suggest_new(d->name);
         Str known = {0};
         for (uint32_t k = 0; k < e->prog->globals.n; k++) {
@@ -141,7 +135,8 @@ Status defines_check(Elab *e)
         if (s.best)
             diag_help(e->diag, "did you mean %s?", s.best);
         else
-            diag_help(e->diag, "this file has %s", known.n ? str_c(&known) : "no dims and no consts");
+            diag_help(e->diag, "this file has %s",
+                      known.n ? str_c(&known) : "no dims and no consts");
         str_free(&known);
     }
     return st;
@@ -156,7 +151,8 @@ static Status lower_functions(Elab *e)
     ZM_TRY(sections_read(e));
     ZM_TRY(defines_check(e));
     ZM_TRY(feeds_bound(e));
-    /* Generation with a batch of 1 is an offer: a model that does not elaborate that way just has none. */
+    /* Generation with a batch of 1 is an offer: a model that does not elaborate that way just has
+     * none. */
     e->batch_dim = model_batch_dim(e->prog);
     if (!e->batch_dim) return ZM_OK;
     Diag *diag = e->diag;
@@ -170,28 +166,35 @@ static Status lower_functions(Elab *e)
     return ZM_OK;
 }
 
-Module *frontend_compile(Arena *arena, SourceSet *sources, Diag *diag, const char *file, const char *text, size_t n,
-                         FrontendOptions *opt)
+Module *frontend_compile(Arena *arena, SourceSet *sources, Diag *diag, const char *file,
+                         const char *text, size_t n, FrontendOptions *opt)
 {
     Module *m = module_new(arena, sources, diag);
     uint32_t n_errors = diag->n_errors;
     Arena scratch = {0};
     Ast *ast = parse_file(arena, &m->strings, diag, file, text, n);
     Program prog = {0};
-    Map reported = {.arena = &scratch}, param_pos = {.arena = &scratch};
-    Elab e = {.arena = &scratch, .m = m, .diag = diag, .prog = &prog, .opt = opt, .reported = &reported,
-              .param_pos = &param_pos};
-    Status st = ast && diag->n_errors == n_errors ? program_sort(&scratch, diag, ast, &prog) : ZM_FAIL;
+    Map reported = {.arena = &scratch}, param_pos = {.arena = &scratch}, locs = {.arena = &scratch};
+    Elab e = {.arena = &scratch,
+              .m = m,
+              .diag = diag,
+              .prog = &prog,
+              .opt = opt,
+              .reported = &reported,
+              .param_pos = &param_pos,
+              .locs = &locs};
+    Status st =
+        ast && diag->n_errors == n_errors ? program_sort(&scratch, diag, ast, &prog) : ZM_FAIL;
     if (st == ZM_OK) st = names_check(&scratch, diag, &prog);
     if (st == ZM_OK && diag->n_errors == n_errors) st = lower_functions(&e);
     arena_free(&scratch);
     if (st != ZM_OK || diag->n_errors > n_errors) return NULL;
-    m->facts = LOWERED_FACTS;
+    m->facts = FACT_TYPED | FACT_HAS_LOSS;
     return m;
 }
 
-Status frontend_print_ast(Arena *arena, SourceSet *sources, Diag *diag, const char *file, const char *text, size_t n,
-                          Str *out)
+Status frontend_print_ast(Arena *arena, SourceSet *sources, Diag *diag, const char *file,
+                          const char *text, size_t n, Str *out)
 {
     (void)sources;
     Interner strings = {.arena = arena};

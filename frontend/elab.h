@@ -1,11 +1,13 @@
-/* elab.h -- elaboration: walking the syntax tree with values instead of names, and emitting IR on the way.
+/* elab.h -- elaboration: walking the syntax tree with values instead of names, and emitting IR on
+ * the way.
  *
- * The file's dims and consts are evaluated first (program.c); then each function (@train, @eval, @generate) is made by
- * one walk of the model's body, in which every call of a block is walked again with its own arguments (elab_block.c).
- * So shapes are concrete numbers everywhere, and repeats are unrolled.
+ * The file's dims and consts are evaluated first (program.c); then each function (@train, @eval,
+ * @generate) is made by one walk of the model's body, in which every call of a block is walked
+ * again with its own arguments (elab_block.c). So shapes are concrete numbers everywhere, and
+ * repeats are unrolled.
  *
- * Errors: reported once per place (a block in 96 layers says it once); the value becomes VAL_ERROR and silences what
- * depends on it.  Limits below keep hostile files from using up memory or stack.
+ * Errors: reported once per place (a block in 96 layers says it once); the value becomes VAL_ERROR
+ * and silences what depends on it.  Limits below keep hostile files from using up memory or stack.
  */
 #ifndef ZM_FRONTEND_ELAB_H
 #define ZM_FRONTEND_ELAB_H
@@ -15,11 +17,11 @@
 #include "frontend/value.h"
 
 enum {
-    MAX_OPS = 1 << 18,        /* of a function */
-    MAX_STEPS = 1 << 22,      /* statements and expressions walked for a function */
-    MAX_WALK_DEPTH = 600,     /* nested expressions and calls */
-    MAX_SPLIT = 4096,         /* parts of a split */
-    MAX_ARGS = 16             /* parameters of a builtin */
+    MAX_OPS = 1 << 18,    /* of a function */
+    MAX_STEPS = 1 << 22,  /* statements and expressions walked for a function */
+    MAX_WALK_DEPTH = 600, /* nested expressions and calls */
+    MAX_SPLIT = 4096,     /* parts of a split */
+    MAX_ARGS = 16         /* parameters of a builtin */
 };
 #define MAX_ELEMS ((int64_t)1 << 48) /* of a tensor */
 
@@ -32,7 +34,8 @@ typedef struct Program {
     VEC(Ast *) sections;
 } Program;
 
-/* A declared name.  Bindings of the running block are elab->scope[frame..]; those of the file come first. */
+/* A declared name.  Bindings of the running block are elab->scope[frame..]; those of the file come
+ * first. */
 typedef struct Binding {
     const char *name; /* interned */
     Val val;
@@ -46,7 +49,7 @@ typedef struct Instance Instance;
 struct Instance {
     const char *name, *path; /* path: interned, "h.0.attn" */
     const Ast *block;        /* NULL: the model */
-    uint32_t count;          /* name[count]: the members are kids "0", "1", ...; NOT_A_CHAIN: single */
+    uint32_t count; /* name[count]: the members are kids "0", "1", ...; NOT_A_CHAIN: single */
     SrcPos pos;
     Instance *kids, *next;
     uint32_t n_streams; /* random streams drawn so far */
@@ -60,7 +63,7 @@ struct Call { /* the stack of blocks being walked */
     uint32_t n_results;
     bool has_returned;
     bool is_anonymous; /* called without an instance: may not have parameters or instances */
-    bool has_rest; /* '...' of the argument types is bound: */
+    bool has_rest;     /* '...' of the argument types is bound: */
     int rest_rank;
     int64_t rest[ZM_MAX_RANK];
 };
@@ -94,6 +97,7 @@ typedef struct Elab {
     VEC(ValueId) reads; /* by VarId: the read in this function */
     Map *reported;      /* places that had their error */
     Map *param_pos;     /* interned path -> VarId */
+    Map *locs;          /* place and instance -> LocId */
     VEC(OutputVal) outputs;
     Val loss;
     SrcPos loss_pos;
@@ -111,7 +115,8 @@ const char *elab_text(Elab *e, Val v);
 
 /* ---- elab_expr.c ---- */
 Val elab_expr(Elab *e, const Ast *ast);
-bool elab_int(Elab *e, const Ast *ast, const char *what, int64_t *out); /* an integer number; false after an error */
+bool elab_int(Elab *e, const Ast *ast, const char *what,
+              int64_t *out); /* an integer number; false after an error */
 Status val_to_int(Elab *e, SrcPos pos, Val v, const char *what, int64_t *out);
 
 /* ---- elab_number.c: compile-time arithmetic ---- */
@@ -121,17 +126,22 @@ Val number_binary(Elab *e, SrcPos pos, Operator opr, Val a, Val b);
 bool number_call(Elab *e, SrcPos pos, const char *name, const Val *args, uint32_t n, Val *out);
 
 /* ---- elab_ops.c: ops on tensors; every one checks before it builds ---- */
-void elab_at(Elab *e, SrcPos pos); /* ops emitted from here on come from pos, in the running instance */
+void elab_at(Elab *e,
+             SrcPos pos); /* ops emitted from here on come from pos, in the running instance */
 Val emit(Elab *e, SrcPos pos, OpCode code, const ValueId *in, uint32_t n_in, const AttrList *l);
 /* The same for ops with several results; out[n]. */
-Status emit_many(Elab *e, SrcPos pos, OpCode code, const ValueId *in, uint32_t n_in, const AttrList *l, ValueId *out);
+Status emit_many(Elab *e, SrcPos pos, OpCode code, const ValueId *in, uint32_t n_in,
+                 const AttrList *l, ValueId *out);
 const Type *val_type(const Elab *e, Val v);
-Status shape_check(Elab *e, SrcPos pos, int rank, const int64_t *dim); /* positive, rank and elements within limits */
+Status shape_check(Elab *e, SrcPos pos, int rank,
+                   const int64_t *dim); /* positive, rank and elements within limits */
 /* A number or bool becomes a constant of dtype; a tensor stays. */
 Status val_to_tensor(Elab *e, SrcPos pos, Val v, DType dtype, Val *out);
 /* Operands of an element-wise op: numbers to tensors, one dtype, shapes broadcast. */
-Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_t n, const char *what);
-Val emit_point(Elab *e, SrcPos pos, OpCode code, Val *v, const Ast *const *ast, uint32_t n, const char *what);
+Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_t n,
+                     const char *what);
+Val emit_point(Elab *e, SrcPos pos, OpCode code, Val *v, const Ast *const *ast, uint32_t n,
+               const char *what);
 Val emit_select(Elab *e, SrcPos pos, const Val *v, const Ast *const *ast); /* cond, yes, no */
 Val emit_binary(Elab *e, const Ast *ast, Operator opr, Val a, Val b);
 Val emit_matmul(Elab *e, const Ast *ast, Val a, Val b);
@@ -143,7 +153,8 @@ Val emit_slice_axis(Elab *e, SrcPos pos, Val v, int axis, int64_t start, int64_t
 Val emit_index(Elab *e, const Ast *ast, Val base);
 Val emit_const(Elab *e, SrcPos pos, double v, DType dtype, int rank, const int64_t *dim);
 Val emit_cast(Elab *e, SrcPos pos, Val v, DType dtype);
-Status axis_of(Elab *e, SrcPos pos, Val v, const Type *t, int *axis); /* an axis number, negative from the end */
+Status axis_of(Elab *e, SrcPos pos, Val v, const Type *t,
+               int *axis); /* an axis number, negative from the end */
 
 /* ---- builtins.c ---- */
 typedef struct BuiltinCall { /* arguments by parameter; NONE where left out */
@@ -152,7 +163,7 @@ typedef struct BuiltinCall { /* arguments by parameter; NONE where left out */
     Val arg[MAX_ARGS];
     const Ast *ast[MAX_ARGS];
     bool is_named[MAX_ARGS];
-    Val *rest; /* of a builtin that takes any number of values */
+    Val *rest;           /* of a builtin that takes any number of values */
     const Ast *rest_ast; /* the last of them */
     uint32_t n_rest;
 } BuiltinCall;
@@ -173,7 +184,8 @@ const Ast *block_find(const Elab *e, const char *name); /* NULL when absent */
 /* ---- elab_type.c: argument types ---- */
 bool type_dtype(Elab *e, const Ast *type, DType *dt);
 /* Binds new names of the type to the value's dimensions, checks the others. */
-Status type_match(Elab *e, const Ast *type, const char *name, const Ast *given, Val v, SrcPos call_pos);
+Status type_match(Elab *e, const Ast *type, const char *name, const Ast *given, Val v,
+                  SrcPos call_pos);
 /* The type when all of its dimensions are known. */
 Status type_eval(Elab *e, const Ast *type, const Type **out);
 /* Does a result fit its declared type?  False after an error. */
@@ -181,7 +193,8 @@ Status type_check_result(Elab *e, const Ast *type, const Ast *given, Val v);
 
 /* ---- elab_param.c ---- */
 void elab_param(Elab *e, const Ast *param);
-bool param_find(Elab *e, const char *name, Val *out); /* parameter of this or an inner instance, by relative path */
+bool param_find(Elab *e, const char *name,
+                Val *out); /* parameter of this or an inner instance, by relative path */
 
 /* ---- elab_model.c ---- */
 void elab_assert(Elab *e, const Ast *assertion);
@@ -196,8 +209,11 @@ const char *model_batch_dim(const Program *prog);
 Status program_sort(Arena *arena, Diag *diag, Ast *file, Program *prog);
 Status names_check(Arena *arena, Diag *diag, const Program *prog);
 Status defines_check(Elab *e);
-void settings_each(void (*visit)(void *cx, const char *name), void *cx); /* "train.optimizer.lr", ... */
-Ast *define_find(Elab *e, const char *name); /* the value of -D name=..., which counts as used; NULL: none (or bad) */
+void settings_each(void (*visit)(void *cx, const char *name),
+                   void *cx); /* "train.optimizer.lr", ... */
+Ast *define_find(
+    Elab *e,
+    const char *name); /* the value of -D name=..., which counts as used; NULL: none (or bad) */
 Status sections_read(Elab *e); /* train, data, weights -> module */
 Status feeds_bound(Elab *e);   /* ranges of integer inputs from their uses */
 

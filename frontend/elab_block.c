@@ -37,7 +37,11 @@ static Instance *instance_add(Elab *e, Instance *up, const char *name, const Ast
 {
     Instance *i = ARENA_NEW(e->arena, Instance);
     const char *path = *up->path ? arena_printf(e->arena, "%s.%s", up->path, name) : name;
-    *i = (Instance){.name = name, .path = module_str(e->m, path), .block = block, .count = NOT_A_CHAIN, .pos = pos,
+    *i = (Instance){.name = name,
+                    .path = module_str(e->m, path),
+                    .block = block,
+                    .count = NOT_A_CHAIN,
+                    .pos = pos,
                     .next = up->kids};
     up->kids = i;
     return i;
@@ -68,7 +72,9 @@ static Status args_place(Elab *e, const Ast *call, const Ast *block, Args *args)
         uint32_t at = is_named ? arg_named(params, a->text) : n_positional++;
         bool is_bad = at >= params->n || args->is_given[at];
         if (is_bad && is_named)
-            elab_error(e, a->pos, E_ARGS, at < params->n ? "argument %s of %s is given twice" : "%2$s has no argument %1$s",
+            elab_error(e, a->pos, E_ARGS,
+                       at < params->n ? "argument %s of %s is given twice"
+                                      : "%2$s has no argument %1$s",
                        a->text, block->text);
         else if (is_bad)
             elab_error(e, a->pos, E_ARGS, "%s takes %u arguments", block->text, params->n);
@@ -87,13 +93,15 @@ static Status args_place(Elab *e, const Ast *call, const Ast *block, Args *args)
 static Status args_eval(Elab *e, const Ast *call, const Ast *block, Args *args)
 {
     const Ast *params = block->kid[0];
-    *args = (Args){ARENA_ARRAY(e->arena, Val, params->n), ARENA_ARRAY(e->arena, const Ast *, params->n),
-                   ARENA_ARRAY(e->arena, bool, params->n)};
+    *args =
+        (Args){ARENA_ARRAY(e->arena, Val, params->n), ARENA_ARRAY(e->arena, const Ast *, params->n),
+               ARENA_ARRAY(e->arena, bool, params->n)};
     ZM_TRY(args_place(e, call, block, args));
     for (uint32_t i = 0; i < params->n; i++) {
         if (args->is_given[i] && args->val[i].kind == VAL_ERROR) return ZM_FAIL;
         if (args->is_given[i] || params->kid[i]->kid[1]) continue;
-        elab_error(e, call->pos, E_ARGS, "argument %s of %s is missing", params->kid[i]->text, block->text);
+        elab_error(e, call->pos, E_ARGS, "argument %s of %s is missing", params->kid[i]->text,
+                   block->text);
         elab_note(e, params->kid[i]->pos, "declared here");
         return ZM_FAIL;
     }
@@ -106,10 +114,11 @@ static Status arg_bind(Elab *e, const Ast *param, const Ast *given, Val v, SrcPo
     if (type) {
         ZM_TRY(type_match(e, type, param->text, given, v, call_pos));
     } else if (!val_is_number(v) && v.kind != VAL_BOOL) {
-        elab_error(e, given ? given->pos : param->pos, E_TYPE, "argument %s is a number, not %s", param->text,
-                   elab_text(e, v));
+        elab_error(e, given ? given->pos : param->pos, E_TYPE, "argument %s is a number, not %s",
+                   param->text, elab_text(e, v));
         elab_note(e, param->pos, "declared here without a type");
-        if (v.kind == VAL_TENSOR) elab_help(e, "declare a tensor with its type: %s: [...]", param->text);
+        if (v.kind == VAL_TENSOR)
+            elab_help(e, "declare a tensor with its type: %s: [...]", param->text);
         return ZM_FAIL;
     }
     scope_add(e, param->text, v, param->pos);
@@ -154,12 +163,14 @@ static Val call_result(Elab *e, const Ast *block, const Call *c)
     const Ast *types = block->kid[1], *ret = body_return(block->kid[2]);
     if (!c->has_returned || !ret) return val_error();
     if (types->n && types->n != c->n_results) {
-        elab_error(e, ret->pos, E_RESULT, "the block returns %u values, but declares %u", c->n_results, types->n);
+        elab_error(e, ret->pos, E_RESULT, "the block returns %u values, but declares %u",
+                   c->n_results, types->n);
         elab_note(e, types->pos, "declared here");
         return val_error();
     }
     for (uint32_t i = 0; i < types->n; i++)
-        if (type_check_result(e, types->kid[i], ret->kid[i], c->results[i]) != ZM_OK) return val_error();
+        if (type_check_result(e, types->kid[i], ret->kid[i], c->results[i]) != ZM_OK)
+            return val_error();
     if (c->n_results == 1) return c->results[0];
     return (Val){.kind = VAL_TUPLE, .n = c->n_results, .as.items = c->results};
 }
@@ -191,15 +202,18 @@ static Val block_walk(Elab *e, const Ast *block, Instance *inst, const Args *arg
 static Val chain_walk(Elab *e, Instance *chain, Args *args, const Ast *call)
 {
     if (!args->is_given[0] || args->val[0].kind != VAL_TENSOR)
-        return elab_error(e, call->pos, E_ARGS, "a chain passes its first argument, a tensor, through all instances");
+        return elab_error(e, call->pos, E_ARGS,
+                          "a chain passes its first argument, a tensor, through all instances");
     for (uint32_t i = 0; i < chain->count; i++) {
         const char *name = arena_printf(e->arena, "%u", i);
         Instance *member = instance_kid(chain, name, strlen(name));
-        if (!member) member = instance_add(e, chain, module_str(e->m, name), chain->block, chain->pos);
+        if (!member)
+            member = instance_add(e, chain, module_str(e->m, name), chain->block, chain->pos);
         args->val[0] = block_walk(e, chain->block, member, args, call->pos);
         if (args->val[0].kind == VAL_ERROR) return val_error();
         if (args->val[0].kind != VAL_TENSOR)
-            return elab_error(e, call->pos, E_RESULT, "the block of a chain returns one tensor, not %s",
+            return elab_error(e, call->pos, E_RESULT,
+                              "the block of a chain returns one tensor, not %s",
                               val_kind_text(args->val[0]));
     }
     return args->val[0];
@@ -259,7 +273,8 @@ static Status instance_count(Elab *e, const Ast *count, uint32_t *n)
     if (!count) return ZM_OK;
     if (!elab_int(e, count, "the number of instances", &i)) return ZM_FAIL;
     if (i < 0 || i > MAX_CHAIN) {
-        elab_error(e, count->pos, E_INSTANCE, "%lld instances: a chain has 0 to %d", (long long)i, MAX_CHAIN);
+        elab_error(e, count->pos, E_INSTANCE, "%lld instances: a chain has 0 to %d", (long long)i,
+                   MAX_CHAIN);
         return ZM_FAIL;
     }
     *n = (uint32_t)i;
@@ -270,10 +285,11 @@ Val elab_instance(Elab *e, const Ast *ast)
 {
     const Ast *call = ast->kid[1];
     uint32_t count;
-    if (call->kind == AST_ERROR || instance_count(e, ast->kid[0], &count) != ZM_OK) return val_error();
+    if (call->kind == AST_ERROR || instance_count(e, ast->kid[0], &count) != ZM_OK)
+        return val_error();
     if (e->call && e->call->is_anonymous) {
-        elab_error(e, e->call->block->name_pos, E_INSTANCE, "block %s has instances: every use needs a name",
-                   e->call->block->text);
+        elab_error(e, e->call->block->name_pos, E_INSTANCE,
+                   "block %s has instances: every use needs a name", e->call->block->text);
         elab_note(e, ast->pos, "%s is an instance in it", ast->text);
         elab_help(e, "write name: %s(...)", e->call->block->text);
         return val_error();
@@ -281,11 +297,14 @@ Val elab_instance(Elab *e, const Ast *ast)
     const Ast *block = block_find(e, call->text);
     if (!block) {
         if (!builtin_exists(call->text)) return callee_unknown(e, call);
-        return elab_error(e, ast->pos, E_INSTANCE, "%s is a built-in function, which has no instances: write %s(...)",
+        return elab_error(e, ast->pos, E_INSTANCE,
+                          "%s is a built-in function, which has no instances: write %s(...)",
                           call->text, call->text);
     }
     Instance *inst = instance_kid(e->inst, ast->text, strlen(ast->text));
-    if (!inst) inst = instance_add(e, e->inst, ast->text, block, ast->pos); /* a second walk finds its instances */
+    if (!inst)
+        inst = instance_add(e, e->inst, ast->text, block,
+                            ast->pos); /* a second walk finds its instances */
     inst->count = count;
     return instance_walk(e, inst, call, is_chain_use(inst));
 }
@@ -298,7 +317,8 @@ static void elab_let(Elab *e, const Ast *let)
     Val v = elab_expr(e, let->kid[n]);
     if (n > 1 && v.kind != VAL_ERROR && (v.kind != VAL_TUPLE || v.n != n)) {
         uint32_t have = v.kind == VAL_TUPLE ? v.n : 1;
-        v = elab_error(e, let->pos, E_RESULT, "%u names for %u value%s", n, have, have == 1 ? "" : "s");
+        v = elab_error(e, let->pos, E_RESULT, "%u names for %u value%s", n, have,
+                       have == 1 ? "" : "s");
     }
     for (uint32_t i = 0; i < n; i++) {
         Val item = n == 1 || v.kind == VAL_ERROR ? v : v.as.items[i];

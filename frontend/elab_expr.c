@@ -53,7 +53,8 @@ static Val expr_tuple(Elab *e, const Ast *ast)
     for (uint32_t i = 0; i < ast->n; i++) {
         const Ast *kid = ast->kid[i];
         if (kid->kind == AST_NAMED)
-            return elab_error(e, kid->pos, E_ARGS, "%s = ... names an argument, but this is not a call", kid->text);
+            return elab_error(e, kid->pos, E_ARGS,
+                              "%s = ... names an argument, but this is not a call", kid->text);
         if (kid->kind == AST_ELLIPSIS)
             v.as.items[i] = (Val){.kind = VAL_REST};
         else
@@ -78,7 +79,8 @@ static Val expr_binary(Elab *e, const Ast *ast)
     Val a = elab_expr(e, ast->kid[0]);
     Val b = elab_expr(e, ast->kid[1]);
     if (a.kind == VAL_ERROR || b.kind == VAL_ERROR) return val_error();
-    if (a.kind != VAL_TENSOR && b.kind != VAL_TENSOR) return number_binary(e, ast->pos, ast->as.opr, a, b);
+    if (a.kind != VAL_TENSOR && b.kind != VAL_TENSOR)
+        return number_binary(e, ast->pos, ast->as.opr, a, b);
     return emit_binary(e, ast, ast->as.opr, a, b);
 }
 

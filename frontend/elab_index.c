@@ -8,8 +8,8 @@ Status axis_of(Elab *e, SrcPos pos, Val v, const Type *t, int *axis)
     int64_t i = -1;
     if (v.kind != VAL_NONE) ZM_TRY(val_to_int(e, pos, v, "axis", &i));
     if (i < -t->rank || i >= t->rank) {
-        elab_error(e, pos, E_INDEX, "axis %lld is outside of %s, which has %d dimensions", (long long)i,
-                   type_text(e->arena, t), t->rank);
+        elab_error(e, pos, E_INDEX, "axis %lld is outside of %s, which has %d dimensions",
+                   (long long)i, type_text(e->arena, t), t->rank);
         return ZM_FAIL;
     }
     *axis = (int)(i < 0 ? i + t->rank : i);
@@ -27,8 +27,8 @@ static Status select_range(Elab *e, const Ast *range, int axis, const Type *t, S
     if (range->kid[0] && !elab_int(e, range->kid[0], "the start of a range", &from)) return ZM_FAIL;
     if (range->kid[1] && !elab_int(e, range->kid[1], "the end of a range", &to)) return ZM_FAIL;
     if (from < 0 || from >= to || to > t->dim[axis]) {
-        elab_error(e, range->pos, E_INDEX, "%lld..%lld is empty or outside of dimension %d of %s", (long long)from,
-                   (long long)to, axis, type_text(e->arena, t));
+        elab_error(e, range->pos, E_INDEX, "%lld..%lld is empty or outside of dimension %d of %s",
+                   (long long)from, (long long)to, axis, type_text(e->arena, t));
         return ZM_FAIL;
     }
     s->start[axis] = from;
@@ -42,8 +42,8 @@ static Status select_one(Elab *e, const Ast *ast, int axis, const Type *t, Selec
     if (ast->kind == AST_RANGE) return select_range(e, ast, axis, t, s);
     if (!elab_int(e, ast, "an index", &i)) return ZM_FAIL;
     if (i < 0 || i >= t->dim[axis]) {
-        elab_error(e, ast->pos, E_INDEX, "index %lld is outside of 0..%lld, dimension %d of %s", (long long)i,
-                   (long long)t->dim[axis], axis, type_text(e->arena, t));
+        elab_error(e, ast->pos, E_INDEX, "index %lld is outside of 0..%lld, dimension %d of %s",
+                   (long long)i, (long long)t->dim[axis], axis, type_text(e->arena, t));
         return ZM_FAIL;
     }
     s->start[axis] = i;
@@ -75,10 +75,12 @@ static Val index_tuple(Elab *e, const Ast *ast, Val base)
 {
     int64_t i;
     if (ast->n != 2 || ast->kid[1]->kind == AST_RANGE || ast->kid[1]->kind == AST_ELLIPSIS)
-        return elab_error(e, ast->pos, E_INDEX, "one of %u values is chosen by one integer", base.n);
+        return elab_error(e, ast->pos, E_INDEX, "one of %u values is chosen by one integer",
+                          base.n);
     if (!elab_int(e, ast->kid[1], "an index", &i)) return val_error();
     if (i < 0 || i >= base.n)
-        return elab_error(e, ast->kid[1]->pos, E_INDEX, "index %lld is outside of 0..%u", (long long)i, base.n);
+        return elab_error(e, ast->kid[1]->pos, E_INDEX, "index %lld is outside of 0..%u",
+                          (long long)i, base.n);
     return base.as.items[i];
 }
 
@@ -86,7 +88,8 @@ Val emit_index(Elab *e, const Ast *ast, Val base)
 {
     if (base.kind == VAL_TUPLE) return index_tuple(e, ast, base);
     if (base.kind != VAL_TENSOR)
-        return elab_error(e, ast->pos, E_TYPE, "only tensors have indices, not %s", val_kind_text(base));
+        return elab_error(e, ast->pos, E_TYPE, "only tensors have indices, not %s",
+                          val_kind_text(base));
     const Type *t = val_type(e, base);
     Selection s = {0};
     memcpy(s.size, t->dim, sizeof s.size);

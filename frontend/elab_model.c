@@ -1,4 +1,5 @@
-/* elab_model.c -- the file's dims and consts, the model's inputs, outputs and loss, and the functions made of them. */
+/* elab_model.c -- the file's dims and consts, the model's inputs, outputs and loss, and the
+ * functions made of them. */
 #include "frontend/elab.h"
 
 #include <string.h>
@@ -37,15 +38,16 @@ void elab_assert(Elab *e, const Ast *assertion)
     Val v = elab_expr(e, cond);
     if (v.kind == VAL_ERROR || (v.kind == VAL_BOOL && v.as.i)) return;
     if (v.kind != VAL_BOOL) {
-        elab_error(e, cond->pos, E_TYPE, "assert takes a condition on numbers, not %s", val_kind_text(v));
+        elab_error(e, cond->pos, E_TYPE, "assert takes a condition on numbers, not %s",
+                   val_kind_text(v));
         return;
     }
     Str names = {0};
     const char *seen[8];
     uint32_t n_seen = 0;
     text_names(e, cond, seen, &n_seen, &names);
-    elab_error(e, cond->pos, E_ASSERT, "assertion failed: %s%s%s", source_text(e, cond->pos), names.n ? ": " : "",
-               str_c(&names));
+    elab_error(e, cond->pos, E_ASSERT, "assertion failed: %s%s%s", source_text(e, cond->pos),
+               names.n ? ": " : "", str_c(&names));
     for (uint32_t i = 0; i < n_seen; i++) {
         const Binding *b = scope_find(e, seen[i]);
         if (b) elab_note(e, b->pos, "%s is %s, declared here", seen[i], elab_text(e, b->val));
@@ -63,8 +65,9 @@ static Val global_value(Elab *e, const Ast *g)
     bool is_dim = g->kind == AST_DIM;
     if (v.kind == VAL_ERROR || v.kind == VAL_INT) return v;
     if (!is_dim && (v.kind == VAL_REAL || v.kind == VAL_BOOL)) return v;
-    elab_error(e, define ? define->pos : g->kid[0]->pos, define ? E_DEFINE_VALUE : E_TYPE, "%s %s must be %s, not %s",
-               is_dim ? "dim" : "const", g->text, is_dim ? "an integer" : "a number or bool", elab_text(e, v));
+    elab_error(e, define ? define->pos : g->kid[0]->pos, define ? E_DEFINE_VALUE : E_TYPE,
+               "%s %s must be %s, not %s", is_dim ? "dim" : "const", g->text,
+               is_dim ? "an integer" : "a number or bool", elab_text(e, v));
     if (define) elab_note(e, g->name_pos, "%s is declared here", g->text);
     return val_error();
 }
@@ -73,7 +76,8 @@ static Val global_checked(Elab *e, const Ast *g)
 {
     Val v = global_value(e, g);
     if (g->kind == AST_DIM && v.kind == VAL_INT && v.as.i < 0)
-        return elab_error(e, g->pos, E_NUMBER, "dim %s is %lld: dims are not negative", g->text, (long long)v.as.i);
+        return elab_error(e, g->pos, E_NUMBER, "dim %s is %lld: dims are not negative", g->text,
+                          (long long)v.as.i);
     return v;
 }
 
@@ -97,12 +101,14 @@ Status elab_globals(Elab *e)
 static Status input_type(Elab *e, const Ast *arg, const Type **t)
 {
     if (!arg->kid[0]) {
-        elab_error(e, arg->pos, E_INPUT, "input %s needs a type: %s: [B, n] or int[B, n]", arg->text, arg->text);
+        elab_error(e, arg->pos, E_INPUT, "input %s needs a type: %s: [B, n] or int[B, n]",
+                   arg->text, arg->text);
         return ZM_FAIL;
     }
     ZM_TRY(type_eval(e, arg->kid[0], t));
     if ((*t)->rank > 0 && (*t)->dtype != DT_I1) return ZM_OK;
-    elab_error(e, arg->pos, E_INPUT, "input %s is %s: inputs are float or int tensors with the batch as dimension 0",
+    elab_error(e, arg->pos, E_INPUT,
+               "input %s is %s: inputs are float or int tensors with the batch as dimension 0",
                arg->text, type_text(e->arena, *t));
     return ZM_FAIL;
 }
@@ -121,8 +127,8 @@ static Status elab_inputs(Elab *e)
             continue;
         }
         if (batch && t->dim[0] != batch) {
-            elab_error(e, arg->pos, E_INPUT, "input %s has %lld samples, %s has %lld", arg->text, (long long)t->dim[0],
-                       args->kid[0]->text, (long long)batch);
+            elab_error(e, arg->pos, E_INPUT, "input %s has %lld samples, %s has %lld", arg->text,
+                       (long long)t->dim[0], args->kid[0]->text, (long long)batch);
             elab_note(e, args->kid[0]->pos, "dimension 0 of every input is the batch");
             st = ZM_FAIL;
         }
@@ -143,8 +149,8 @@ void elab_output(Elab *e, const Ast *output)
 {
     Val v = elab_expr(e, output->kid[0]);
     if (v.kind != VAL_ERROR && v.kind != VAL_TENSOR)
-        v = elab_error(e, output->kid[0]->pos, E_TYPE, "output %s must be a tensor, not %s", output->text,
-                       val_kind_text(v));
+        v = elab_error(e, output->kid[0]->pos, E_TYPE, "output %s must be a tensor, not %s",
+                       output->text, val_kind_text(v));
     scope_add(e, output->text, v, output->name_pos);
     OutputVal o = {output->text, v, output->pos};
     VEC_PUSH(e->arena, &e->outputs, o);
@@ -163,14 +169,16 @@ void elab_loss(Elab *e, const Ast *loss)
     e->loss = elab_expr(e, loss->kid[0]);
     if (e->loss.kind == VAL_ERROR) return;
     if (e->loss.kind != VAL_TENSOR || val_type(e, e->loss)->dtype != DT_F32)
-        e->loss = elab_error(e, loss->kid[0]->pos, E_TYPE, "the loss is a float tensor with one entry for each item, not %s",
+        e->loss = elab_error(e, loss->kid[0]->pos, E_TYPE,
+                             "the loss is a float tensor with one entry for each item, not %s",
                              elab_text(e, e->loss));
 }
 
 static Status return_loss(Elab *e)
 {
     if (e->loss.kind == VAL_NONE) {
-        elab_error(e, e->prog->model->name_pos, E_MODEL, "model %s has no loss", e->prog->model->text);
+        elab_error(e, e->prog->model->name_pos, E_MODEL, "model %s has no loss",
+                   e->prog->model->text);
         elab_help(e, "add a statement such as: loss cross_entropy(logits, targets)");
     }
     if (e->loss.kind != VAL_TENSOR) return ZM_FAIL;
@@ -244,7 +252,8 @@ static void elab_reset(Elab *e, ElabMode mode, const char *name)
     e->loss = val_none();
 }
 
-static const char *const mode_names[] = {[MODE_TRAIN] = "train", [MODE_EVAL] = "eval", [MODE_GENERATE] = "generate"};
+static const char *const mode_names[] = {
+    [MODE_TRAIN] = "train", [MODE_EVAL] = "eval", [MODE_GENERATE] = "generate"};
 
 Func *elab_function(Elab *e, ElabMode mode)
 {

@@ -1,4 +1,5 @@
-/* elab_number.c -- arithmetic on compile-time numbers: 64-bit integers that never wrap, doubles that stay finite. */
+/* elab_number.c -- arithmetic on compile-time numbers: 64-bit integers that never wrap, doubles
+ * that stay finite. */
 #include "frontend/elab.h"
 
 #include <math.h>
@@ -6,7 +7,8 @@
 
 static Val number_overflow(Elab *e, SrcPos pos, const char *opr, Val a, Val b)
 {
-    return elab_error(e, pos, E_NUMBER, "%s %s %s overflows 64 bits", elab_text(e, a), opr, elab_text(e, b));
+    return elab_error(e, pos, E_NUMBER, "%s %s %s overflows 64 bits", elab_text(e, a), opr,
+                      elab_text(e, b));
 }
 
 static Val number_finite(Elab *e, SrcPos pos, double v, const char *what)
@@ -19,7 +21,8 @@ static Val int_pow(Elab *e, SrcPos pos, Val a, Val b)
 {
     int64_t r = 1;
     if (b.as.i < 0) {
-        if (a.as.i == 0) return elab_error(e, pos, E_NUMBER, "0 ** %lld divides by zero", (long long)b.as.i);
+        if (a.as.i == 0)
+            return elab_error(e, pos, E_NUMBER, "0 ** %lld divides by zero", (long long)b.as.i);
         return val_real(pow((double)a.as.i, (double)b.as.i));
     }
     if (a.as.i == 0 || a.as.i == 1) return val_int(b.as.i == 0 ? 1 : a.as.i);
@@ -37,10 +40,12 @@ static int64_t floor_div(int64_t a, int64_t b)
 static Val int_divide(Elab *e, SrcPos pos, Operator opr, Val a, Val b)
 {
     if (b.as.i == 0)
-        return elab_error(e, pos, E_NUMBER, "%lld %s 0 divides by zero", (long long)a.as.i, operator_text(opr));
+        return elab_error(e, pos, E_NUMBER, "%lld %s 0 divides by zero", (long long)a.as.i,
+                          operator_text(opr));
     if (b.as.i == -1) { /* INT64_MIN / -1 traps */
         if (opr == OPR_MOD) return val_int(0);
-        return a.as.i == INT64_MIN ? number_overflow(e, pos, operator_text(opr), a, b) : val_int(-a.as.i);
+        return a.as.i == INT64_MIN ? number_overflow(e, pos, operator_text(opr), a, b)
+                                   : val_int(-a.as.i);
     }
     if (opr == OPR_FLOORDIV) return val_int(floor_div(a.as.i, b.as.i));
     if (opr == OPR_MOD) return val_int(a.as.i - floor_div(a.as.i, b.as.i) * b.as.i);
@@ -52,7 +57,8 @@ static Val int_binary(Elab *e, SrcPos pos, Operator opr, Val a, Val b)
     int64_t r = 0;
     bool overflows = false;
     if (opr == OPR_POW) return int_pow(e, pos, a, b);
-    if (opr == OPR_DIV || opr == OPR_FLOORDIV || opr == OPR_MOD) return int_divide(e, pos, opr, a, b);
+    if (opr == OPR_DIV || opr == OPR_FLOORDIV || opr == OPR_MOD)
+        return int_divide(e, pos, opr, a, b);
     if (opr == OPR_ADD) overflows = __builtin_add_overflow(a.as.i, b.as.i, &r);
     if (opr == OPR_SUB) overflows = __builtin_sub_overflow(a.as.i, b.as.i, &r);
     if (opr == OPR_MUL) overflows = __builtin_mul_overflow(a.as.i, b.as.i, &r);
@@ -84,7 +90,8 @@ static int compare(Val a, Val b) /* -1, 0, 1 */
 
 static bool is_comparison(Operator opr)
 {
-    return opr == OPR_LT || opr == OPR_LE || opr == OPR_GT || opr == OPR_GE || opr == OPR_EQ || opr == OPR_NE;
+    return opr == OPR_LT || opr == OPR_LE || opr == OPR_GT || opr == OPR_GE || opr == OPR_EQ ||
+           opr == OPR_NE;
 }
 
 static bool compare_holds(Operator opr, int c)
@@ -95,8 +102,8 @@ static bool compare_holds(Operator opr, int c)
 
 static Val number_kinds(Elab *e, SrcPos pos, Operator opr, Val a, Val b)
 {
-    return elab_error(e, pos, E_TYPE, "'%s' does not take %s and %s", operator_text(opr), val_kind_text(a),
-                      val_kind_text(b));
+    return elab_error(e, pos, E_TYPE, "'%s' does not take %s and %s", operator_text(opr),
+                      val_kind_text(a), val_kind_text(b));
 }
 
 Val number_binary(Elab *e, SrcPos pos, Operator opr, Val a, Val b)
@@ -121,7 +128,8 @@ Val number_unary(Elab *e, SrcPos pos, Operator opr, Val a)
         if (a.as.i == INT64_MIN) return number_overflow(e, pos, "-", val_int(0), a);
         return val_int(-a.as.i);
     }
-    return elab_error(e, pos, E_TYPE, "'%s' does not take %s", operator_text(opr), val_kind_text(a));
+    return elab_error(e, pos, E_TYPE, "'%s' does not take %s", operator_text(opr),
+                      val_kind_text(a));
 }
 
 /* ---- functions ---- */
@@ -133,9 +141,9 @@ typedef struct NumberFn {
 } NumberFn;
 
 static const NumberFn number_fns[] = {
-    {"abs", fabs, NULL}, {"cos", cos, NULL},   {"exp", exp, NULL},   {"floor", floor, NULL}, {"log", log, NULL},
-    {"max", NULL, fmax}, {"min", NULL, fmin},  {"pow", NULL, pow},   {"sin", sin, NULL},     {"sqrt", sqrt, NULL},
-    {"tanh", tanh, NULL},
+    {"abs", fabs, NULL}, {"cos", cos, NULL},   {"exp", exp, NULL},   {"floor", floor, NULL},
+    {"log", log, NULL},  {"max", NULL, fmax},  {"min", NULL, fmin},  {"pow", NULL, pow},
+    {"sin", sin, NULL},  {"sqrt", sqrt, NULL}, {"tanh", tanh, NULL},
 };
 
 /* abs, floor, min, max and integral results of pow of integers stay integers. */

@@ -1,5 +1,5 @@
-/* elab_ops.c -- ops on tensors.  Every function asks the type rule first and turns a refusal into a diagnostic, so that
- * the builder below never meets operands that do not fit. */
+/* elab_ops.c -- ops on tensors.  Every function asks the type rule first and turns a refusal into a
+ * diagnostic, so that the builder below never meets operands that do not fit. */
 #include "frontend/elab.h"
 
 #include <string.h>
@@ -7,8 +7,17 @@
 /* The same place in another instance is another location: it names the instance. */
 void elab_at(Elab *e, SrcPos pos)
 {
-    e->b = (Builder){.f = e->f, .loc = loc_source(e->m, pos)};
-    if (e->inst && *e->inst->path) e->b.loc = loc_derive(e->m, e->b.loc, "instance", e->inst->path);
+    const char *path = e->inst->path;
+    uint64_t place[] = {pos.source, (uint64_t)pos.line << 32 | pos.col, pos.len,
+                        (uint64_t)(uintptr_t)path};
+    uint64_t key = hash_bytes(place, sizeof place, 0);
+    LocId loc = {map_get(e->locs, key)};
+    if (loc.i == MAP_NONE) {
+        loc = loc_source(e->m, pos);
+        if (*path) loc = loc_derive(e->m, loc, "instance", path);
+        map_put(e->locs, key, loc.i);
+    }
+    e->b = (Builder){.f = e->f, .loc = loc};
 }
 
 const Type *val_type(const Elab *e, Val v)
@@ -25,7 +34,8 @@ Status shape_check(Elab *e, SrcPos pos, int rank, const int64_t *dim)
     }
     for (int i = 0; i < rank; i++) {
         if (dim[i] <= 0) {
-            elab_error(e, pos, E_INDEX, "dimension %d would be %lld: dimensions are positive", i, (long long)dim[i]);
+            elab_error(e, pos, E_INDEX, "dimension %d would be %lld: dimensions are positive", i,
+                       (long long)dim[i]);
             return ZM_FAIL;
         }
         if (__builtin_mul_overflow(n, dim[i], &n) || n > MAX_ELEMS) {
@@ -36,7 +46,8 @@ Status shape_check(Elab *e, SrcPos pos, int rank, const int64_t *dim)
     return ZM_OK;
 }
 
-static Status emit_check(Elab *e, SrcPos pos, OpCode code, const ValueId *in, uint32_t n_in, const AttrList *l)
+static Status emit_check(Elab *e, SrcPos pos, OpCode code, const ValueId *in, uint32_t n_in,
+                         const AttrList *l)
 {
     const Type *out[8];
     const Type **types = ARENA_ARRAY(e->arena, const Type *, n_in);
@@ -52,11 +63,13 @@ static Status emit_check(Elab *e, SrcPos pos, OpCode code, const ValueId *in, ui
         elab_error(e, pos, E_TYPE, "%s: %s", op_info(code)->name, why);
         return ZM_FAIL;
     }
-    for (int i = 0; i < op_info(code)->n_out; i++) ZM_TRY(shape_check(e, pos, out[i]->rank, out[i]->dim));
+    for (int i = 0; i < op_info(code)->n_out; i++)
+        ZM_TRY(shape_check(e, pos, out[i]->rank, out[i]->dim));
     return ZM_OK;
 }
 
-Status emit_many(Elab *e, SrcPos pos, OpCode code, const ValueId *in, uint32_t n_in, const AttrList *l, ValueId *out)
+Status emit_many(Elab *e, SrcPos pos, OpCode code, const ValueId *in, uint32_t n_in,
+                 const AttrList *l, ValueId *out)
 {
     ZM_TRY(emit_check(e, pos, code, in, n_in, l));
     elab_at(e, pos);
@@ -149,10 +162,11 @@ Val emit_cast(Elab *e, SrcPos pos, Val v, DType dtype)
 static Status number_fits(Elab *e, SrcPos pos, Val v, DType dtype)
 {
     bool fits = dtype_class(dtype) == DTC_FLOAT ? val_is_number(v)
-                : dtype == DT_I32               ? v.kind == VAL_INT && v.as.i >= INT32_MIN && v.as.i <= INT32_MAX
-                                                : v.kind == VAL_BOOL;
+                : dtype == DT_I32 ? v.kind == VAL_INT && v.as.i >= INT32_MIN && v.as.i <= INT32_MAX
+                                  : v.kind == VAL_BOOL;
     if (fits) return ZM_OK;
-    elab_error(e, pos, E_TYPE, "%s does not fit among %s values", elab_text(e, v), dtype_name(dtype));
+    elab_error(e, pos, E_TYPE, "%s does not fit among %s values", elab_text(e, v),
+               dtype_name(dtype));
     if (dtype == DT_I32 && val_is_number(v)) elab_help(e, "convert the int tensor: float(x)");
     return ZM_FAIL;
 }
@@ -182,8 +196,8 @@ static void note_operands(Elab *e, const Val *v, const Ast *const *ast, uint32_t
 }
 
 /* The dtype of the tensors among v; F32 (or I1 for bools) when there is none. */
-static Status join_dtypes(Elab *e, SrcPos pos, const Val *v, const Ast *const *ast, uint32_t n, const char *what,
-                          DType *dtype)
+static Status join_dtypes(Elab *e, SrcPos pos, const Val *v, const Ast *const *ast, uint32_t n,
+                          const char *what, DType *dtype)
 {
     *dtype = DT_NONE;
     for (uint32_t i = 0; i < n; i++) {
@@ -191,7 +205,8 @@ static Status join_dtypes(Elab *e, SrcPos pos, const Val *v, const Ast *const *a
         DType dt = val_type(e, v[i])->dtype;
         if (*dtype == DT_NONE) *dtype = dt;
         if (*dtype == dt) continue;
-        elab_error(e, pos, E_TYPE, "the operands of %s are %s and %s", what, dtype_name(*dtype), dtype_name(dt));
+        elab_error(e, pos, E_TYPE, "the operands of %s are %s and %s", what, dtype_name(*dtype),
+                   dtype_name(dt));
         note_operands(e, v, ast, n);
         elab_help(e, "convert one of them with float(x) or int(x)");
         return ZM_FAIL;
@@ -217,7 +232,8 @@ static bool join_shape(const Type *t, int *rank, int64_t *dim)
     return true;
 }
 
-Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_t n, const char *what)
+Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_t n,
+                     const char *what)
 {
     DType dtype;
     int rank = 0;
@@ -227,8 +243,8 @@ Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_
         if (v[i].kind != VAL_TENSOR || join_shape(val_type(e, v[i]), &rank, dim)) continue;
         uint32_t k = 0;
         while (k + 1 < i && v[k].kind != VAL_TENSOR) k++;
-        elab_error(e, pos, E_SHAPE, "the shapes of %s do not fit together: %s and %s", what, elab_text(e, v[k]),
-                   elab_text(e, v[i]));
+        elab_error(e, pos, E_SHAPE, "the shapes of %s do not fit together: %s and %s", what,
+                   elab_text(e, v[k]), elab_text(e, v[i]));
         note_operands(e, v, ast, n);
         return ZM_FAIL;
     }
@@ -255,7 +271,8 @@ static ValueId join_weights(Elab *e, const Val *v, uint32_t n)
     return w;
 }
 
-Val emit_point(Elab *e, SrcPos pos, OpCode code, Val *v, const Ast *const *ast, uint32_t n, const char *what)
+Val emit_point(Elab *e, SrcPos pos, OpCode code, Val *v, const Ast *const *ast, uint32_t n,
+               const char *what)
 {
     ValueId in[4];
     if (operands_join(e, pos, v, ast, n, what) != ZM_OK) return val_error();
@@ -274,12 +291,13 @@ Val emit_select(Elab *e, SrcPos pos, const Val *v, const Ast *const *ast)
     int rank = 0;
     int64_t dim[ZM_MAX_RANK] = {0};
     if (cond.kind != VAL_TENSOR || val_type(e, cond)->dtype != DT_I1)
-        return elab_error(e, operand_pos(pos, ast, 0), E_TYPE, "the condition must be a tensor of bool, not %s",
-                          elab_text(e, cond));
+        return elab_error(e, operand_pos(pos, ast, 0), E_TYPE,
+                          "the condition must be a tensor of bool, not %s", elab_text(e, cond));
     if (operands_join(e, pos, choice, ast + 1, 2, "where") != ZM_OK) return val_error();
-    if (!join_shape(val_type(e, choice[0]), &rank, dim) || !join_shape(val_type(e, cond), &rank, dim)) {
-        Val r = elab_error(e, pos, E_SHAPE, "the shapes of where do not fit together: %s and %s", elab_text(e, cond),
-                           elab_text(e, choice[0]));
+    if (!join_shape(val_type(e, choice[0]), &rank, dim) ||
+        !join_shape(val_type(e, cond), &rank, dim)) {
+        Val r = elab_error(e, pos, E_SHAPE, "the shapes of where do not fit together: %s and %s",
+                           elab_text(e, cond), elab_text(e, choice[0]));
         note_operands(e, v, ast, 3);
         return r;
     }
@@ -308,7 +326,8 @@ static Val emit_power(Elab *e, const Ast *ast, Val x, int64_t n)
     for (Val square = x;; n /= 2) {
         if (n % 2) {
             Val both[] = {r, square};
-            r = r.kind == VAL_NONE ? square : emit_point(e, ast->pos, OP_MUL, both, NULL, 2, "'**'");
+            r = r.kind == VAL_NONE ? square
+                                   : emit_point(e, ast->pos, OP_MUL, both, NULL, 2, "'**'");
         }
         if (n < 2 || r.kind == VAL_ERROR) return r;
         Val twice[] = {square, square};
@@ -322,7 +341,8 @@ static Val emit_pow(Elab *e, const Ast *ast, Val a, Val b)
     enum { MAX_POWER = 8 };
     bool is_float = a.kind == VAL_TENSOR && dtype_class(val_type(e, a)->dtype) == DTC_FLOAT;
     double n = val_is_number(b) ? val_real_of(b) : 0.25;
-    if (a.kind == VAL_TENSOR && n == (double)(int)n && n >= -MAX_POWER && n <= MAX_POWER && (n >= 0 || is_float)) {
+    if (a.kind == VAL_TENSOR && n == (double)(int)n && n >= -MAX_POWER && n <= MAX_POWER &&
+        (n >= 0 || is_float)) {
         if (n == 0) return one_like(e, ast->pos, a);
         Val r = emit_power(e, ast, a, n < 0 ? (int64_t)-n : (int64_t)n);
         if (n > 0 || r.kind == VAL_ERROR) return r;
@@ -383,8 +403,9 @@ static Status matmul_lead(Elab *e, const Ast *ast, Val *a, Val *b)
     lead_a.rank -= 2;
     lead_b.rank -= 2;
     if (!join_shape(&lead_a, &rank, dim) || !join_shape(&lead_b, &rank, dim)) {
-        elab_error(e, ast->pos, E_SHAPE, "the leading dimensions of '@' do not fit together: %s and %s",
-                   elab_text(e, *a), elab_text(e, *b));
+        elab_error(e, ast->pos, E_SHAPE,
+                   "the leading dimensions of '@' do not fit together: %s and %s", elab_text(e, *a),
+                   elab_text(e, *b));
         note_operands(e, (Val[]){*a, *b}, (const Ast *const *)ast->kid, 2);
         return ZM_FAIL;
     }
@@ -400,22 +421,26 @@ static Status matmul_check(Elab *e, const Ast *ast, Val a, Val b)
     const Ast *const *kid = (const Ast *const *)ast->kid;
     Val v[] = {a, b};
     if (a.kind != VAL_TENSOR || b.kind != VAL_TENSOR) {
-        elab_error(e, ast->pos, E_TYPE, "'@' multiplies tensors, not %s and %s", val_kind_text(a), val_kind_text(b));
+        elab_error(e, ast->pos, E_TYPE, "'@' multiplies tensors, not %s and %s", val_kind_text(a),
+                   val_kind_text(b));
         return ZM_FAIL;
     }
     const Type *ta = val_type(e, a), *tb = val_type(e, b);
     if (ta->rank < 2 || tb->rank < 2 || ta->dtype != DT_F32 || tb->dtype != DT_F32) {
-        elab_error(e, ast->pos, E_TYPE, "'@' multiplies float tensors of 2 or more dimensions, not %s and %s",
+        elab_error(e, ast->pos, E_TYPE,
+                   "'@' multiplies float tensors of 2 or more dimensions, not %s and %s",
                    elab_text(e, a), elab_text(e, b));
         note_operands(e, v, kid, 2);
         return ZM_FAIL;
     }
     int64_t ka = ta->dim[ta->rank - 1], kb = tb->dim[tb->rank - 2];
     if (ka == kb) return ZM_OK;
-    elab_error(e, ast->pos, E_SHAPE, "matmul inner dimensions differ: %lld and %lld", (long long)ka, (long long)kb);
+    elab_error(e, ast->pos, E_SHAPE, "matmul inner dimensions differ: %lld and %lld", (long long)ka,
+               (long long)kb);
     note_operands(e, v, kid, 2);
     if (ka == tb->dim[tb->rank - 1])
-        elab_help(e, "transpose one operand: transpose(%s)", kid[1]->kind == AST_NAME ? kid[1]->text : "...");
+        elab_help(e, "transpose one operand: transpose(%s)",
+                  kid[1]->kind == AST_NAME ? kid[1]->text : "...");
     return ZM_FAIL;
 }
 

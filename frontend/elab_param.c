@@ -38,7 +38,7 @@ typedef struct InitFn {
 } InitFn;
 
 static const InitFn init_fns[] = {
-    {"zeros", INIT_ZEROS, false}, {"ones", INIT_ONES, false},       {"constant", INIT_CONST, true},
+    {"zeros", INIT_ZEROS, false},  {"ones", INIT_ONES, false},      {"constant", INIT_CONST, true},
     {"normal", INIT_NORMAL, true}, {"uniform", INIT_UNIFORM, true},
 };
 
@@ -48,7 +48,9 @@ static Status init_eval(Elab *e, const Ast *init, Var *v)
     for (size_t i = 0; i < sizeof init_fns / sizeof *init_fns; i++) {
         const InitFn *fn = &init_fns[i];
         if ((!is_call && init->kind != AST_NAME) || strcmp(init->text, fn->name) != 0) continue;
-        if (is_call != fn->has_value || (is_call && (init->n != 1 || init->kid[0]->kind == AST_NAMED))) break;
+        if (is_call != fn->has_value ||
+            (is_call && (init->n != 1 || init->kid[0]->kind == AST_NAMED)))
+            break;
         v->init = fn->kind;
         if (!is_call) return ZM_OK;
         Val a = elab_expr(e, init->kid[0]);
@@ -71,7 +73,8 @@ static Status init_eval(Elab *e, const Ast *init, Var *v)
 static bool path_is_good(const char *path)
 {
     const char *p = path;
-    while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '_' || *p == '.')
+    while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+           *p == '_' || *p == '.')
         p++;
     size_t n = strlen(path);
     return n && !*p && path[0] != '.' && path[n - 1] != '.' && !strstr(path, "..");
@@ -85,7 +88,8 @@ static const char *param_path(Elab *e, const Ast *param, bool *is_placed)
         if (at->kind != AST_AT) continue;
         *is_placed = true;
         if (path_is_good(at->text)) return at->text;
-        elab_error(e, at->pos, E_PARAM, "\"%s\" is not a parameter path: names joined by single dots", at->text);
+        elab_error(e, at->pos, E_PARAM,
+                   "\"%s\" is not a parameter path: names joined by single dots", at->text);
         return NULL;
     }
     const char *up = e->inst->path;
@@ -107,12 +111,13 @@ static Status param_eval(Elab *e, const Ast *param, Var *v, bool *is_placed)
     if (!v->name) return ZM_FAIL;
     ZM_TRY(type_eval(e, param->kid[0], &v->type));
     if (v->type->dtype == DT_F32) return init_eval(e, param->kid[1], v);
-    elab_error(e, param->kid[0]->pos, E_PARAM, "parameter %s is %s: parameters are float tensors", param->text,
-               type_text(e->arena, v->type));
+    elab_error(e, param->kid[0]->pos, E_PARAM, "parameter %s is %s: parameters are float tensors",
+               param->text, type_text(e->arena, v->type));
     return ZM_FAIL;
 }
 
-/* A path that is in use must be the same parameter: the next walk of this declaration, or one placed by `at`. */
+/* A path that is in use must be the same parameter: the next walk of this declaration, or one
+ * placed by `at`. */
 static Status param_agree(Elab *e, const Ast *param, const Var *v, const Var *have, bool is_placed)
 {
     SrcPos first = loc_pos(e->m, have->loc);
@@ -122,13 +127,15 @@ static Status param_agree(Elab *e, const Ast *param, const Var *v, const Var *ha
         elab_note(e, first, "the first is declared here");
         return ZM_FAIL;
     }
-    if (v->type == have->type && v->init == have->init && v->init_a == have->init_a && v->has_decay == have->has_decay)
+    if (v->type == have->type && v->init == have->init && v->init_a == have->init_a &&
+        v->has_decay == have->has_decay)
         return ZM_OK;
     if (v->type != have->type)
         elab_error(e, param->pos, E_PARAM, "parameter %s is %s here and %s before", v->name,
                    type_text(e->arena, v->type), type_text(e->arena, have->type));
     else
-        elab_error(e, param->pos, E_PARAM, "parameter %s has another initial value or decay here than before", v->name);
+        elab_error(e, param->pos, E_PARAM,
+                   "parameter %s has another initial value or decay here than before", v->name);
     elab_note(e, first, "declared here first");
     return ZM_FAIL;
 }
@@ -136,8 +143,8 @@ static Status param_agree(Elab *e, const Ast *param, const Var *v, const Var *ha
 static bool is_anonymous(Elab *e, const Ast *param)
 {
     if (!e->call || !e->call->is_anonymous) return false;
-    elab_error(e, e->call->block->name_pos, E_INSTANCE, "block %s has parameters: every use needs a name",
-               e->call->block->text);
+    elab_error(e, e->call->block->name_pos, E_INSTANCE,
+               "block %s has parameters: every use needs a name", e->call->block->text);
     elab_note(e, param->pos, "parameter %s is declared here", param->text);
     elab_help(e, "write name: %s(...)", e->call->block->text);
     return true;

@@ -1,15 +1,16 @@
 /* index_range.c -- ranges of integers, so that no index leaves its table.
  *
- * embed and cross_entropy take indices without a check at run time.  An input that is used as an index gets its bound
- * here (the loader refuses data outside of it); what is computed from inputs, arange and constants must provably stay
- * inside, by interval arithmetic.  A range is an interval and at most one value beside it (`ignore`). */
+ * embed and cross_entropy take indices without a check at run time.  An input that is used as an
+ * index gets its bound here (the loader refuses data outside of it); what is computed from inputs,
+ * arange and constants must provably stay inside, by interval arithmetic.  A range is an interval
+ * and at most one value beside it (`ignore`). */
 #include "frontend/elab.h"
 
 typedef struct Range {
-    int64_t lo, hi;    /* is_known: every value is in lo..hi, or is `other` */
+    int64_t lo, hi; /* is_known: every value is in lo..hi, or is `other` */
     bool is_known, has_other;
     int64_t other;
-    uint32_t input;    /* 1 + index of the input whose elements these are; 0: none */
+    uint32_t input; /* 1 + index of the input whose elements these are; 0: none */
 } Range;
 
 static Range range_of(int64_t lo, int64_t hi)
@@ -21,7 +22,8 @@ static Range range_of(int64_t lo, int64_t hi)
 static Range range_union(Range a, Range b)
 {
     if (!a.is_known || !b.is_known) return (Range){0};
-    bool b_is_apart = b.lo == b.hi && (b.lo < a.lo || b.lo > a.hi), a_is_apart = a.lo == a.hi && (a.lo < b.lo || a.lo > b.hi);
+    bool b_is_apart = b.lo == b.hi && (b.lo < a.lo || b.lo > a.hi),
+         a_is_apart = a.lo == a.hi && (a.lo < b.lo || a.lo > b.hi);
     if (b_is_apart && !b.has_other && (!a.has_other || a.other == b.lo))
         return (Range){.lo = a.lo, .hi = a.hi, .is_known = true, .has_other = true, .other = b.lo};
     if (a_is_apart && !a.has_other && (!b.has_other || b.other == a.lo))
@@ -52,7 +54,8 @@ static int64_t most(int64_t a, int64_t b)
 
 static Range range_mul(Range a, Range b)
 {
-    int64_t p = a.lo * b.lo, q = a.lo * b.hi, r = a.hi * b.lo, s = a.hi * b.hi; /* of 32-bit numbers */
+    int64_t p = a.lo * b.lo, q = a.lo * b.hi, r = a.hi * b.lo,
+            s = a.hi * b.hi; /* of 32-bit numbers */
     return range_of(least(least(p, q), least(r, s)), most(most(p, q), most(r, s)));
 }
 
@@ -62,7 +65,8 @@ static Range range_minmax(Range a, Range b, bool is_max)
     Range all = {.lo = INT32_MIN, .hi = INT32_MAX, .is_known = true};
     if (!a.is_known) a = all;
     if (!b.is_known) b = all;
-    return is_max ? range_of(most(a.lo, b.lo), most(a.hi, b.hi)) : range_of(least(a.lo, b.lo), least(a.hi, b.hi));
+    return is_max ? range_of(most(a.lo, b.lo), most(a.hi, b.hi))
+                  : range_of(least(a.lo, b.lo), least(a.hi, b.hi));
 }
 
 static Range range_binary(OpCode code, Range a, Range b)
@@ -84,7 +88,8 @@ static Range range_op(const Func *f, const Op *op, const Range *r)
         double v = attr_float(op->attrs, AT_VALUE, 0);
         return range_of((int64_t)v, (int64_t)v);
     }
-    case OP_IOTA: return range_of(0, value_type(f, op->out[0])->dim[attr_int(op->attrs, AT_AXIS, 0)] - 1);
+    case OP_IOTA:
+        return range_of(0, value_type(f, op->out[0])->dim[attr_int(op->attrs, AT_AXIS, 0)] - 1);
     case OP_RESHAPE:
     case OP_BROADCAST:
     case OP_SLICE:
@@ -107,7 +112,8 @@ static void ranges_fill(const Func *f, Range *r)
     FOR_OPS(f, id)
     {
         const Op *op = op_cget(f, id);
-        if (op->n_out == 1 && value_type(f, op->out[0])->dtype == DT_I32) r[op->out[0].i] = range_op(f, op, r);
+        if (op->n_out == 1 && value_type(f, op->out[0])->dtype == DT_I32)
+            r[op->out[0].i] = range_op(f, op, r);
     }
 }
 
@@ -122,7 +128,8 @@ static int64_t index_bound(const Func *f, const Op *op)
 /* Inputs used as indices as they are: the loader checks them. */
 static void feeds_from_uses(Elab *e, const Func *f, const Range *r)
 {
-    bool *is_strict = ARENA_ARRAY(e->arena, bool, e->m->feeds.n); /* some use takes no ignored value */
+    bool *is_strict =
+        ARENA_ARRAY(e->arena, bool, e->m->feeds.n); /* some use takes no ignored value */
     FOR_OPS(f, id)
     {
         const Op *op = op_cget(f, id);
@@ -131,7 +138,8 @@ static void feeds_from_uses(Elab *e, const Func *f, const Range *r)
         if (!input) continue;
         Feed *feed = &e->m->feeds.at[input - 1];
         const Attr *ignore = attrs_find(op->attrs, AT_IGNORE);
-        if (!ignore || (feed->has_ignore && feed->ignore != ignore->as.i)) is_strict[input - 1] = true;
+        if (!ignore || (feed->has_ignore && feed->ignore != ignore->as.i))
+            is_strict[input - 1] = true;
         if (ignore) {
             feed->has_ignore = true;
             feed->ignore = ignore->as.i;
@@ -155,14 +163,16 @@ static Status index_check(Elab *e, const Func *f, const Op *op, Range r)
 {
     int64_t bound = index_bound(f, op);
     const Attr *ignore = attrs_find(op->attrs, AT_IGNORE);
-    bool other_is_fine = !r.has_other || (ignore && r.other == ignore->as.i) || (r.other >= 0 && r.other < bound);
+    bool other_is_fine =
+        !r.has_other || (ignore && r.other == ignore->as.i) || (r.other >= 0 && r.other < bound);
     bool is_ignored = ignore && r.lo == r.hi && r.lo == ignore->as.i;
     if (r.is_known && other_is_fine && (is_ignored || (r.lo >= 0 && r.hi < bound))) return ZM_OK;
     SrcPos pos = loc_pos(e->m, op->loc);
     Range all = range_plain(r);
     if (all.is_known)
         elab_error(e, pos, E_INDEX_RANGE, "%s needs indices in 0..%lld, these may be %lld..%lld",
-                   op_info(op->code)->name, (long long)bound - 1, (long long)all.lo, (long long)all.hi);
+                   op_info(op->code)->name, (long long)bound - 1, (long long)all.lo,
+                   (long long)all.hi);
     else
         elab_error(e, pos, E_INDEX_RANGE, "%s needs indices in 0..%lld, and nothing bounds these",
                    op_info(op->code)->name, (long long)bound - 1);

@@ -1,5 +1,5 @@
-/* names.c -- checks that need no shapes, once for each block, also for blocks that nothing uses: names are declared,
- * declared once, and used; statements stand where they may. */
+/* names.c -- checks that need no shapes, once for each block, also for blocks that nothing uses:
+ * names are declared, declared once, and used; statements stand where they may. */
 #include <string.h>
 
 #include "frontend/elab.h"
@@ -41,13 +41,15 @@ static void value_add_new(NameCx *cx, const char *name, const char *what, SrcPos
     for (uint32_t i = from; i < cx->values.n; i++) {
         if (cx->values.at[i].name != name) continue;
         diag_error(cx->diag, pos, E_DUPLICATE, "%s %s is declared twice", what, name);
-        diag_note(cx->diag, cx->values.at[i].pos, "%s %s is declared here", cx->values.at[i].what, name);
+        diag_note(cx->diag, cx->values.at[i].pos, "%s %s is declared here", cx->values.at[i].what,
+                  name);
         return;
     }
     value_add(cx, name, what, pos);
 }
 
-/* Leaves a scope: what was declared in it and never used is named, unless something is wrong anyway. */
+/* Leaves a scope: what was declared in it and never used is named, unless something is wrong
+ * anyway. */
 static void values_leave(NameCx *cx, uint32_t from)
 {
     for (uint32_t i = from; i < cx->values.n; i++) {
@@ -78,7 +80,8 @@ static void names_name(NameCx *cx, const Ast *ast)
         return;
     }
     size_t head = strcspn(ast->text, ".");
-    if (cx->is_section || (ast->text[head] && instance_find(cx, ast->text, head))) return; /* resolved later */
+    if (cx->is_section || (ast->text[head] && instance_find(cx, ast->text, head)))
+        return; /* resolved later */
     diag_error(cx->diag, ast->pos, E_UNKNOWN_NAME, "unknown name %s", ast->text);
     Suggest s = suggest_new(ast->text);
     for (uint32_t i = 0; i < cx->values.n; i++) suggest_try(&s, cx->values.at[i].name);
@@ -99,9 +102,11 @@ static void try_name(void *s, const char *name)
 
 static void names_callee(NameCx *cx, const Ast *call)
 {
-    if (instance_find(cx, call->text, strcspn(call->text, ".")) || block_use(cx, call->text)) return;
+    if (instance_find(cx, call->text, strcspn(call->text, ".")) || block_use(cx, call->text))
+        return;
     if (builtin_exists(call->text) || cx->is_section) return;
-    diag_error(cx->diag, call->name_pos, E_UNKNOWN_NAME, "unknown block or function %s", call->text);
+    diag_error(cx->diag, call->name_pos, E_UNKNOWN_NAME, "unknown block or function %s",
+               call->text);
     Suggest s = suggest_new(call->text);
     builtin_each(try_name, &s);
     for (uint32_t i = 0; i < cx->prog->blocks.n; i++) suggest_try(&s, cx->prog->blocks.at[i]->text);
@@ -133,7 +138,8 @@ static void names_expr(NameCx *cx, const Ast *ast)
     if (ast->kind == AST_NAME) names_name(cx, ast);
     names_kids(cx, ast);
     if (ast->kind == AST_CALL) names_callee(cx, ast);
-    if (ast->kind == AST_INSTANCE) names_instance(cx, ast); /* after its arguments: they come first */
+    if (ast->kind == AST_INSTANCE)
+        names_instance(cx, ast); /* after its arguments: they come first */
 }
 
 /* ---- declarations ---- */
@@ -144,7 +150,8 @@ static void names_arg_type(NameCx *cx, const Ast *type)
     for (uint32_t i = 0; i < type->n; i++) {
         const Ast *dim = type->kid[i];
         if (dim->kind == AST_ELLIPSIS && i > 0)
-            diag_error(cx->diag, dim->pos, E_TYPE, "'...' stands for leading dimensions: it comes first");
+            diag_error(cx->diag, dim->pos, E_TYPE,
+                       "'...' stands for leading dimensions: it comes first");
         else if (dim->kind == AST_NAME && !value_find(cx, dim->text)) {
             value_add(cx, dim->text, "dimension", dim->pos);
             cx->values.at[cx->values.n - 1].is_used = true; /* it documents the shape */
@@ -182,9 +189,11 @@ static void names_place(NameCx *cx, const Ast *body, uint32_t i, bool is_model)
 {
     const Ast *s = body->kid[i];
     if (s->kind == AST_RETURN && is_model)
-        diag_error(cx->diag, s->pos, E_PLACE, "return stands in a block; a model has output and loss");
+        diag_error(cx->diag, s->pos, E_PLACE,
+                   "return stands in a block; a model has output and loss");
     else if (s->kind == AST_RETURN && i + 1 < body->n)
-        diag_error(cx->diag, body->kid[i + 1]->pos, E_PLACE, "nothing follows the return of a block");
+        diag_error(cx->diag, body->kid[i + 1]->pos, E_PLACE,
+                   "nothing follows the return of a block");
     else if ((s->kind == AST_OUTPUT || s->kind == AST_LOSS) && !is_model)
         diag_error(cx->diag, s->pos, E_PLACE, "%s stands in the model; a block has return",
                    s->kind == AST_LOSS ? "loss" : "output");
@@ -217,8 +226,10 @@ static void names_block(NameCx *cx, const Ast *block)
     names_args(cx, block->kid[0], from, is_model ? "input" : "argument");
     if (!is_model) names_kids(cx, block->kid[1]);
     names_body(cx, body, from, is_model);
-    if (!is_model && (body->n == 0 || body->kid[body->n - 1]->kind != AST_RETURN) && cx->diag->n_errors == 0)
-        diag_error(cx->diag, block->name_pos, E_RESULT, "block %s ends without return", block->text);
+    if (!is_model && (body->n == 0 || body->kid[body->n - 1]->kind != AST_RETURN) &&
+        cx->diag->n_errors == 0)
+        diag_error(cx->diag, block->name_pos, E_RESULT, "block %s ends without return",
+                   block->text);
     values_leave(cx, from);
 }
 
@@ -227,7 +238,8 @@ static void names_globals(NameCx *cx)
     for (uint32_t i = 0; i < cx->prog->globals.n; i++) {
         const Ast *g = cx->prog->globals.at[i];
         names_kids(cx, g);
-        if (g->kind != AST_ASSERT) value_add_new(cx, g->text, g->kind == AST_DIM ? "dim" : "const", g->name_pos, 0);
+        if (g->kind != AST_ASSERT)
+            value_add_new(cx, g->text, g->kind == AST_DIM ? "dim" : "const", g->name_pos, 0);
     }
 }
 
@@ -236,12 +248,13 @@ static void names_blocks(NameCx *cx)
     for (uint32_t i = 0; i < cx->prog->blocks.n; i++) {
         const Ast *b = cx->prog->blocks.at[i];
         if (builtin_exists(b->text))
-            diag_error(cx->diag, b->name_pos, E_DUPLICATE, "%s is a built-in function: the block needs another name",
-                       b->text);
+            diag_error(cx->diag, b->name_pos, E_DUPLICATE,
+                       "%s is a built-in function: the block needs another name", b->text);
         for (uint32_t k = 0; k < i; k++) {
             if (cx->prog->blocks.at[k]->text != b->text) continue;
             diag_error(cx->diag, b->name_pos, E_DUPLICATE, "block %s is declared twice", b->text);
-            diag_note(cx->diag, cx->prog->blocks.at[k]->name_pos, "block %s is declared here", b->text);
+            diag_note(cx->diag, cx->prog->blocks.at[k]->name_pos, "block %s is declared here",
+                      b->text);
         }
     }
     for (uint32_t i = 0; i < cx->prog->blocks.n; i++) names_block(cx, cx->prog->blocks.at[i]);

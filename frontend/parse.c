@@ -91,7 +91,8 @@ Ast *ast_node(ParseCx *cx, AstKind kind, Span at, const char *text, Span text_at
     return ast_adopt(cx, ast, at, kids->kids.at, kids->kids.n);
 }
 
-Ast *ast_kids(ParseCx *cx, AstKind kind, Span at, const char *text, Span text_at, Ast *a, Ast *b, Ast *c, int n)
+Ast *ast_kids(ParseCx *cx, AstKind kind, Span at, const char *text, Span text_at, Ast *a, Ast *b,
+              Ast *c, int n)
 {
     Ast *three[] = {a, b, c};
     Ast **kid = ARENA_ARRAY(cx->arena, Ast *, n);
@@ -127,8 +128,8 @@ Ast *ast_instance(ParseCx *cx, Span at, Ast *name, const char *block, Span block
     Span call_at = {block_at.begin, at.end, block_at.line, block_at.col};
     Ast *call = ast_node(cx, AST_CALL, call_at, block, block_at, args);
     Ast *count = NULL, *base = name;
-    if (name->kind == AST_INDEX && name->n == 2 && name->kid[1] && name->kid[1]->kind != AST_RANGE &&
-        name->kid[1]->kind != AST_ELLIPSIS) {
+    if (name->kind == AST_INDEX && name->n == 2 && name->kid[1] &&
+        name->kid[1]->kind != AST_RANGE && name->kid[1]->kind != AST_ELLIPSIS) {
         base = name->kid[0];
         count = name->kid[1];
     }
@@ -149,7 +150,8 @@ Ast *ast_index(ParseCx *cx, Span at, Ast *base, AstList *indices)
     return ast_node(cx, AST_INDEX, at, "", at, list_join(cx, all, indices));
 }
 
-Ast *ast_param(ParseCx *cx, Span at, const char *name, Span name_at, Ast *type, Ast *init, AstList *flags)
+Ast *ast_param(ParseCx *cx, Span at, const char *name, Span name_at, Ast *type, Ast *init,
+               AstList *flags)
 {
     AstList *all = list_add(cx, list_add(cx, list_new(cx), type), init);
     return ast_node(cx, AST_PARAM, at, name, name_at, list_join(cx, all, flags));
@@ -159,8 +161,8 @@ Ast *ast_param_flag(ParseCx *cx, Span at, const char *word, Span word_at, const 
 {
     if (!path && strcmp(word, "no_decay") == 0) return ast_leaf(cx, AST_NAME, at, word);
     if (path && strcmp(word, "at") == 0) return ast_leaf(cx, AST_AT, at, path);
-    parse_error(cx, word_at, E_SYNTAX, "unexpected '%s': a parameter may end in ', no_decay' and 'at \"path\"'",
-                word);
+    parse_error(cx, word_at, E_SYNTAX,
+                "unexpected '%s': a parameter may end in ', no_decay' and 'at \"path\"'", word);
     return NULL;
 }
 
@@ -173,7 +175,8 @@ Ast *ast_let(ParseCx *cx, Span at, AstList *names, Ast *value)
 Ast *ast_setting(ParseCx *cx, Span at, const char *name, Span name_at, AstList *values, Ast *to)
 {
     Ast *first = values->kids.n == 1 ? values->kids.at[0] : NULL;
-    Ast *list = first && first->kind == AST_TUPLE ? first : ast_node(cx, AST_LIST, at, "", at, values);
+    Ast *list =
+        first && first->kind == AST_TUPLE ? first : ast_node(cx, AST_LIST, at, "", at, values);
     return ast_kids(cx, AST_SETTING, at, name, name_at, list, to, NULL, 2);
 }
 
@@ -211,17 +214,27 @@ static Ast *parse_run(ParseCx *cx, const char *text, size_t n)
     return cx->result;
 }
 
-Ast *parse_file(Arena *arena, Interner *strings, Diag *diag, const char *file, const char *text, size_t n)
+Ast *parse_file(Arena *arena, Interner *strings, Diag *diag, const char *file, const char *text,
+                size_t n)
 {
-    ParseCx cx = {.arena = arena, .strings = strings, .diag = diag, .line = 1, .at_line_start = true,
+    ParseCx cx = {.arena = arena,
+                  .strings = strings,
+                  .diag = diag,
+                  .line = 1,
+                  .at_line_start = true,
                   .start_token = START_FILE};
     cx.source = source_add(diag->sources, file, text, n);
     return parse_run(&cx, text, n);
 }
 
-Ast *parse_expression(Arena *arena, Interner *strings, Diag *diag, const char *source, const char *text)
+Ast *parse_expression(Arena *arena, Interner *strings, Diag *diag, const char *source,
+                      const char *text)
 {
-    ParseCx cx = {.arena = arena, .strings = strings, .diag = diag, .line = 1, .at_line_start = true,
+    ParseCx cx = {.arena = arena,
+                  .strings = strings,
+                  .diag = diag,
+                  .line = 1,
+                  .at_line_start = true,
                   .start_token = START_EXPR};
     cx.source = source_add(diag->sources, source, text, strlen(text));
     return parse_run(&cx, text, strlen(text));

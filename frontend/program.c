@@ -4,7 +4,8 @@
 static Status add_model(Diag *diag, Program *prog, Ast *model)
 {
     if (prog->model) {
-        diag_error(diag, model->name_pos, E_MODEL, "a second model %s: a file describes one", model->text);
+        diag_error(diag, model->name_pos, E_MODEL, "a second model %s: a file describes one",
+                   model->text);
         diag_note(diag, prog->model->name_pos, "model %s is here", prog->model->text);
         return ZM_FAIL;
     }

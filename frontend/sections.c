@@ -72,7 +72,8 @@ static Status data_causal(Elab *e, const Ast *source, const Ast *values, bool *i
     const Func *f = func_find(e->m, "train");
     for (int i = 0; i < 2; i++) t[i] = value_type(f, f->params.at[input_index(e, values->kid[i])]);
     if (t[0] == t[1] && t[0]->dtype == DT_I32 && t[0]->rank == 2) return ZM_OK;
-    elab_error(e, source->pos, E_DATA, "causal fills two inputs of one type int[B, T], not %s and %s",
+    elab_error(e, source->pos, E_DATA,
+               "causal fills two inputs of one type int[B, T], not %s and %s",
                type_text(e->arena, t[0]), type_text(e->arena, t[1]));
     return ZM_FAIL;
 }
@@ -80,7 +81,8 @@ static Status data_causal(Elab *e, const Ast *source, const Ast *values, bool *i
 static Status data_tensors(Elab *e, const Ast *source, const Ast *values, bool *is_fed)
 {
     (void)source;
-    for (uint32_t i = 0; i < values->n; i++) ZM_TRY(feed_set(e, values->kid[i], FEED_TENSOR, is_fed));
+    for (uint32_t i = 0; i < values->n; i++)
+        ZM_TRY(feed_set(e, values->kid[i], FEED_TENSOR, is_fed));
     return ZM_OK;
 }
 
@@ -98,7 +100,8 @@ static Status data_source(Elab *e, const Ast *section, bool *is_fed)
         return ZM_FAIL;
     }
     for (size_t i = 0; i < sizeof data_sources / sizeof *data_sources; i++)
-        if (strcmp(s->text, data_sources[i].name) == 0) return data_sources[i].read(e, s, s->kid[0], is_fed);
+        if (strcmp(s->text, data_sources[i].name) == 0)
+            return data_sources[i].read(e, s, s->kid[0], is_fed);
     elab_error(e, s->pos, E_DATA, "unknown data source %s", s->text);
     elab_help(e, "there are causal(tokens, targets) and tensors(x, ...)");
     return ZM_FAIL;
@@ -132,7 +135,10 @@ typedef struct WeightForm {
     bool has_target;
 } WeightForm;
 static const WeightForm weight_forms[] = {
-    {"strip", WR_STRIP, false}, {"ignore", WR_IGNORE, false}, {"alias", WR_ALIAS, true}, {"rename", WR_RENAME, true},
+    {"strip", WR_STRIP, false},
+    {"ignore", WR_IGNORE, false},
+    {"alias", WR_ALIAS, true},
+    {"rename", WR_RENAME, true},
 };
 
 static Status weight_target(Elab *e, const Ast *to, const char **path)
@@ -154,15 +160,18 @@ static Status weight_rule(Elab *e, const Ast *s, const WeightForm *form)
 {
     WeightRule rule = {.kind = form->kind};
     const Ast *values = s->kid[0];
-    if (form->has_target != (s->kid[1] != NULL) || values->n == 0 || (form->has_target && values->n != 1)) {
-        elab_error(e, s->pos, E_SETTING, form->has_target ? "%s \"published name\" = parameter" : "%s \"name\", ...",
+    if (form->has_target != (s->kid[1] != NULL) || values->n == 0 ||
+        (form->has_target && values->n != 1)) {
+        elab_error(e, s->pos, E_SETTING,
+                   form->has_target ? "%s \"published name\" = parameter" : "%s \"name\", ...",
                    form->name);
         return ZM_FAIL;
     }
     if (form->has_target) ZM_TRY(weight_target(e, s->kid[1], &rule.to));
     for (uint32_t i = 0; i < values->n; i++) {
         if (values->kid[i]->kind != AST_STRING || !*values->kid[i]->text) {
-            elab_error(e, values->kid[i]->pos, E_SETTING, "%s takes names of the published file, in quotes", form->name);
+            elab_error(e, values->kid[i]->pos, E_SETTING,
+                       "%s takes names of the published file, in quotes", form->name);
             return ZM_FAIL;
         }
         rule.from = values->kid[i]->text;
@@ -175,7 +184,8 @@ static Status weights_setting(Elab *e, const Ast *s)
 {
     for (size_t i = 0; i < sizeof weight_forms / sizeof *weight_forms; i++)
         if (strcmp(s->text, weight_forms[i].name) == 0) return weight_rule(e, s, &weight_forms[i]);
-    elab_error(e, s->pos, E_SECTION, "unknown setting %s: weights has strip, ignore, alias and rename", s->text);
+    elab_error(e, s->pos, E_SECTION,
+               "unknown setting %s: weights has strip, ignore, alias and rename", s->text);
     return ZM_FAIL;
 }
 
@@ -202,7 +212,8 @@ static void section_check(Elab *e, const Ast *section)
         if (strcmp(section->text, section_names[i]) == 0) return;
         suggest_try(&s, section_names[i]);
     }
-    elab_error(e, section->name_pos, E_SECTION, "unknown section %s: there are data, train and weights", section->text);
+    elab_error(e, section->name_pos, E_SECTION,
+               "unknown section %s: there are data, train and weights", section->text);
     if (s.best) elab_help(e, "did you mean %s?", s.best);
 }
 

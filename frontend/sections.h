@@ -6,11 +6,12 @@
 
 /* Settings of the section `name`; NULL when the file has none. */
 const Ast *section_find(const Elab *e, const char *name);
-/* The setting's one value; NULL when the section or setting is absent.  An error when it is given twice. */
+/* The setting's one value; NULL when the section or setting is absent.  An error when it is given
+ * twice. */
 const Ast *setting_value(Elab *e, const Ast *section, const char *name);
 
-Status train_read(Elab *e);   /* sections_train.c */
-Status data_read(Elab *e);    /* sections.c */
+Status train_read(Elab *e); /* sections_train.c */
+Status data_read(Elab *e);  /* sections.c */
 Status weights_read(Elab *e);
 
 #endif

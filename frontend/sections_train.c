@@ -1,4 +1,5 @@
-/* sections_train.c -- section train: optimizer, schedule, clip, accumulate, from the file and from -D train.... */
+/* sections_train.c -- section train: optimizer, schedule, clip, accumulate, from the file and from
+ * -D train.... */
 #include "frontend/sections.h"
 
 #include <math.h>
@@ -96,9 +97,11 @@ static Status store_number(Elab *e, SrcPos pos, const TrainArg *arg, Val v, doub
     if (!val_is_number(v))
         elab_error(e, pos, E_SETTING, "%s takes a number, not %s", arg->name, val_kind_text(v));
     else if (isinf(arg->below))
-        elab_error(e, pos, E_SETTING, "%s must be at least %g, not %.12g", arg->name, arg->least, *to);
+        elab_error(e, pos, E_SETTING, "%s must be at least %g, not %.12g", arg->name, arg->least,
+                   *to);
     else
-        elab_error(e, pos, E_SETTING, "%s must be in [%g, %g), not %.12g", arg->name, arg->least, arg->below, *to);
+        elab_error(e, pos, E_SETTING, "%s must be in [%g, %g), not %.12g", arg->name, arg->least,
+                   arg->below, *to);
     return ZM_FAIL;
 }
 
@@ -111,7 +114,8 @@ static Status store(Elab *e, const TrainArg *arg, const Ast *ast)
     if (arg->kind == TA_BOOL) {
         *(bool *)field = v.kind == VAL_BOOL && v.as.i;
         if (v.kind == VAL_BOOL) return ZM_OK;
-        elab_error(e, ast->pos, E_SETTING, "%s takes true or false, not %s", arg->name, val_kind_text(v));
+        elab_error(e, ast->pos, E_SETTING, "%s takes true or false, not %s", arg->name,
+                   val_kind_text(v));
         return ZM_FAIL;
     }
     if (v.kind != VAL_TUPLE || v.n != 2) {
@@ -147,7 +151,8 @@ static const TrainFn *fn_find(Elab *e, const TrainKind *t, const Ast *ast)
             if (strcmp(t->fns[i].name, name) == 0) return &t->fns[i];
     Str all = {0};
     for (uint32_t i = 0; i < t->n_fns; i++) str_addf(&all, "%s%s", i ? ", " : "", t->fns[i].name);
-    elab_error(e, ast ? ast->pos : (SrcPos){0}, E_SETTING, "unknown %s: there are %s", t->name, str_c(&all));
+    elab_error(e, ast ? ast->pos : (SrcPos){0}, E_SETTING, "unknown %s: there are %s", t->name,
+               str_c(&all));
     str_free(&all);
     return NULL;
 }
@@ -169,10 +174,12 @@ static Status args_read(Elab *e, const TrainKind *t, const char *fn, const Ast *
         bool is_named = a->kind == AST_NAMED;
         const TrainArg *arg = arg_find(t, fn, is_named ? a->text : NULL, i);
         if (!arg) {
-            elab_error(e, a->pos, E_ARGS, is_named ? "%s has no argument %s" : "%s has no such argument", fn, a->text);
+            elab_error(e, a->pos, E_ARGS,
+                       is_named ? "%s has no argument %s" : "%s has no such argument", fn, a->text);
             Str all = {0};
             for (uint32_t k = 0; k < t->n_args; k++)
-                if (strcmp(t->args[k].fn, fn) == 0) str_addf(&all, "%s%s", all.n ? ", " : "", t->args[k].name);
+                if (strcmp(t->args[k].fn, fn) == 0)
+                    str_addf(&all, "%s%s", all.n ? ", " : "", t->args[k].name);
             elab_help(e, "%s(%s)", fn, str_c(&all));
             str_free(&all);
             return ZM_FAIL;
@@ -187,13 +194,15 @@ static Status defines_read(Elab *e, const TrainKind *t, const char *fn, const As
     for (uint32_t i = 0; i < t->n_args; i++) {
         const TrainArg *arg = &t->args[i];
         if (strcmp(arg->fn, fn) != 0) continue;
-        const Ast *define = define_find(e, arena_printf(e->arena, "train.%s.%s", t->name, arg->name));
+        const Ast *define =
+            define_find(e, arena_printf(e->arena, "train.%s.%s", t->name, arg->name));
         if (define) ZM_TRY(store(e, arg, define));
         double now;
         memcpy(&now, (char *)&e->m->train + arg->offset, sizeof now);
         if (arg->kind != TA_NUMBER || !isnan(now)) continue;
         elab_error(e, ast ? ast->pos : (SrcPos){0}, E_SETTING, "%s needs %s", fn, arg->name);
-        elab_help(e, "write %s(%s = ...) or give -D train.%s.%s=...", fn, arg->name, t->name, arg->name);
+        elab_help(e, "write %s(%s = ...) or give -D train.%s.%s=...", fn, arg->name, t->name,
+                  arg->name);
         return ZM_FAIL;
     }
     return ZM_OK;
@@ -217,7 +226,8 @@ static Status kind_read(Elab *e, const TrainKind *t, const Ast *section, int *ki
 
 static Status clip_read(Elab *e, const Ast *section)
 {
-    static const TrainArg clip = {"", "clip", offsetof(TrainConfig, clip), TA_NUMBER, 0, 0, INFINITY};
+    static const TrainArg clip = {"", "clip",  offsetof(TrainConfig, clip), TA_NUMBER, 0,
+                                  0,  INFINITY};
     const Ast *ast = setting_value(e, section, "clip"), *define = define_find(e, "train.clip");
     if (define) ast = define;
     return ast ? store(e, &clip, ast) : ZM_OK;
@@ -226,7 +236,8 @@ static Status clip_read(Elab *e, const Ast *section)
 static Status accumulate_read(Elab *e, const Ast *section)
 {
     enum { MAX_ACCUMULATE = 1 << 20 };
-    const Ast *ast = setting_value(e, section, "accumulate"), *define = define_find(e, "train.accumulate");
+    const Ast *ast = setting_value(e, section, "accumulate"),
+              *define = define_find(e, "train.accumulate");
     if (define) ast = define;
     e->m->train.accumulate = 1;
     if (!ast) return ZM_OK;
@@ -243,10 +254,12 @@ static Status train_names(Elab *e, const Ast *section)
     Status st = ZM_OK;
     for (uint32_t i = 0; section && i < section->n; i++) {
         bool is_known = false;
-        for (uint32_t k = 0; k < COUNT(names); k++) is_known |= strcmp(section->kid[i]->text, names[k]) == 0;
+        for (uint32_t k = 0; k < COUNT(names); k++)
+            is_known |= strcmp(section->kid[i]->text, names[k]) == 0;
         if (is_known) continue;
         elab_error(e, section->kid[i]->pos, E_SECTION,
-                   "unknown setting %s: train has optimizer, schedule, clip and accumulate", section->kid[i]->text);
+                   "unknown setting %s: train has optimizer, schedule, clip and accumulate",
+                   section->kid[i]->text);
         st = ZM_FAIL;
     }
     return st;

@@ -1,4 +1,5 @@
-/* suggest.c -- Levenshtein distance; a candidate counts when at most a third of the name is wrong. */
+/* suggest.c -- Levenshtein distance; a candidate counts when at most a third of the name is wrong.
+ */
 #include "frontend/suggest.h"
 
 #include <string.h>

@@ -19,8 +19,8 @@ const char *val_text(Arena *a, const Func *f, Val v)
 }
 
 static const char *const kind_texts[] = {
-    [VAL_NONE] = "nothing",    [VAL_ERROR] = "an error",   [VAL_INT] = "an integer",
-    [VAL_REAL] = "a number",   [VAL_BOOL] = "a bool",      [VAL_STRING] = "a string",
+    [VAL_NONE] = "nothing",    [VAL_ERROR] = "an error",       [VAL_INT] = "an integer",
+    [VAL_REAL] = "a number",   [VAL_BOOL] = "a bool",          [VAL_STRING] = "a string",
     [VAL_TENSOR] = "a tensor", [VAL_TUPLE] = "several values", [VAL_REST] = "'...'",
 };
 _Static_assert(sizeof kind_texts / sizeof *kind_texts == N_VAL_KIND, "one text per kind");

@@ -1,5 +1,5 @@
-/* value.h -- what an expression means while a model is elaborated: a compile-time number, bool or string, a tensor of
- * the function under construction, or several values. */
+/* value.h -- what an expression means while a model is elaborated: a compile-time number, bool or
+ * string, a tensor of the function under construction, or several values. */
 #ifndef ZM_FRONTEND_VALUE_H
 #define ZM_FRONTEND_VALUE_H
 
@@ -23,7 +23,8 @@ struct Val {
     ValKind kind;
     uint32_t n;     /* TUPLE */
     ValueId tensor; /* TENSOR */
-    ValueId weight; /* TENSOR of loss items: 1 where the item counts, 0 where ignored; none: all count */
+    ValueId weight; /* TENSOR of loss items: 1 where the item counts, 0 where ignored; none: all
+                       count */
     union {
         int64_t i; /* INT, BOOL */
         double real;
