@@ -5,8 +5,8 @@
  * argument order) and is right for any grid: it strides over the rows.  Its block shape is fixed by
  * the schedule.
  *
- * What is printed today: nest and scatter kernels.  Contractions and attention are templates of
- * their own and are refused.
+ * What is printed: nest, scatter and contraction kernels.  Attention is a template of its own and
+ * is refused.
  */
 #ifndef ZM_CODEGEN_CUDA_CUDA_H
 #define ZM_CODEGEN_CUDA_CUDA_H
@@ -16,15 +16,18 @@
 /* A row is one point of the PAR loops; a team is the threads that share a row: they split its RED
  * loops and combine. */
 typedef enum {
-    CUDA_POINT,  /* no RED loops: one thread per row */
-    CUDA_THREAD, /* one thread per row, RED loops in order: rows of a few elements */
-    CUDA_WARP,   /* one warp per row */
-    CUDA_BLOCK,  /* one block per row */
-    CUDA_COLUMN, /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
-                    splits the RED loops */
-    CUDA_SCATTER /* threadIdx.x walks 32 columns, threadIdx.y owns every n-th row of the output: all
-                    threads see all additions, each makes its own, in order */
+    CUDA_POINT,   /* no RED loops: one thread per row */
+    CUDA_THREAD,  /* one thread per row, RED loops in order: rows of a few elements */
+    CUDA_WARP,    /* one warp per row */
+    CUDA_BLOCK,   /* one block per row */
+    CUDA_COLUMN,  /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
+                     splits the RED loops */
+    CUDA_SCATTER, /* threadIdx.x walks 32 columns, threadIdx.y owns every n-th row of the output:
+                    all threads see all additions, each makes its own, in order */
+    CUDA_TILES /* contraction: a row is an output, a block computes CUDA_TILE x CUDA_TILE of them */
 } CudaShape;
+
+enum { CUDA_TILE = 64 };
 
 typedef struct CudaSchedule {
     CudaShape shape;
@@ -36,7 +39,7 @@ typedef struct CudaSchedule {
 
 CudaSchedule cuda_schedule(const Kernel *k);
 
-/* NULL when cuda_print_kernel() can print k, else why not: "not a nest kernel". */
+/* NULL when cuda_print_kernel() can print k, else why not ("not a nest kernel"). */
 const char *cuda_refusal(const Kernel *k);
 
 void cuda_print_prelude(Str *out);

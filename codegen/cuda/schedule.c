@@ -1,5 +1,5 @@
 /* schedule.c -- how many threads share a row, and how many rows a block takes; see cuda.h. */
-#include "codegen/cuda/cuda.h"
+#include "codegen/cuda/print.h"
 
 enum {
     BLOCK_THREADS = 256,
@@ -14,14 +14,6 @@ enum {
  * MAX_THREADS. */
 #define MAX_32BIT_ELEMS ((int64_t)1 << 30)
 
-static int64_t extent_of(const Kernel *k, LoopKind kind)
-{
-    int64_t n = 1;
-    for (uint32_t d = 0; d < k->n_loops; d++)
-        if (k->loops[d].kind == kind) n *= k->loops[d].extent;
-    return n;
-}
-
 static bool has_loop(const Kernel *k, LoopKind kind)
 {
     for (uint32_t d = 0; d < k->n_loops; d++)
@@ -31,6 +23,7 @@ static bool has_loop(const Kernel *k, LoopKind kind)
 
 static CudaShape shape_of(const Kernel *k, const CudaSchedule *s)
 {
+    if (k->kind == KK_CONTRACT) return CUDA_TILES;
     if (k->kind == KK_SCATTER) return CUDA_SCATTER;
     if (!has_loop(k, LOOP_RED)) return CUDA_POINT;
     const Loop *inner = &k->loops[k->n_loops - 1];
@@ -55,9 +48,23 @@ static int32_t threads_for_row(int64_t n)
     return threads;
 }
 
+static int64_t tiles_along(const Kernel *k, LoopKind kind)
+{
+    return (loops_extent(k, kind) + CUDA_TILE - 1) / CUDA_TILE;
+}
+
+static void schedule_tiles(const Kernel *k, CudaSchedule *s)
+{
+    int64_t n_batches = loops_extent(k, LOOP_BATCH);
+    s->n_rows = n_batches * loops_extent(k, LOOP_M) * loops_extent(k, LOOP_N);
+    s->n_reduced = loops_extent(k, LOOP_K);
+    s->rows_per_block = CUDA_TILE * CUDA_TILE;
+    s->n_blocks = n_batches * tiles_along(k, LOOP_M) * tiles_along(k, LOOP_N);
+}
+
 CudaSchedule cuda_schedule(const Kernel *k)
 {
-    CudaSchedule s = {.n_rows = extent_of(k, LOOP_PAR), .n_reduced = extent_of(k, LOOP_RED)};
+    CudaSchedule s = {.n_rows = loops_extent(k, LOOP_PAR), .n_reduced = loops_extent(k, LOOP_RED)};
     s.shape = shape_of(k, &s);
     s.is_64bit = needs_64bit(k, &s);
     s.threads_x = BLOCK_THREADS;
@@ -75,13 +82,17 @@ CudaSchedule cuda_schedule(const Kernel *k)
         s.threads_x = WARP;
         s.threads_y = s.n_reduced >= 512 ? MAX_THREADS / WARP : BLOCK_THREADS / WARP;
         break;
+    case CUDA_TILES: break;
     case CUDA_SCATTER:
         s.rows_per_block = WARP;
         s.threads_x = WARP;
         s.threads_y = MAX_THREADS / WARP;
         break;
     }
-    s.n_blocks = (s.n_rows + s.rows_per_block - 1) / s.rows_per_block;
+    if (s.shape == CUDA_TILES)
+        schedule_tiles(k, &s);
+    else
+        s.n_blocks = (s.n_rows + s.rows_per_block - 1) / s.rows_per_block;
     if (s.n_blocks > MAX_BLOCKS) s.n_blocks = MAX_BLOCKS;
     return s;
 }

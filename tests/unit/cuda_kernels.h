@@ -334,6 +334,57 @@ static Kernel *make_functions(Arena *a)
     return k;
 }
 
+/* x[B, M, K] @ w[K, N] + bias, times a residual in place: M in two loops */
+static Kernel *make_matmul(Arena *a)
+{
+    enum { B = 3, T = 23, K = 37, N = 70 };
+    Kernel *k = ref_kernel(a, KK_CONTRACT, "matmul+add+mul", 1);
+    ref_loop(k, LOOP_M, B);
+    ref_loop(k, LOOP_M, T);
+    ref_loop(k, LOOP_N, N);
+    ref_loop(k, LOOP_K, K);
+    int x = ref_in(k, DT_F32, B * T * K), w = ref_in(k, DT_F32, K * N), bias = ref_in(k, DT_F32, N);
+    int residual = ref_in(k, DT_F32, B * T * N), out = ref_out(k, DT_F32, B * T * N, residual);
+    k->node_a = ref_load(k, x, 0, STRIDES(T * K, K, 0, 1));
+    k->node_b = ref_load(k, w, 0, STRIDES(0, 0, 1, N));
+    int sum = ref_bin(k, OP_ADD, ref_acc(k, DT_F32), ref_load(k, bias, 0, STRIDES(0, 0, 1, 0)));
+    int v = ref_bin(k, OP_MUL, sum, ref_load(k, residual, 0, STRIDES(T * N, N, 1, 0)));
+    ref_store(k, v, out, 0, STRIDES(T * N, N, 1, 0));
+    return k;
+}
+
+/* transposed operands, two batch loops, a prologue on one side; bf16 in and out */
+static Kernel *make_matmul_batched(Arena *a)
+{
+    enum { B = 2, H = 3, M = 66, N = 5, K = 16 };
+    Kernel *k = ref_kernel(a, KK_CONTRACT, "exp+matmul", 1);
+    ref_loop(k, LOOP_BATCH, B);
+    ref_loop(k, LOOP_BATCH, H);
+    ref_loop(k, LOOP_M, M);
+    ref_loop(k, LOOP_N, N);
+    ref_loop(k, LOOP_K, K);
+    int x = ref_in(k, DT_BF16, B * H * K * M), y = ref_in(k, DT_BF16, B * N * K);
+    int scale = ref_in(k, DT_BF16, 1), out = ref_out(k, DT_BF16, B * M * H * N, -1);
+    int u = ref_load(k, x, 0, STRIDES(H * K * M, K * M, 1, 0, M));
+    k->node_a = ref_bin(k, OP_MUL, u, ref_load(k, scale, 0, STRIDES(0)));
+    k->node_b = ref_load(k, y, 0, STRIDES(N * K, 0, 0, K, 1));
+    ref_store(k, ref_cast(k, DT_BF16, ref_acc(k, DT_F32)), out, 0,
+              STRIDES(M * H * N, N, H * N, 1, 0));
+    return k;
+}
+
+/* one number: all loops of extent 1 are gone but K; f64 */
+static Kernel *make_dot(Arena *a)
+{
+    Kernel *k = ref_kernel(a, KK_CONTRACT, "dot", 1);
+    ref_loop(k, LOOP_K, 100);
+    int x = ref_in(k, DT_F64, 100), y = ref_in(k, DT_F64, 100), out = ref_out(k, DT_F64, 1, -1);
+    k->node_a = ref_load(k, x, 0, STRIDES(1));
+    k->node_b = ref_load(k, y, 0, STRIDES(1));
+    ref_store(k, ref_acc(k, DT_F64), out, 0, STRIDES(0));
+    return k;
+}
+
 /* more elements than 32 bits number */
 static Kernel *make_huge(Arena *a)
 {
@@ -459,6 +510,22 @@ static const CudaCase cuda_cases[] = {
      2,
      false,
      {"cosf(", "erff(", "expf(", "sinf(", "tanhf(", "zm_abs(", "logf(", "floorf("}},
+    {"matmul",
+     make_matmul,
+     false,
+     16,
+     false,
+     {"64 x 64 tiles", "__shared__ float tile_a[16][65]", "const int x = s / 16, kk = s % 16;",
+      "tile_a[kk][x] = v;", "const int x = s % 64, kk = s / 64;", "fmaf(", "acc[s / 4][s % 4]",
+      "a4[i0 * 1610 + i1 * 70 + i2] ="}},
+    {"matmul_batched",
+     make_matmul_batched,
+     false,
+     16,
+     false,
+     {"const int batch = tile / 2;", "const int x = s % 64", "const int x = s / 16", "a3[",
+      "] = zm_to_bf16("}},
+    {"dot", make_dot, false, 4, false, {"double acc[4][4]", "fma("}},
     {"huge",
      make_huge,
      false,

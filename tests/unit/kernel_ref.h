@@ -189,6 +189,14 @@ static inline int ref_random(Kernel *k, const int *key, int element, int sample,
                              .arg = {key[0], key[1], key[2], key[3], element, sample}});
 }
 
+static inline int ref_acc(Kernel *k, DType dt)
+{
+    uint32_t mask = 0;
+    for (uint32_t d = 0; d < k->n_loops; d++)
+        if (k->loops[d].kind != LOOP_K) mask |= 1u << d;
+    return ref_add(k, (Node){.kind = KN_ACC, .dtype = dt, .loop_mask = mask});
+}
+
 static inline Store *ref_store(Kernel *k, int node, int arg, int64_t base, const int64_t *stride)
 {
     ZM_CHECK(k->n_stores < REF_MAX_STORES);
@@ -208,6 +216,7 @@ typedef struct RefRun {
     double **mem;
     int64_t index[KERNEL_MAX_LOOPS];
     struct RefRow *row;
+    double acc; /* contraction */
 } RefRun;
 
 /* Reductions of the present row, once computed: without this, stages multiply. */
@@ -315,7 +324,7 @@ static inline double ref_value(RefRun *r, int node)
         v = n->op == OP_CAST ? x[0] : ref_point(n->op, x[0], x[1], x[2]);
         break;
     }
-    case KN_ACC: ZM_UNREACHABLE("accumulator in a nest");
+    case KN_ACC: v = r->acc; break;
     }
     return dtype_round(n->dtype, v);
 }
@@ -328,28 +337,43 @@ static inline void ref_start_scatter(const Kernel *k, double **mem)
     for (int64_t e = 0; e < k->args[out].elems; e++) mem[out][e] = from < 0 ? 0 : mem[from][e];
 }
 
-/* mem[i]: elems doubles of argument i; outputs are changed. */
-static inline void ref_run(const Kernel *k, double **mem)
+static inline void ref_store_value(RefRun *r, const Store *s)
 {
-    ref_start_scatter(k, mem);
+    double *to = &r->mem[s->to.arg][ref_address(r, &s->to)];
+    double v = ref_value(r, s->node);
+    *to = s->mode == ST_ADD ? dtype_round(r->k->args[s->to.arg].dtype, *to + v) : v;
+}
+
+static inline void ref_run_contract(const Kernel *k, double **mem)
+{
     RefRow row;
     RefRun r = {.k = k, .mem = mem, .row = &row};
     do {
+        r.acc = 0;
+        do r.acc += ref_value(&r, k->node_a) * ref_value(&r, k->node_b);
+        while (ref_next(&r, LOOP_K));
+        for (uint32_t i = 0; i < k->n_stores; i++) ref_store_value(&r, &k->stores[i]);
+    } while (ref_next(&r, LOOP_N) || ref_next(&r, LOOP_M) || ref_next(&r, LOOP_BATCH));
+}
+
+/* mem[i]: elems doubles of argument i; outputs are changed. */
+static inline void ref_run(const Kernel *k, double **mem)
+{
+    if (k->kind == KK_CONTRACT) {
+        ref_run_contract(k, mem);
+        return;
+    }
+    RefRow row;
+    RefRun r = {.k = k, .mem = mem, .row = &row};
+    ref_start_scatter(k, mem);
+    do {
         memset(&row, 0, sizeof row);
         do {
-            for (uint32_t i = 0; i < k->n_stores; i++) {
-                const Store *s = &k->stores[i];
-                if (s->level != LV_ELEM) continue;
-                double *to = &mem[s->to.arg][ref_address(&r, &s->to)];
-                double v = ref_value(&r, s->node);
-                *to = s->mode == ST_ADD ? dtype_round(k->args[s->to.arg].dtype, *to + v) : v;
-            }
+            for (uint32_t i = 0; i < k->n_stores; i++)
+                if (k->stores[i].level == LV_ELEM) ref_store_value(&r, &k->stores[i]);
         } while (ref_next(&r, LOOP_RED));
-        for (uint32_t i = 0; i < k->n_stores; i++) {
-            const Store *s = &k->stores[i];
-            if (s->level != LV_ELEM)
-                mem[s->to.arg][ref_address(&r, &s->to)] = ref_value(&r, s->node);
-        }
+        for (uint32_t i = 0; i < k->n_stores; i++)
+            if (k->stores[i].level != LV_ELEM) ref_store_value(&r, &k->stores[i]);
     } while (ref_next(&r, LOOP_PAR));
 }
 
