@@ -44,10 +44,10 @@ it was good.
 # Odd sizes on purpose: a prime vocabulary, a head width of 24, T below ctx, samples that wrap around the file.
 GPT2 = dict(vocab=127, ctx=32, layers=2, heads=2, width=48, B=4, T=24)
 MLP = {"in": 13, "hidden": 37, "classes": 7, "B": 8}
+MLP_SAMPLES = 61
 STEPS = 20
 # 20 steps run through the warm-up, the cosine and its end (p = 1).
-TRAIN = dict(lr=2e-3, warmup=5, total=16)
-BETAS, EPS, DECAY, CLIP = (0.9, 0.95), 1e-8, 0.1, 1.0
+COSINE = dict(lr=2e-3, warmup=5, total=16)
 
 
 def learning_rate(u, lr, warmup, total):
@@ -70,14 +70,11 @@ def perturb(model, seed, scale):
                 p.add_(torch.randn(p.shape, generator=gen) * scale)
 
 
-def train(params, decayed, loss_of, accumulate):
-    """20 AdamW steps; loss_of(step, micro) is the mean loss of one micro-batch.  Returns the expected values, and the first
-    step's gradients by name."""
+def train(params, loss_of, accumulate, make_optimizer, lr_of, clip):
+    """20 steps; loss_of(step, micro) is the mean loss of one micro-batch, make_optimizer(decayed, others) takes two lists of
+    parameters, lr_of(step) is the learning rate.  Returns the expected values, and the first step's gradients by name."""
     named = list(params.items())
-    opt = torch.optim.AdamW(
-        [{"params": [p for n, p in named if n in decayed], "weight_decay": DECAY},
-         {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0}],
-        lr=1.0, betas=BETAS, eps=EPS, foreach=False, fused=False)
+    opt = make_optimizer([p for _, p in named if p.dim() >= 2], [p for _, p in named if p.dim() < 2])
     out = {"losses": [], "grad_norms": [], "lrs": []}
     first = None
     for step in range(STEPS):
@@ -90,17 +87,21 @@ def train(params, decayed, loss_of, accumulate):
         if first is None:
             first = {n: p.grad.detach().clone() for n, p in named}
         norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for _, p in named))
-        scale = min(1.0, CLIP / (norm + 1e-6))
-        lr = learning_rate(step, **TRAIN)
+        lr = lr_of(step)
         for group in opt.param_groups:
             group["lr"] = lr
-        for _, p in named:
-            p.grad.mul_(scale)
+        if clip:
+            for _, p in named:
+                p.grad.mul_(min(1.0, clip / (norm + 1e-6)))
         opt.step()
         out["losses"].append(total)
         out["grad_norms"].append(norm)
         out["lrs"].append(lr)
     return out, first
+
+
+def groups(decay, decayed, others):
+    return [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def save(name, tensors):
@@ -162,7 +163,9 @@ def gpt2_run(dtype, accumulate):
         return torch.nn.functional.cross_entropy(logits.reshape(-1, GPT2["vocab"]), batch[:, 1:].reshape(-1))
 
     params = gpt2_params(model)
-    return train(params, {n for n, p in params.items() if p.dim() >= 2}, loss_of, accumulate)
+    return train(params, loss_of, accumulate,
+                 lambda d, o: torch.optim.AdamW(groups(0.1, d, o), lr=1.0, betas=(0.9, 0.95), eps=1e-8, foreach=False),
+                 lambda step: learning_rate(step, **COSINE), clip=1.0)
 
 
 def make_gpt2():
@@ -176,7 +179,7 @@ def make_gpt2():
         expect, _ = gpt2_run(torch.float64, accumulate)
         spread = max(abs(a - b) / b for a, b in zip(expect["losses"], base["losses"]))
         assert spread < 1e-12, spread  # micro-batches change nothing but rounding
-        dims = dict(GPT2, B=GPT2["B"] // accumulate, dropout=0.0, **TRAIN)
+        dims = dict(GPT2, B=GPT2["B"] // accumulate, dropout=0.0, **COSINE)
         write_case(name + ".json", {
             "what": "GPT-2 by transformers %s, PyTorch %s, f64" % (transformers.__version__, torch.__version__),
             "model": "gpt2.zm", "zmc": options(dims) + ["--accumulate", str(accumulate)],
@@ -194,7 +197,73 @@ def report(name, ref, ref_grads, got, got_grads):
           (name, losses[0], worst, STEPS, max(losses)))
 
 
+# ---- mlp ---------------------------------------------------------------------------------------------------------------
+
+class Mlp(torch.nn.Module):
+    """models/mlp.zm: x @ weight + bias, so weights are [in, out]."""
+
+    def __init__(self):
+        super().__init__()
+        gen = torch.Generator().manual_seed(3)
+        sizes = {"fc1": (MLP["in"], MLP["hidden"]), "fc2": (MLP["hidden"], MLP["classes"])}
+        for name, (n, m) in sizes.items():
+            layer = torch.nn.Module()
+            layer.weight = torch.nn.Parameter((torch.rand(n, m, generator=gen) * 2 - 1) / math.sqrt(n))
+            layer.bias = torch.nn.Parameter((torch.rand(m, generator=gen) * 2 - 1) / math.sqrt(n))
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        h = torch.relu(x @ self.fc1.weight + self.fc1.bias)
+        return h @ self.fc2.weight + self.fc2.bias
+
+
+def mlp_data():
+    gen = torch.Generator().manual_seed(4)
+    x = torch.randn(MLP_SAMPLES, MLP["in"], generator=gen)
+    y = (x @ torch.randn(MLP["in"], MLP["classes"], generator=gen)).argmax(dim=1)
+    return x, y
+
+
+def mlp_run(dtype, make_optimizer):
+    model, (x, y) = Mlp().to(dtype), mlp_data()
+
+    def loss_of(step, micro):
+        rows = torch.arange(step * MLP["B"], (step + 1) * MLP["B"]) % MLP_SAMPLES
+        return torch.nn.functional.cross_entropy(model(x[rows].to(dtype)), y[rows])
+
+    return train(dict(model.named_parameters()), loss_of, 1, make_optimizer, lambda step: float(numpy.float32(1e-2)), clip=0)
+
+
+# name, zmc's words for it (the others are mlp.zm's own: PyTorch's defaults), PyTorch's.
+MLP_OPTIMIZERS = [
+    ("mlp", [], lambda d, o: torch.optim.AdamW(groups(0.01, d, o), foreach=False)),
+    ("mlp_adam", ["train.optimizer=adam", "train.optimizer.decay=0.05", "train.optimizer.betas=(0.8, 0.99)"],
+     lambda d, o: torch.optim.Adam(groups(0.05, d, o), betas=(0.8, 0.99), foreach=False)),
+    ("mlp_sgd", ["train.optimizer=sgd", "train.optimizer.momentum=0.9"],
+     lambda d, o: torch.optim.SGD(groups(0.0, d, o), momentum=0.9, foreach=False)),
+    ("mlp_nesterov", ["train.optimizer=sgd", "train.optimizer.momentum=0.9", "train.optimizer.nesterov=true",
+                      "train.optimizer.decay=0.05"],
+     lambda d, o: torch.optim.SGD(groups(0.05, d, o), momentum=0.9, nesterov=True, foreach=False)),
+]
+
+
+def make_mlp():
+    x, y = mlp_data()
+    save("mlp_data.safetensors", {"x": x, "y": y.int()})
+    save("mlp_weights.safetensors", {n: p.detach() for n, p in Mlp().named_parameters()})
+    for name, words, make_optimizer in MLP_OPTIMIZERS:
+        expect, grads = mlp_run(torch.float64, make_optimizer)
+        save("mlp_grads.safetensors", {n: g.float() for n, g in grads.items()})
+        write_case(name + ".json", {
+            "what": "mlp.zm, PyTorch %s, f64" % torch.__version__, "model": "mlp.zm",
+            "zmc": options(dict(MLP)) + [w for d in ["train.optimizer.lr=0.01"] + words for w in ("-D", d)],
+            "data": "mlp_data.safetensors", "run": [], "load": "mlp_weights.safetensors", "grads": "mlp_grads.safetensors",
+            "expect": expect})
+        report(name, expect, grads, *mlp_run(torch.float32, make_optimizer))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     make_gpt2()
+    make_mlp()
     sys.exit(0)
