@@ -1,0 +1,105 @@
+/* kernel_set.c -- the kernels of a module: each form once. */
+#include "codegen/program.h"
+
+#include <string.h>
+
+ValueId op_workspace(const Func *f, const Op *op)
+{
+    if (op->n_in == 0) return (ValueId){0};
+    ValueId last = op->in[op->n_in - 1];
+    OpId def = value_cget(f, last)->def;
+    return op_ok(def) && op_cget(f, def)->code == OP_WORKSPACE ? last : (ValueId){0};
+}
+
+static void shift_arg(int32_t *arg, int32_t gone)
+{
+    if (*arg > gone) --*arg;
+}
+
+/* Removes argument `gone`, which nothing uses. */
+static void drop_arg(Kernel *k, int32_t gone)
+{
+    memmove(&k->args[gone], &k->args[gone + 1], (k->n_args - (uint32_t)gone - 1) * sizeof *k->args);
+    k->n_args--;
+    for (uint32_t i = 0; i < k->n_accesses; i++) shift_arg(&k->accesses[i].arg, gone);
+    for (uint32_t i = 0; i < k->n_stores; i++) shift_arg(&k->stores[i].to.arg, gone);
+    AttnSpec *t = &k->attn;
+    AttnOperand *all[] = {&t->q,   &t->k,   &t->v,    &t->mask, &t->bias, &t->key,
+                          &t->out, &t->lse, &t->dout, &t->dq,   &t->dk,   &t->dv};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) shift_arg(&all[i]->arg, gone);
+}
+
+static uint32_t count_inputs(const Kernel *k)
+{
+    uint32_t n = 0;
+    while (n < k->n_args && !k->args[n].is_out) n++;
+    return n;
+}
+
+Kernel *kernel_of_op(Arena *a, const Func *f, OpId id)
+{
+    Kernel *k = kernel_build(a, f, id);
+    if (!k) return NULL;
+    const Op *op = op_cget(f, id);
+    if (value_ok(op_workspace(f, op)) && count_inputs(k) == op->n_in)
+        drop_arg(k, (int32_t)op->n_in - 1);
+    return k;
+}
+
+static uint64_t use_key(uint32_t func, OpId op)
+{
+    return (uint64_t)func << 32 | op.i;
+}
+
+const KernelUse *kernel_set_use(const KernelSet *s, uint32_t func, OpId op)
+{
+    uint32_t i = map_get(&s->use_of, use_key(func, op));
+    return i == MAP_NONE ? NULL : &s->uses.at[i];
+}
+
+/* Index of a form equal to k; MAP_NONE when it is new.  by_hash holds the first kernel of a hash.
+ */
+static uint32_t find_equal(const KernelSet *s, const Map *by_hash, uint64_t hash, const Kernel *k)
+{
+    uint32_t first = map_get(by_hash, hash);
+    if (first == MAP_NONE) return MAP_NONE;
+    for (uint32_t i = first; i < s->kernels.n; i++)
+        if (kernel_equal(s->kernels.at[i], k)) return i;
+    return MAP_NONE;
+}
+
+static Status no_form(const Module *m, const Func *f, OpId op)
+{
+    if (m->diag->n_errors) return ZM_FAIL; /* kernel_build said why */
+    return diag_error(m->diag, loc_pos(m, op_cget(f, op)->loc), E_CODEGEN,
+                      "the kernel of this operation cannot be built");
+}
+
+Status kernel_set_build(Arena *a, const Module *m, KernelSet *out)
+{
+    *out = (KernelSet){.use_of = {.arena = a}};
+    Map by_hash = {.arena = a};
+    Arena scratch = {0};
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        const Func *f = m->funcs.at[i];
+        FOR_OPS(f, op)
+        {
+            if (op_cget(f, op)->code != OP_FUSED) continue;
+            arena_free(&scratch); /* most forms are seen again: only new ones are kept */
+            Kernel *k = kernel_of_op(&scratch, f, op);
+            if (!k) return no_form(m, f, op);
+            uint64_t hash = kernel_hash(k);
+            uint32_t at = find_equal(out, &by_hash, hash, k);
+            KernelUse use = {at, arena_strdup(a, k->label ? k->label : ""), k->flops, k->bytes};
+            if (at == MAP_NONE) {
+                use.kernel = out->kernels.n;
+                if (map_get(&by_hash, hash) == MAP_NONE) map_put(&by_hash, hash, use.kernel);
+                VEC_PUSH(a, &out->kernels, kernel_of_op(a, f, op));
+            }
+            map_put(&out->use_of, use_key(i, op), out->uses.n);
+            VEC_PUSH(a, &out->uses, use);
+        }
+    }
+    arena_free(&scratch);
+    return ZM_OK;
+}

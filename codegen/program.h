@@ -1,0 +1,82 @@
+/* program.h -- between the files of codegen: a module's kernels, and its program as tables. */
+#ifndef ZM_CODEGEN_PROGRAM_H
+#define ZM_CODEGEN_PROGRAM_H
+
+#include "codegen/kernel.h"
+#include "ir/base/program.h"
+
+/* ---- kernels of a module (kernel_set.c) ---- */
+
+typedef struct KernelUse { /* one `fused` op */
+    uint32_t kernel;       /* index into KernelSet.kernels */
+    const char *label;
+    double flops, bytes;
+} KernelUse;
+
+typedef struct KernelSet {
+    VEC(const Kernel *) kernels; /* distinct forms, in order of first use */
+    VEC(KernelUse) uses;
+    Map use_of; /* kernel_use_key() -> index into uses */
+} KernelSet;
+
+/* Builds the form of every fused op and finds equal ones.  An op without a form is an error. */
+Status kernel_set_build(Arena *a, const Module *m, KernelSet *out);
+const KernelUse *kernel_set_use(const KernelSet *s, uint32_t func,
+                                OpId op); /* func: index into Module.funcs */
+/* The form of one op, without its workspace operand; NULL after a diagnostic. */
+Kernel *kernel_of_op(Arena *a, const Func *f, OpId op);
+/* The fused op's last operand when it is a workspace, else none. */
+ValueId op_workspace(const Func *f, const Op *op);
+
+/* ---- the program (program.c, program_buffers.c) ---- */
+
+typedef struct KernelCode { /* what the target made of KernelSet.kernels[i] */
+    uint32_t n_phases;
+    int64_t n_tasks[ZMP_MAX_PHASES], task_cost[ZMP_MAX_PHASES];
+    int64_t workspace_bytes, scratch_bytes;
+} KernelCode;
+
+typedef struct ProgramInfo {
+    const char *target, *cpu, *cpu_features, *precision, *source, *command_line, *plan_text;
+} ProgramInfo;
+
+/* Tables of ir/base/program.h; strings[0] = 0. */
+typedef struct Program {
+    Arena *a;
+    const Module *m;
+    ZmpHeader header;
+    VEC(char) strings;
+    Map string_at; /* hash of a string -> offset */
+    VEC(ZmpVar) vars;
+    VEC(ZmpBuffer) buffers;
+    VEC(ZmpKernel) kernels;
+    VEC(ZmpArg) args;
+    VEC(ZmpCommand) commands;
+    VEC(ZmpFunc) funcs;
+    VEC(ZmpPort) ports;
+    VEC(ZmpFeed) feeds;
+    VEC(ZmpWeightRule) weight_rules;
+    int32_t *var_buffer; /* by VarId.i */
+} Program;
+
+/* code: per distinct kernel, or NULL (--emit program): no phases then.  m: FACT_PLANNED. */
+Status program_build(Arena *a, const Module *m, const KernelSet *set, const KernelCode *code,
+                     const ProgramInfo *info, Program *out);
+/* The blob: header and tables, every table at a multiple of 8. */
+const char *program_blob(Program *p, size_t *n_bytes);
+void program_print(const Program *p, Str *out);
+
+uint32_t program_string(Program *p, const char *s); /* NULL: "" */
+uint32_t program_loc(Program *p, LocId loc);        /* "gpt2.zm:12:3", "" without a place */
+
+/* Buffers of one function: values whose bytes overlap while both live are one buffer. */
+typedef struct FuncBuffers {
+    int32_t *buffer_of; /* by ValueId.i; index into Program.buffers, -1: not placed */
+    int64_t
+        peak_live; /* bytes of the function's own buffers, each aligned, at its fullest command */
+} FuncBuffers;
+/* command_at[pos]: commands before op position pos; [n_ops]: all of them. */
+FuncBuffers program_buffers(Program *p, uint32_t func, const uint32_t *command_at, uint32_t n_ops);
+void program_var_buffers(Program *p);
+
+#endif
