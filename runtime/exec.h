@@ -1,0 +1,53 @@
+/* exec.h -- runs a function of the program: its commands in order, each over the pool.
+ *
+ * Every address comes from one table (buffer -> address), so the same commands run on the plan's
+ * arena or, with --poison, on buffers that are laid out apart.  Observers (poison, numerics, trace,
+ * gradients, faults) see each command after it ran; without them a command costs one call. */
+#ifndef ZM_RUNTIME_EXEC_H
+#define ZM_RUNTIME_EXEC_H
+
+#include "runtime/memory.h"
+#include "runtime/pool.h"
+#include "runtime/program.h"
+
+struct Exec;
+
+/* NULL members are not called.  A status other than RT_OK ends the run. */
+typedef struct Observer {
+    void *self;
+    RtStatus (*begin)(void *self, const struct Exec *x, const ZmpFunc *f, RtError *e);
+    RtStatus (*after)(void *self, const struct Exec *x, const ZmpFunc *f, uint32_t command,
+                      RtError *e);
+    RtStatus (*end)(void *self, const struct Exec *x, const ZmpFunc *f, RtError *e);
+} Observer;
+
+enum { EXEC_MAX_OBSERVERS = 6 };
+
+typedef struct Exec {
+    const Program *p;
+    Pool *pool;
+    Memory arena;
+    char **buffer_at; /* address of each buffer */
+    char **arg_at;    /* address of each argument */
+    Observer observers[EXEC_MAX_OBSERVERS];
+    uint32_t n_observers;
+} Exec;
+
+/* spread: bytes of guard before and after each buffer, each buffer on its own (--poison); 0: the
+ * plan's arena. */
+RtStatus exec_open(Exec *x, const Program *p, Pool *pool, size_t spread, RtError *e);
+void exec_close(Exec *x);
+void exec_observe(Exec *x, Observer o);
+void exec_unobserve(Exec *x, const void *self);
+
+RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e);
+
+char *exec_port(const Exec *x, const ZmpPort *port);
+char *exec_var(const Exec *x, const ZmpVar *v);
+/* A scalar variable as a number; `otherwise` when the program has none of that name. */
+double exec_scalar(const Exec *x, const char *name, double otherwise);
+void exec_set_scalar(const Exec *x, const char *name, double value);
+double scalar_get(const char *at, uint32_t dtype);
+void scalar_set(char *at, uint32_t dtype, double value);
+
+#endif

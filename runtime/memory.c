@@ -1,0 +1,59 @@
+/* memory.c -- see memory.h. */
+#include "runtime/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HUGE_BYTES ((size_t)2 << 20)
+
+static RtStatus no_memory(size_t n_bytes, const char *what, int err, RtError *e)
+{
+    return rt_fail(e, RT_FAILED,
+                   "cannot get %.1f MiB of memory for %s: %s; compile with a smaller batch, "
+                   "--recompute or --memory, or "
+                   "free memory on this machine",
+                   (double)n_bytes / (1 << 20), what, strerror(err));
+}
+
+/* Pages of huge-page size where the kernel grants them: reserve more, then map exactly n_bytes at
+ * an aligned place. */
+static char *map_aligned(size_t n_bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t need = (n_bytes + page - 1) / page * page;
+    char *all = mmap(NULL, need + HUGE_BYTES, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED) return NULL;
+    char *at = (char *)(((uintptr_t)all + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+    void *got =
+        mmap(at, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    int err = errno;
+    if (at > all) munmap(all, (size_t)(at - all));
+    if (at + need < all + need + HUGE_BYTES) munmap(at + need, (size_t)(all + HUGE_BYTES - at));
+    errno = err;
+    return got == MAP_FAILED ? NULL : at;
+}
+
+RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e)
+{
+    *m = (Memory){.n_bytes = n_bytes};
+    if (n_bytes == 0) return RT_OK;
+    m->at = map_aligned(n_bytes);
+    if (!m->at) return no_memory(n_bytes, what, errno, e);
+    madvise(m->at, n_bytes, MADV_HUGEPAGE); /* a hint: a refusal costs speed only */
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(m->at, n_bytes, MADV_POPULATE_WRITE) != 0 && errno == ENOMEM) {
+        memory_unmap(m);
+        return no_memory(n_bytes, what, ENOMEM, e);
+    }
+#endif
+    return RT_OK;
+}
+
+void memory_unmap(Memory *m)
+{
+    if (m->at) munmap(m->at, m->n_bytes);
+    *m = (Memory){0};
+}

@@ -1,0 +1,268 @@
+/* pool.c -- see pool.h.
+ *
+ * A phase is published by storing its task count into `remaining`; whoever lowers a positive count
+ * by one owns one task. Owning a task keeps the phase alive (pool_run waits for it), so the other
+ * fields may be read only after that: a thread that comes late finds either nothing or a task of
+ * the current phase, never a mixture of two. Idle threads spin for some microseconds, then sleep; a
+ * phase wakes them only when they sleep. */
+#include "runtime/pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    CHEAP_COST =
+        40000, /* a phase below this costs less than handing it to other threads (about 10 us) */
+    SPIN_TURNS = 4000, /* about 20-100 us, by the CPU's pause */
+    LINE_BYTES = 64
+};
+
+typedef struct Worker {
+    struct Pool *pool;
+    pthread_t thread;
+    char *scratch;
+} Worker;
+
+struct Pool {
+    _Alignas(LINE_BYTES) _Atomic int64_t remaining; /* tasks not yet taken */
+    _Alignas(LINE_BYTES) _Atomic int64_t n_done;    /* tasks finished */
+    /* The phase. */
+    _Alignas(LINE_BYTES) ZmKernelFn fn;
+    char *const *bufs;
+    PoolJobFn job_fn;
+    const void *job;
+    int64_t n_tasks;
+    /* Sleeping. */
+    _Alignas(LINE_BYTES) pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    _Atomic int n_sleeping;
+    _Atomic bool is_waiting; /* pool_run sleeps on `done` */
+    _Atomic bool is_ending;
+    int n_threads, n_started, spin_turns;
+    Worker *worker; /* [0]: the calling thread */
+    char *scratch_all;
+    cpu_set_t caller_cpus; /* of the calling thread, before it was pinned */
+    bool is_pinned;
+};
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+/* Runs tasks until none is left to take.  The index of a task is its order of being taken. */
+static void tasks_run(Pool *p, char *scratch)
+{
+    int64_t left = atomic_load(&p->remaining);
+    while (left > 0) {
+        if (!atomic_compare_exchange_weak(&p->remaining, &left, left - 1)) continue;
+        int64_t task = p->n_tasks - left;
+        int64_t n_tasks =
+            p->n_tasks; /* read before the task counts as done: then the phase may change */
+        if (p->fn)
+            p->fn(p->bufs, task, scratch);
+        else
+            p->job_fn(p->job, task);
+        if (atomic_fetch_add(&p->n_done, 1) + 1 == n_tasks && atomic_load(&p->is_waiting)) {
+            pthread_mutex_lock(&p->lock);
+            pthread_cond_signal(&p->done);
+            pthread_mutex_unlock(&p->lock);
+        }
+        left = atomic_load(&p->remaining);
+    }
+}
+
+static void worker_sleep(Pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->n_sleeping, 1);
+    while (atomic_load(&p->remaining) <= 0 && !atomic_load(&p->is_ending))
+        pthread_cond_wait(&p->work, &p->lock);
+    atomic_fetch_sub(&p->n_sleeping, 1);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void *worker_main(void *arg)
+{
+    Worker *w = arg;
+    Pool *p = w->pool;
+    while (!atomic_load(&p->is_ending)) {
+        int turns = 0;
+        while (atomic_load(&p->remaining) <= 0 && turns < p->spin_turns &&
+               !atomic_load(&p->is_ending)) {
+            cpu_relax();
+            turns++;
+        }
+        if (atomic_load(&p->remaining) <= 0) worker_sleep(p);
+        tasks_run(p, w->scratch);
+    }
+    return NULL;
+}
+
+static void wait_for_others(Pool *p)
+{
+    int64_t n = p->n_tasks;
+    for (int turns = 0; turns < p->spin_turns; turns++) {
+        if (atomic_load(&p->n_done) == n) return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->is_waiting, true);
+    while (atomic_load(&p->n_done) != n) pthread_cond_wait(&p->done, &p->lock);
+    atomic_store(&p->is_waiting, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void phase_run(Pool *p)
+{
+    atomic_store(&p->n_done, 0);
+    atomic_store(&p->remaining, p->n_tasks);
+    if (atomic_load(&p->n_sleeping) > 0) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_broadcast(&p->work);
+        pthread_mutex_unlock(&p->lock);
+    }
+    tasks_run(p, p->worker[0].scratch);
+    wait_for_others(p);
+}
+
+void pool_run(Pool *p, ZmKernelFn fn, char *const *bufs, int64_t n_tasks, int64_t cost)
+{
+    bool is_cheap = cost <= 0
+                        ? n_tasks <= 1
+                        : n_tasks < CHEAP_COST && cost < CHEAP_COST && n_tasks * cost < CHEAP_COST;
+    if (p->n_threads == 1 || n_tasks <= 1 || is_cheap) {
+        for (int64_t task = 0; task < n_tasks; task++) fn(bufs, task, p->worker[0].scratch);
+        return;
+    }
+    p->fn = fn;
+    p->bufs = bufs;
+    p->n_tasks = n_tasks;
+    phase_run(p);
+}
+
+void pool_run_job(Pool *p, PoolJobFn fn, const void *job, int64_t n_tasks)
+{
+    if (p->n_threads == 1 || n_tasks <= 1) {
+        for (int64_t task = 0; task < n_tasks; task++) fn(job, task);
+        return;
+    }
+    p->fn = NULL;
+    p->job_fn = fn;
+    p->job = job;
+    p->n_tasks = n_tasks;
+    phase_run(p);
+}
+
+/* ---- start and end
+ * ------------------------------------------------------------------------------------------------
+ */
+
+int cpus_available(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
+/* Thread i on the i-th CPU that this process may use.  A single thread is left to the scheduler:
+ * pinned ones of several processes would share a CPU. */
+static void pin_threads(Pool *p)
+{
+    cpu_set_t all;
+    if (p->n_threads < 2 || sched_getaffinity(0, sizeof all, &all) != 0 ||
+        p->n_threads > CPU_COUNT(&all))
+        return;
+    p->caller_cpus = all;
+    p->is_pinned = true;
+    int cpu = 0;
+    for (int i = 0; i < p->n_threads; i++, cpu++) {
+        while (!CPU_ISSET(cpu, &all)) cpu++;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        pthread_t t = i == 0 ? pthread_self() : p->worker[i].thread;
+        pthread_setaffinity_np(t, sizeof one, &one); /* a refusal costs speed only */
+    }
+}
+
+static RtStatus start_workers(Pool *p, RtError *e)
+{
+    for (int i = 1; i < p->n_threads; i++) {
+        int err = pthread_create(&p->worker[i].thread, NULL, worker_main, &p->worker[i]);
+        if (err)
+            return rt_fail(e, RT_FAILED,
+                           "cannot start thread %d of %d: %s; run with fewer --threads", i + 1,
+                           p->n_threads, strerror(err));
+        p->n_started++;
+    }
+    return RT_OK;
+}
+
+RtStatus pool_new(Pool **out, int n_threads, size_t scratch_bytes, RtError *e)
+{
+    *out = NULL;
+    size_t each = (scratch_bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES + LINE_BYTES;
+    size_t pool_bytes = (sizeof(Pool) + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    Pool *p = aligned_alloc(LINE_BYTES, pool_bytes);
+    Worker *worker = calloc((size_t)n_threads, sizeof *worker);
+    char *scratch = aligned_alloc(LINE_BYTES, each * (size_t)n_threads);
+    if (!p || !worker || !scratch) {
+        free(p);
+        free(worker);
+        free(scratch);
+        return rt_fail(
+            e, RT_FAILED,
+            "cannot get %.1f MiB of scratch memory for %d threads; run with fewer --threads",
+            (double)each * n_threads / (1 << 20), n_threads);
+    }
+    memset(p, 0, sizeof *p);
+    p->n_threads = n_threads;
+    /* Spinning threads that outnumber the CPUs would keep the one that works from running. */
+    p->spin_turns = n_threads <= cpus_available() ? SPIN_TURNS : 1;
+    p->worker = worker;
+    p->scratch_all = scratch;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->work, NULL);
+    pthread_cond_init(&p->done, NULL);
+    for (int i = 0; i < n_threads; i++)
+        worker[i] = (Worker){.pool = p, .scratch = scratch + each * (size_t)i};
+    RtStatus s = start_workers(p, e);
+    if (s != RT_OK) {
+        pool_free(p);
+        return s;
+    }
+    pin_threads(p);
+    *out = p;
+    return RT_OK;
+}
+
+void pool_free(Pool *p)
+{
+    if (!p) return;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->is_ending, true);
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 1; i <= p->n_started; i++) pthread_join(p->worker[i].thread, NULL);
+    if (p->is_pinned)
+        pthread_setaffinity_np(pthread_self(), sizeof p->caller_cpus, &p->caller_cpus);
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->done);
+    free(p->worker);
+    free(p->scratch_all);
+    free(p);
+}
+
+int pool_n_threads(const Pool *p)
+{
+    return p->n_threads;
+}

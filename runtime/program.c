@@ -1,0 +1,224 @@
+/* program.c -- see program.h. */
+#include "runtime/program.h"
+
+#include <string.h>
+
+int64_t zmp_dtype_bytes(uint32_t dtype)
+{
+    static const int64_t bytes[] = {0, 1, 4, 2, 2, 4, 8};
+    return dtype < sizeof bytes / sizeof *bytes ? bytes[dtype] : 0;
+}
+
+const char *zmp_dtype_name(uint32_t dtype)
+{
+    static const char *const name[] = {"?", "i1", "i32", "bf16", "f16", "f32", "f64"};
+    return dtype < sizeof name / sizeof *name ? name[dtype] : "?";
+}
+
+int64_t port_elems(const ZmpPort *port)
+{
+    int64_t n = 1;
+    for (uint32_t i = 0; i < port->rank; i++) n *= port->dim[i];
+    return n;
+}
+
+/* ---- the tables
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+static RtStatus corrupt(RtError *e, const char *what, uint64_t i)
+{
+    return rt_fail(e, RT_FAILED,
+                   "the compiled program is damaged: %s %llu points outside its table; compile the "
+                   "model again",
+                   what, (unsigned long long)i);
+}
+
+static bool table_at(const ZmrtImage *im, ZmpRange r, size_t entry_bytes, const void **at,
+                     uint32_t *n)
+{
+    if (r.offset > im->program_bytes || r.n > (im->program_bytes - r.offset) / entry_bytes)
+        return false;
+    if (r.n > INT32_MAX || (r.offset % 8 != 0 && entry_bytes > 1)) return false;
+    *at = (const char *)im->program + r.offset;
+    *n = (uint32_t)r.n;
+    return true;
+}
+
+static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
+{
+    const ZmpHeader *h = p->h;
+    const void *at[10];
+    bool is_ok = table_at(im, h->strings, 1, &at[0], &p->n_strings) &&
+                 table_at(im, h->vars, sizeof(ZmpVar), &at[1], &p->n_vars) &&
+                 table_at(im, h->buffers, sizeof(ZmpBuffer), &at[2], &p->n_buffers) &&
+                 table_at(im, h->kernels, sizeof(ZmpKernel), &at[3], &p->n_kernels) &&
+                 table_at(im, h->args, sizeof(ZmpArg), &at[4], &p->n_args) &&
+                 table_at(im, h->commands, sizeof(ZmpCommand), &at[5], &p->n_commands) &&
+                 table_at(im, h->funcs, sizeof(ZmpFunc), &at[6], &p->n_funcs) &&
+                 table_at(im, h->ports, sizeof(ZmpPort), &at[7], &p->n_ports) &&
+                 table_at(im, h->feeds, sizeof(ZmpFeed), &at[8], &p->n_feeds) &&
+                 table_at(im, h->weight_rules, sizeof(ZmpWeightRule), &at[9], &p->n_weight_rules);
+    if (!is_ok) return corrupt(e, "header entry", 0);
+    p->strings = at[0];
+    p->vars = at[1];
+    p->buffers = at[2];
+    p->kernels = at[3];
+    p->args = at[4];
+    p->commands = at[5];
+    p->funcs = at[6];
+    p->ports = at[7];
+    p->feeds = at[8];
+    p->weight_rules = at[9];
+    if (p->n_strings == 0 || p->strings[p->n_strings - 1] != '\0') return corrupt(e, "string", 0);
+    return RT_OK;
+}
+
+/* ---- the entries
+ * --------------------------------------------------------------------------------------------------
+ */
+
+static bool str_ok(const Program *p, uint32_t offset)
+{
+    return offset < p->n_strings;
+}
+
+static bool buffer_range_ok(const Program *p, int32_t buffer, int64_t offset, int64_t bytes)
+{
+    if (buffer < 0 || (uint32_t)buffer >= p->n_buffers) return false;
+    int64_t has = p->buffers[buffer].bytes;
+    return offset >= 0 && bytes >= 0 && offset <= has && bytes <= has - offset;
+}
+
+static bool var_ok(const Program *p, const ZmpVar *v)
+{
+    if (!str_ok(p, v->name) || !str_ok(p, v->loc) || v->rank > ZMP_MAX_RANK ||
+        !zmp_dtype_bytes(v->dtype))
+        return false;
+    if (v->in >= (int32_t)p->n_vars || v->of >= (int32_t)p->n_vars || v->elems < 0) return false;
+    if (v->buffer < 0 || (uint32_t)v->buffer >= p->n_buffers) return false;
+    int64_t offset = v->arena_offset - p->buffers[v->buffer].arena_offset;
+    return v->elems <= INT64_MAX / 8 &&
+           buffer_range_ok(p, v->buffer, offset, v->elems * zmp_dtype_bytes(v->dtype));
+}
+
+static bool command_ok(const Program *p, const ZmpCommand *c)
+{
+    if (c->first_arg > p->n_args || c->n_args > p->n_args - c->first_arg) return false;
+    if (!str_ok(p, c->label) || !str_ok(p, c->loc)) return false;
+    switch ((enum ZmpCommandKind)c->kind) {
+    case ZMP_KERNEL: return c->kernel < p->n_kernels;
+    case ZMP_COPY: return c->n_args == 2;
+    case ZMP_ZERO: return c->n_args == 1;
+    case ZMP_PROBE: return c->n_args >= 1;
+    }
+    return false;
+}
+
+static bool func_ok(const Program *p, const ZmpFunc *f)
+{
+    return str_ok(p, f->name) && f->first_command <= p->n_commands &&
+           f->n_commands <= p->n_commands - f->first_command && f->first_in <= p->n_ports &&
+           f->n_in <= p->n_ports - f->first_in && f->first_out <= p->n_ports &&
+           f->n_out <= p->n_ports - f->first_out;
+}
+
+static bool port_ok(const Program *p, const ZmpPort *q)
+{
+    if (!str_ok(p, q->name) || q->rank > ZMP_MAX_RANK || !zmp_dtype_bytes(q->dtype)) return false;
+    return buffer_range_ok(p, q->buffer, q->offset, port_elems(q) * zmp_dtype_bytes(q->dtype));
+}
+
+static bool buffer_ok(const Program *p, const ZmpBuffer *b)
+{
+    int64_t arena = (int64_t)p->h->arena_bytes;
+    return str_ok(p, b->name) && str_ok(p, b->cat) && str_ok(p, b->loc) && b->bytes >= 0 &&
+           b->arena_offset >= 0 && b->arena_offset <= arena && b->bytes <= arena - b->arena_offset;
+}
+
+static RtStatus check_entries(const Program *p, RtError *e)
+{
+    for (uint32_t i = 0; i < p->n_buffers; i++)
+        if (!buffer_ok(p, &p->buffers[i])) return corrupt(e, "buffer", i);
+    for (uint32_t i = 0; i < p->n_vars; i++)
+        if (!var_ok(p, &p->vars[i])) return corrupt(e, "variable", i);
+    for (uint32_t i = 0; i < p->n_kernels; i++)
+        if (!str_ok(p, p->kernels[i].name) || p->kernels[i].n_phases > ZMP_MAX_PHASES)
+            return corrupt(e, "kernel", i);
+    for (uint32_t i = 0; i < p->n_args; i++)
+        if (!str_ok(p, p->args[i].name) ||
+            !buffer_range_ok(p, p->args[i].buffer, p->args[i].offset, p->args[i].bytes))
+            return corrupt(e, "argument", i);
+    for (uint32_t i = 0; i < p->n_commands; i++)
+        if (!command_ok(p, &p->commands[i])) return corrupt(e, "command", i);
+    for (uint32_t i = 0; i < p->n_ports; i++)
+        if (!port_ok(p, &p->ports[i])) return corrupt(e, "port", i);
+    for (uint32_t i = 0; i < p->n_funcs; i++)
+        if (!func_ok(p, &p->funcs[i])) return corrupt(e, "function", i);
+    for (uint32_t i = 0; i < p->n_feeds; i++)
+        if (!str_ok(p, p->feeds[i].input)) return corrupt(e, "feed", i);
+    for (uint32_t i = 0; i < p->n_weight_rules; i++)
+        if (!str_ok(p, p->weight_rules[i].from) || !str_ok(p, p->weight_rules[i].to))
+            return corrupt(e, "weight rule", i);
+    return RT_OK;
+}
+
+RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
+{
+    *p = (Program){.h = image->program, .fns = image->kernel_fns};
+    if (image->program_bytes < sizeof(ZmpHeader) || p->h->magic != ZMP_MAGIC)
+        return rt_fail(
+            e, RT_FAILED,
+            "the compiled program is damaged: no program header; compile the model again");
+    if (p->h->version != ZMP_VERSION)
+        return rt_fail(e, RT_FAILED,
+                       "the program has format %u, this runtime reads %d; compile the model again",
+                       p->h->version, ZMP_VERSION);
+    RT_TRY(open_tables(p, image, e));
+    RT_TRY(check_entries(p, e));
+    p->micro = program_func(p, "micro");
+    p->last = program_func(p, "last");
+    p->eval = program_func(p, "eval");
+    p->generate = program_func(p, "generate");
+    if (!p->last || (!p->micro && p->h->accumulate > 1))
+        return rt_fail(
+            e, RT_FAILED,
+            "the compiled program is damaged: function %s is missing; compile the model again",
+            p->last ? "micro" : "last");
+    return RT_OK;
+}
+
+/* ---- by name
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+const ZmpFunc *program_func(const Program *p, const char *name)
+{
+    for (uint32_t i = 0; i < p->n_funcs; i++)
+        if (strcmp(program_str(p, p->funcs[i].name), name) == 0) return &p->funcs[i];
+    return NULL;
+}
+
+const ZmpVar *program_var(const Program *p, const char *name)
+{
+    for (uint32_t i = 0; i < p->n_vars; i++)
+        if (strcmp(program_str(p, p->vars[i].name), name) == 0) return &p->vars[i];
+    return NULL;
+}
+
+static const ZmpPort *port_find(const Program *p, uint32_t first, uint32_t n, const char *name)
+{
+    for (uint32_t i = first; i < first + n; i++)
+        if (strcmp(program_str(p, p->ports[i].name), name) == 0) return &p->ports[i];
+    return NULL;
+}
+
+const ZmpPort *program_in(const Program *p, const ZmpFunc *f, const char *name)
+{
+    return port_find(p, f->first_in, f->n_in, name);
+}
+
+const ZmpPort *program_out(const Program *p, const ZmpFunc *f, const char *name)
+{
+    return port_find(p, f->first_out, f->n_out, name);
+}

@@ -1,0 +1,51 @@
+/* program.h (runtime) -- the blob of ir/base/program.h, opened in place and checked once, so that
+ * the rest of the runtime indexes its tables without asking. */
+#ifndef ZM_RUNTIME_PROGRAM_H
+#define ZM_RUNTIME_PROGRAM_H
+
+#include "ir/base/program.h"
+#include "runtime/error.h"
+#include "runtime/zmrt.h"
+
+typedef struct Program {
+    const ZmpHeader *h;
+    const char *strings;
+    const ZmpVar *vars;
+    const ZmpBuffer *buffers;
+    const ZmpKernel *kernels;
+    const ZmpArg *args;
+    const ZmpCommand *commands;
+    const ZmpFunc *funcs;
+    const ZmpPort *ports;
+    const ZmpFeed *feeds;
+    const ZmpWeightRule *weight_rules;
+    uint32_t n_strings, n_vars, n_buffers, n_kernels, n_args, n_commands, n_funcs, n_ports, n_feeds,
+        n_weight_rules;
+    const ZmKernelFn *fns;
+    const ZmpFunc *micro, *last, *eval, *generate; /* NULL when absent; last is always there */
+} Program;
+
+/* Checks magic, version, every table and every index in it. */
+RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e);
+
+/* Refuses, naming the feature, when this CPU lacks one that the kernels were compiled for. */
+RtStatus program_check_cpu(const Program *p, RtError *e);
+bool cpu_has(const char *feature, bool *is_known); /* as __builtin_cpu_supports */
+
+static inline const char *program_str(const Program *p, uint32_t offset)
+{
+    return p->strings + offset;
+}
+
+const ZmpFunc *program_func(const Program *p, const char *name); /* NULL when absent */
+const ZmpVar *program_var(const Program *p, const char *name);   /* NULL when absent */
+const ZmpPort *program_in(const Program *p, const ZmpFunc *f,
+                          const char *name); /* input; NULL when absent */
+const ZmpPort *program_out(const Program *p, const ZmpFunc *f,
+                           const char *name); /* result; NULL when absent */
+
+int64_t zmp_dtype_bytes(uint32_t dtype); /* 0: no such dtype */
+const char *zmp_dtype_name(uint32_t dtype);
+int64_t port_elems(const ZmpPort *port);
+
+#endif
