@@ -1,0 +1,27 @@
+/* output.h -- files that a run writes: errors name the path and what the system said, and a full
+ * disk is recognised. */
+#ifndef ZM_RUNTIME_OUTPUT_H
+#define ZM_RUNTIME_OUTPUT_H
+
+#include "ir/base/arena.h"
+#include "runtime/error.h"
+
+RtStatus output_failed(const char *path, int err, RtError *e);
+
+/* All n bytes at the current place / at `offset`. */
+RtStatus output_write(int fd, const void *at, size_t n, const char *path, RtError *e);
+RtStatus output_pwrite(int fd, const void *at, size_t n, int64_t offset, const char *path,
+                       RtError *e);
+
+RtStatus output_sync_close(int fd, const char *path, RtError *e);
+RtStatus output_sync_dir(const char *dir, RtError *e); /* so that a rename in it lasts */
+
+/* May a file be made at this path?  Asked before a run, so that an hour of training is not lost at
+ * its end.  is_plain: it must be a regular file, for it is written beside and renamed. */
+RtStatus output_check_file(Arena *a, const char *path, bool is_plain, RtError *e);
+RtStatus output_make_dir(
+    const char *dir,
+    RtError *e); /* with its parents; fine when it is there; checks that it is writable */
+void output_remove_dir(const char *dir); /* a flat directory, as far as it goes */
+
+#endif
