@@ -1,0 +1,37 @@
+/* checkpoint.h -- DIR/step-00001000/: everything that a run needs to go on as if it had never
+ * stopped.
+ *
+ *   rank-0.safetensors   the state's tensors (state.h) as this rank holds them
+ *   manifest.json        step, samples read, seed, order, and per tensor: dtype, shape, pieces
+ * {file, byte offset, first element, elements, xxh3 of the bytes}; ends with its own checksum;
+ * written last
+ *
+ * Tensors are named by parameter, never by bucket or rank, and pieces say which elements they hold,
+ * so a program with another layout or number of ranks reads the same files.  A checkpoint is made
+ * under another name, synced and renamed: whatever happens while saving, the ones before stay
+ * whole. */
+#ifndef ZM_RUNTIME_CHECKPOINT_H
+#define ZM_RUNTIME_CHECKPOINT_H
+
+#include "runtime/data.h"
+#include "runtime/state.h"
+
+typedef struct CheckpointInfo {
+    int64_t step;    /* attempts done */
+    int64_t samples; /* running number of the next sample */
+    uint64_t seed;
+    DataOrder order;
+} CheckpointInfo;
+
+RtStatus checkpoint_save(const char *dir, const Exec *x, const State *s, const CheckpointInfo *info,
+                         RtError *e);
+
+/* Reads the newest checkpoint in dir (or dir itself) whose checksums hold.  What was wrong with
+ * newer ones is put into *skipped, a line each. */
+RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info, Str *skipped,
+                           RtError *e);
+
+const char *order_name(DataOrder order); /* "random", "sequential" */
+bool order_from_name(const char *name, DataOrder *out);
+
+#endif

@@ -1,0 +1,311 @@
+/* checkpoint_read.c -- resuming; see checkpoint.h.
+ *
+ * Damage (unreadable, wrong checksum) makes a checkpoint invalid: an older one is tried.  A sound
+ * checkpoint of another model is an error: going back in time would not help. */
+#include "runtime/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "runtime/json.h"
+#include "runtime/safetensors.h"
+
+enum { MAX_LISTED = 20 };
+
+typedef struct Opened { /* one checkpoint while it is looked at */
+    const char *dir;
+    json_t *manifest;
+    const json_t *tensors;
+    const char *file_name[16]; /* mapped files */
+    MappedFile file[16];
+    uint32_t n_files;
+} Opened;
+
+static void opened_close(Opened *o)
+{
+    for (uint32_t i = 0; i < o->n_files; i++) file_unmap(&o->file[i]);
+    if (o->manifest) json_decref(o->manifest);
+    *o = (Opened){0};
+}
+
+/* ---- manifest
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static bool checksum_holds(const char *text, size_t n)
+{
+    static const char key[] = ",\n\"checksum\":\"";
+    const char *found = NULL;
+    for (const char *at = text; (at = strstr(at, key)); at++) found = at;
+    if (!found || (size_t)(found - text) + sizeof key - 1 + 16 > n) return false;
+    return strtoull(found + sizeof key - 1, NULL, 16) ==
+           (uint64_t)XXH3_64bits(text, (size_t)(found - text));
+}
+
+static RtStatus read_manifest(Opened *o, Arena *a, CheckpointInfo *info, RtError *e)
+{
+    const char *path = arena_printf(a, "%s/manifest.json", o->dir);
+    char *text;
+    size_t n;
+    int err = file_read(a, path, &text, &n);
+    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
+    if (!checksum_holds(text, n))
+        return rt_fail(e, RT_BAD, "%s is damaged: its checksum does not hold", path);
+    RT_TRY(json_object_read(&o->manifest, text, n, path, e));
+    int64_t version = 0;
+    const char *seed = "", *order = "";
+    o->tensors = json_object_get(o->manifest, "tensors");
+    bool is_ok = json_get_int(o->manifest, "version", &version) && version == 1 &&
+                 json_get_int(o->manifest, "step", &info->step) &&
+                 json_get_int(o->manifest, "samples", &info->samples) &&
+                 json_get_text(o->manifest, "seed", &seed) &&
+                 json_get_text(o->manifest, "order", &order) &&
+                 order_from_name(order, &info->order) && json_is_object(o->tensors) &&
+                 info->step >= 0 && info->samples >= 0;
+    if (!is_ok) return rt_fail(e, RT_BAD, "%s is not a checkpoint manifest of version 1", path);
+    info->seed = strtoull(seed, NULL, 10);
+    return RT_OK;
+}
+
+/* ---- pieces
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct Piece {
+    const unsigned char *at;
+    int64_t first, elems;
+} Piece;
+
+static RtStatus opened_map(Opened *o, Arena *a, const char *file, const MappedFile **out,
+                           RtError *e)
+{
+    for (uint32_t i = 0; i < o->n_files; i++)
+        if (strcmp(o->file_name[i], file) == 0) {
+            *out = &o->file[i];
+            return RT_OK;
+        }
+    const char *path = arena_printf(a, "%s/%s", o->dir, file);
+    if (o->n_files == 16) { /* many ranks: keep the newest ones mapped */
+        file_unmap(&o->file[0]);
+        o->file[0] = o->file[15];
+        o->file_name[0] = o->file_name[15];
+        o->n_files--;
+    }
+    int err = file_map(path, &o->file[o->n_files]);
+    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
+    o->file_name[o->n_files] = file;
+    *out = &o->file[o->n_files++];
+    return RT_OK;
+}
+
+/* Maps the piece and checks its range; `is_checked`: its checksum too. */
+static RtStatus piece_open(Opened *o, Arena *a, const char *name, const json_t *piece, int64_t each,
+                           bool is_checked, Piece *out, RtError *e)
+{
+    const char *file, *sum;
+    int64_t offset;
+    bool is_ok = json_get_text(piece, "file", &file) && json_get_int(piece, "offset", &offset) &&
+                 json_get_int(piece, "first", &out->first) &&
+                 json_get_int(piece, "elems", &out->elems) && json_get_text(piece, "xxh3", &sum) &&
+                 !strchr(file, '/') && offset >= 0 && out->first >= 0 && out->elems >= 0 &&
+                 out->elems <= INT64_MAX / 16;
+    if (!is_ok)
+        return rt_fail(e, RT_BAD, "%s: bad piece of tensor %s in the manifest", o->dir, name);
+    const MappedFile *map = NULL;
+    RT_TRY(opened_map(o, a, file, &map, e));
+    size_t n_bytes = (size_t)(out->elems * each);
+    if ((uint64_t)offset > map->n_bytes || n_bytes > map->n_bytes - (size_t)offset)
+        return rt_fail(e, RT_BAD,
+                       "%s/%s is truncated: tensor %s ends at byte %" PRId64 ", the file has %zu",
+                       o->dir, file, name, offset + (int64_t)n_bytes, map->n_bytes);
+    out->at = map->at + offset;
+    if (is_checked && strtoull(sum, NULL, 16) != (uint64_t)XXH3_64bits(out->at, n_bytes))
+        return rt_fail(e, RT_BAD, "%s/%s is damaged: the checksum of tensor %s does not hold",
+                       o->dir, file, name);
+    safe_forget(&(SafeTensor){.at = out->at, .n_bytes = n_bytes});
+    return RT_OK;
+}
+
+static uint32_t dtype_from_name(const char *name)
+{
+    for (uint32_t d = ZMP_I1; d <= ZMP_F64; d++)
+        if (strcmp(name, zmp_dtype_name(d)) == 0) return d;
+    return 0;
+}
+
+/* Every checksum of every tensor, whether this program has the tensor or not. */
+static RtStatus check_tensors(Opened *o, Arena *a, RtError *e)
+{
+    const char *name;
+    json_t *tensor;
+    json_object_foreach((json_t *)(uintptr_t)o->tensors, name, tensor)
+    {
+        const char *dtype = "";
+        json_get_text(tensor, "dtype", &dtype);
+        int64_t each = zmp_dtype_bytes(dtype_from_name(dtype));
+        if (!each)
+            return rt_fail(e, RT_BAD, "%s: tensor %s has no known dtype in the manifest", o->dir,
+                           name);
+        const json_t *pieces = json_object_get(tensor, "pieces");
+        Piece p;
+        for (size_t i = 0; i < json_array_size(pieces); i++)
+            RT_TRY(piece_open(o, a, name, json_array_get(pieces, i), each, true, &p, e));
+    }
+    return RT_OK;
+}
+
+/* ---- into the state
+ * -----------------------------------------------------------------------------------------------
+ */
+
+static bool same_shape(const ZmpVar *v, const json_t *shape)
+{
+    if (json_array_size(shape) != v->rank) return false;
+    for (uint32_t i = 0; i < v->rank; i++)
+        if (json_integer_value(json_array_get(shape, i)) != v->dim[i]) return false;
+    return true;
+}
+
+/* Tensors of this program that the checkpoint lacks or has otherwise.  A scalar that it lacks keeps
+ * its initial value: a program of another precision has other scalars. */
+static RtStatus check_fit(const Opened *o, const State *s, RtError *e)
+{
+    Str bad = {0};
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->all.n; i++) {
+        const StateTensor *t = &s->all.at[i];
+        const json_t *tensor = json_object_get(o->tensors, t->name);
+        const char *dtype = "";
+        const char *what = NULL;
+        if (!tensor)
+            what = t->kind == ZMP_SCALAR ? NULL : "missing";
+        else if (!json_get_text(tensor, "dtype", &dtype) ||
+                 strcmp(dtype, zmp_dtype_name(t->dtype)) != 0)
+            what = "of another dtype";
+        else if (!same_shape(t->shape, json_object_get(tensor, "shape")))
+            what = "of another shape";
+        if (what && ++n <= MAX_LISTED) str_addf(&bad, "\n    %s: %s", t->name, what);
+    }
+    const char *name;
+    json_t *tensor;
+    json_object_foreach((json_t *)(uintptr_t)o->tensors, name, tensor)
+    {
+        if (state_find(s, name) || strncmp(name, "scalar/", 7) == 0) continue;
+        if (++n <= MAX_LISTED) str_addf(&bad, "\n    %s: not in this program", name);
+    }
+    if (n > MAX_LISTED) str_addf(&bad, "\n    and %u more", n - MAX_LISTED);
+    RtStatus status = RT_OK;
+    if (n)
+        status = rt_fail(e, RT_BAD, "checkpoint %s is of another model; nothing was loaded%s",
+                         o->dir, str_c(&bad));
+    str_free(&bad);
+    return status;
+}
+
+static RtStatus load_tensors(Opened *o, Arena *a, const State *s, RtError *e)
+{
+    for (uint32_t i = 0; i < s->all.n; i++) {
+        const StateTensor *t = &s->all.at[i];
+        const json_t *tensor = json_object_get(o->tensors, t->name);
+        const json_t *pieces = json_object_get(tensor, "pieces");
+        int64_t each = zmp_dtype_bytes(t->dtype), covered = 0;
+        for (size_t k = 0; k < json_array_size(pieces); k++) {
+            Piece p;
+            RT_TRY(piece_open(o, a, t->name, json_array_get(pieces, k), each, false, &p, e));
+            if (p.first > t->shape->elems || p.elems > t->shape->elems - p.first)
+                return rt_fail(e, RT_BAD, "%s: a piece of tensor %s lies outside it", o->dir,
+                               t->name);
+            memcpy(t->at + p.first * each, p.at, (size_t)(p.elems * each));
+            safe_forget(&(SafeTensor){.at = p.at, .n_bytes = (size_t)(p.elems * each)});
+            covered += p.elems;
+        }
+        if (tensor && covered != t->shape->elems)
+            return rt_fail(e, RT_BAD,
+                           "%s: the pieces of tensor %s hold %" PRId64 " of %" PRId64 " elements",
+                           o->dir, t->name, covered, t->shape->elems);
+    }
+    return RT_OK;
+}
+
+/* ---- choosing
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* RT_BAD with *is_other: sound, but of another model. */
+static RtStatus try_one(const char *dir, Arena *a, const State *s, CheckpointInfo *info,
+                        bool *is_other, RtError *e)
+{
+    Opened o = {.dir = dir};
+    RtStatus status = read_manifest(&o, a, info, e);
+    if (status == RT_OK) status = check_tensors(&o, a, e);
+    if (status == RT_OK) {
+        status = check_fit(&o, s, e);
+        *is_other = status != RT_OK;
+    }
+    if (status == RT_OK) status = load_tensors(&o, a, s, e);
+    opened_close(&o);
+    return status;
+}
+
+static int newest_first(const void *x, const void *y)
+{
+    const char *a = *(char *const *)x, *b = *(char *const *)y;
+    size_t n = strlen(a), m = strlen(b); /* more digits: a later step */
+    return n != m ? (n < m ? 1 : -1) : strcmp(b, a);
+}
+
+static bool is_step_name(const char *name)
+{
+    return strncmp(name, "step-", 5) == 0 && name[5] &&
+           strspn(name + 5, "0123456789") == strlen(name + 5);
+}
+
+RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info, Str *skipped,
+                           RtError *e)
+{
+    Arena a = {0};
+    VEC(const char *) found = {0};
+    if (access(arena_printf(&a, "%s/manifest.json", dir), F_OK) == 0)
+        VEC_PUSH(&a, &found, dir);
+    else {
+        DIR *d = opendir(dir);
+        RtStatus status =
+            d ? RT_OK
+              : rt_fail(e, RT_BAD, "cannot read checkpoints in %s: %s", dir, strerror(errno));
+        for (struct dirent *entry; d && (entry = readdir(d));)
+            if (is_step_name(entry->d_name)) {
+                const char *path = arena_printf(&a, "%s/%s", dir, entry->d_name);
+                VEC_PUSH(&a, &found, path);
+            }
+        if (d) closedir(d);
+        if (status != RT_OK) {
+            arena_free(&a);
+            return status;
+        }
+        if (found.n) qsort(found.at, found.n, sizeof *found.at, newest_first);
+    }
+    RtStatus status = RT_BAD;
+    bool is_other = false;
+    for (uint32_t i = 0; i < found.n && status != RT_OK && !is_other; i++) {
+        RtError why = {0};
+        status = try_one(found.at[i], &a, s, info, &is_other, &why);
+        if (is_other)
+            rt_fail(e, RT_BAD, "%s", str_c(&why.text));
+        else if (status != RT_OK)
+            str_addf(skipped, "%s\n", str_c(&why.text));
+        str_free(&why.text);
+    }
+    if (status != RT_OK && !is_other)
+        rt_fail(e, RT_BAD,
+                found.n ? "no checkpoint in %s is valid" : "%s holds no checkpoint (step-...)",
+                dir);
+    arena_free(&a);
+    return status;
+}
