@@ -1,0 +1,23 @@
+/* numerics.h -- where do non-finite numbers come from?  An observer that looks at everything that a
+ * command wrote. */
+#ifndef ZM_RUNTIME_NUMERICS_H
+#define ZM_RUNTIME_NUMERICS_H
+
+#include "runtime/exec.h"
+
+typedef struct Numerics {
+    bool is_found;
+    Str text; /* "loss[3] = inf, written by softmax at gpt2.zm:12:3 (command 40 of last)" */
+} Numerics;
+
+/* Index of the first element that is not finite; -1: none (or not a float dtype). */
+int64_t nonfinite_find(const char *at, uint32_t dtype, int64_t n_bytes);
+
+/* The persistent variables, before any command runs. */
+void numerics_scan_state(Numerics *n, const Exec *x);
+
+/* Stops the function (RT_FAILED) at the first command that writes a non-finite number; n->text says
+ * where. */
+Observer numerics_observer(Numerics *n);
+
+#endif

@@ -1,0 +1,104 @@
+/* trace.c -- see trace.h.  Format: "Trace Event Format", complete events ("ph":"X"), microseconds.
+ */
+#include "runtime/trace.h"
+
+#include <errno.h>
+
+#include "runtime/output.h"
+#include "runtime/progress.h"
+
+static void text_json(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (const char *p = text; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c == '"' || c == '\\') fputc('\\', out);
+        if (c >= 0x20)
+            fputc(c, out);
+        else
+            fprintf(out, "\\u%04x", c);
+    }
+    fputc('"', out);
+}
+
+static void event(Trace *t, const char *name, const char *cat, double from, double to)
+{
+    fprintf(t->out, "%s\n{\"ph\":\"X\",\"pid\":0,\"tid\":0,\"name\":", t->n_events++ ? "," : "");
+    text_json(t->out, name);
+    fprintf(t->out, ",\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f", cat, (from - t->started) * 1e6,
+            (to - from) * 1e6);
+}
+
+RtStatus trace_open(Trace *t, const char *path, const Exec *x, RtError *e)
+{
+    *t = (Trace){.path = path};
+    if (!path) return RT_OK;
+    t->out = fopen(path, "we");
+    if (!t->out) {
+        output_failed(path, errno, e);
+        return RT_BAD;
+    }
+    t->started = t->last_s = now_seconds();
+    fprintf(t->out, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"model\":");
+    text_json(t->out, program_str(x->p, x->p->h->model));
+    fprintf(t->out, ",\"threads\":%d},\"traceEvents\":[", pool_n_threads(x->pool));
+    return RT_OK;
+}
+
+static RtStatus begin(void *self, const Exec *x, const ZmpFunc *f, RtError *e)
+{
+    (void)x;
+    (void)f;
+    (void)e;
+    Trace *t = self;
+    t->last_s = now_seconds();
+    return RT_OK;
+}
+
+static const char *kernel_name(const Program *p, const ZmpCommand *c)
+{
+    switch ((enum ZmpCommandKind)c->kind) {
+    case ZMP_KERNEL: return program_str(p, p->kernels[c->kernel].name);
+    case ZMP_COPY: return "copy";
+    case ZMP_ZERO: return "zero";
+    case ZMP_PROBE: return "probe";
+    }
+    return "";
+}
+
+static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
+{
+    (void)e;
+    Trace *t = self;
+    const Program *p = x->p;
+    const ZmpCommand *c = &p->commands[command];
+    double now = now_seconds(), took = now - t->last_s;
+    if (t->out && c->kind != ZMP_PROBE) {
+        event(t, program_str(p, c->label), program_str(p, f->name), t->last_s, now);
+        fprintf(t->out, ",\"args\":{\"loc\":");
+        text_json(t->out, program_str(p, c->loc));
+        fprintf(t->out, ",\"kernel\":");
+        text_json(t->out, kernel_name(p, c));
+        if (took > 0)
+            fprintf(t->out, ",\"gflops_s\":%.3f,\"gbytes_s\":%.3f", c->flops / took * 1e-9,
+                    c->bytes / took * 1e-9);
+        fprintf(t->out, "}}");
+    }
+    t->last_s = now_seconds(); /* not the writing of this line */
+    return RT_OK;
+}
+
+Observer trace_observer(Trace *t)
+{
+    return (Observer){.self = t, .begin = begin, .after = after};
+}
+
+RtStatus trace_close(Trace *t, RtError *e)
+{
+    if (!t->out) return RT_OK;
+    fprintf(t->out, "\n]}\n");
+    int err = ferror(t->out) ? EIO : 0;
+    if (fclose(t->out) != 0) err = errno;
+    t->out = NULL;
+    return err ? output_failed(t->path, err, e) : RT_OK;
+}
