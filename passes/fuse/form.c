@@ -202,7 +202,7 @@ static FormResult form_try(FormBuilder *b)
     case FORM_NEST: return nest_outputs(b);
     case FORM_SCATTER: return form_scatter(b);
     case FORM_CONTRACT: return form_contract(b);
-    case FORM_ATTENTION: return form_attention(b);
+    case FORM_ATTENTION: return form_of_attention(b);
     }
     ZM_UNREACHABLE("form kind");
 }

@@ -121,6 +121,6 @@ uint32_t form_loops_of(const Form *form, FormLoopKind kind);
 void form_add_loop(Form *form, FormLoopKind kind, int64_t extent); /* extent 1: none */
 const Op *form_def(const FormIn *in, ValueId v);                     /* NULL: a leaf */
 
-FormResult form_attention(FormBuilder *b);
+FormResult form_of_attention(FormBuilder *b);
 
 #endif

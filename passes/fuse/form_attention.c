@@ -194,7 +194,7 @@ static FormResult store_output(FormBuilder *b, const Op *attention, uint32_t out
     return FR_OK;
 }
 
-FormResult form_attention(FormBuilder *b)
+FormResult form_of_attention(FormBuilder *b)
 {
     const Op *o = op_cget(b->in->f, b->form->anchor);
     memset(b->form->attn, 0, sizeof b->form->attn);
