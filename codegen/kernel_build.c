@@ -305,7 +305,7 @@ static const char *name_of(const Module *m, OpCode code, LocId loc)
 {
     for (; loc_ok(loc); loc = loc_get(m, loc)->parent) {
         const Loc *l = loc_get(m, loc);
-        if (l->pass && strcmp(l->pass, "expand") == 0) return l->why;
+        if (l->pass && strcmp(l->pass, "expand") == 0) return l->why + (strncmp(l->why, "part of ", 8) == 0 ? 8 : 0);
     }
     return op_info(code)->name;
 }
