@@ -70,6 +70,7 @@ void str_add_f64(Str *s, double v)
         snprintf(buf, sizeof buf, "%.*g", digits, v);
         if (strtod(buf, NULL) == v) break;
     }
+    if (fabs(v) < 1e7 && v == floor(v)) snprintf(buf, sizeof buf, "%.0f", v); /* 120, not 1.2e+02 */
     str_add(s, buf);
     if (!strpbrk(buf, ".e")) str_add(s, ".0");
 }
