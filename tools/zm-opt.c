@@ -1,0 +1,138 @@
+/* zm-opt.c -- reads textual IR, runs passes on it, prints it.  Verifies before the first pass and
+ * after every one.  Exit status: 0 done, 1 bad use, bad IR or a pass that failed. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/base/file.h"
+#include "passes/pass.h"
+#include "tools/zm-opt/ops_md.h"
+
+static const char usage[] =
+    "usage: zm-opt FILE.zir|- [options]\n"
+    "  --passes=a,b{key=value},c   passes to run, in this order\n"
+    "  --pipeline=NAME             passes of a pipeline (passes/pipelines.def)\n"
+    "  --print-ir-after=PASS|all   IR after each run of the pass, on stderr\n"
+    "  --dump-dir=DIR              IR after every pass in DIR/NN-pass.zir\n"
+    "  --verify-each               accepted: passes are always verified here\n"
+    "  --timing                    seconds, ops and rewrites of each pass, on stderr\n"
+    "  -o FILE                     the resulting IR (default: standard output)\n"
+    "  --print-ops-md              the op reference, docs/ops.md, from ir/ops.def\n";
+
+typedef struct Options {
+    const char *file, *passes, *pipeline, *out;
+    bool print_ops_md;
+    PipelineRun run;
+} Options;
+
+static bool take_value(const char *arg, const char *name, const char **value)
+{
+    size_t n = strlen(name);
+    if (strncmp(arg, name, n) != 0) return false;
+    *value = arg + n;
+    return true;
+}
+
+static bool read_option(Options *o, const char *arg)
+{
+    if (take_value(arg, "--passes=", &o->passes)) return true;
+    if (take_value(arg, "--pipeline=", &o->pipeline)) return true;
+    if (take_value(arg, "--print-ir-after=", &o->run.print_after)) return true;
+    if (take_value(arg, "--dump-dir=", &o->run.dump_dir)) return true;
+    if (strcmp(arg, "--verify-each") == 0) return true;
+    if (strcmp(arg, "--timing") == 0) return o->run.timing = true;
+    if (strcmp(arg, "--print-ops-md") == 0) return o->print_ops_md = true;
+    return false;
+}
+
+static bool read_options(Options *o, int argc, char **argv)
+{
+    *o = (Options){.run = {.print_to = stderr, .verify_each = true, .opt = {.ranks = 1}}};
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        if (strcmp(arg, "-o") == 0 && i + 1 < argc) {
+            o->out = argv[++i];
+        } else if (arg[0] == '-' && arg[1]) {
+            if (!read_option(o, arg)) {
+                fprintf(stderr, "zm-opt: unknown option '%s'\n%s", arg, usage);
+                return false;
+            }
+        } else if (o->file) {
+            fprintf(stderr, "zm-opt: two files: '%s' and '%s'\n", o->file, arg);
+            return false;
+        } else {
+            o->file = arg;
+        }
+    }
+    if (!o->file && !o->print_ops_md) fputs(usage, stderr);
+    return o->file || o->print_ops_md;
+}
+
+static int read_text(Arena *a, const char *file, char **text, size_t *n)
+{
+    if (strcmp(file, "-") != 0) return file_read(a, file, text, n);
+    Str s = {0};
+    char buf[4096];
+    size_t got;
+    while ((got = fread(buf, 1, sizeof buf, stdin)) > 0) str_add_n(&s, buf, got);
+    *text = arena_strndup(a, str_c(&s), s.n);
+    *n = s.n;
+    str_free(&s);
+    return ferror(stdin) ? EIO : 0;
+}
+
+static int write_text(const char *path, const Str *s)
+{
+    if (path) return file_write(path, str_c(s), s->n);
+    bool is_ok = fwrite(str_c(s), 1, s->n, stdout) == s->n && fflush(stdout) == 0;
+    return is_ok ? 0 : errno;
+}
+
+static Status run_passes(const Options *o, Module *m)
+{
+    const char *passes = o->passes;
+    ZM_TRY(module_verify(m, NULL));
+    if (o->pipeline && !(passes = pipeline_text(o->pipeline)))
+        return diag_error(m->diag, (SrcPos){0}, E_USAGE, "there is no pipeline '%s'", o->pipeline);
+    return passes ? pipeline_run(m, passes, &o->run) : ZM_OK;
+}
+
+/* The resulting text, or ZM_FAIL after a diagnostic. */
+static Status optimize(const Options *o, Arena *a, SourceSet *sources, Diag *diag, Str *out)
+{
+    char *text;
+    size_t n;
+    int err = read_text(a, o->file, &text, &n);
+    if (err)
+        return diag_error(diag, (SrcPos){0}, E_FILE, "cannot read '%s': %s", o->file,
+                          strerror(err));
+    Module *m = module_parse(a, sources, diag, o->file, text, n);
+    if (!m) return ZM_FAIL;
+    ZM_TRY(run_passes(o, m));
+    module_print(m, out);
+    return ZM_OK;
+}
+
+int main(int argc, char **argv)
+{
+    Options o;
+    if (!read_options(&o, argc, argv)) return 1;
+    Arena arena = {0};
+    SourceSet sources = {.arena = &arena};
+    Diag diag = {.arena = &arena, .sources = &sources};
+    Str out = {0};
+    Status st = ZM_OK;
+    if (o.print_ops_md)
+        ops_md_print(&out);
+    else
+        st = optimize(&o, &arena, &sources, &diag, &out);
+    int err = st == ZM_OK ? write_text(o.out, &out) : 0;
+    if (err)
+        diag_error(&diag, (SrcPos){0}, E_FILE, "cannot write '%s': %s",
+                   o.out ? o.out : "standard output", strerror(err));
+    diag_print(&diag, stderr);
+    str_free(&out);
+    bool is_ok = diag.n_errors == 0;
+    arena_free(&arena);
+    return is_ok ? 0 : 1;
+}
