@@ -60,6 +60,10 @@ const Rule canon_rules[] = {
     RULE_FN(pad_nothing, P(PAD, P_VAR(0)), TREE, EXACT),
     RULE_FN(view_of_const, P(PAD, P_ANY(CONST)), TREE, EXACT),
     RULE_FN(pad_of_pad, P(PAD, P(PAD, P_VAR(0))), TREE, EXACT),
+    RULE_FN(concat_of_one, P_ANY(CONCAT), TREE, EXACT),
+    RULE_FN(concat_of_concat, P_ANY(CONCAT), TREE, EXACT),
+    RULE_FN(concat_of_pads, P(ADD, P(PAD, P_VAR(0)), P(PAD, P_VAR(1))), COST,
+            REASSOC), /* -0 + 0 = 0 */
     /* ---- reductions ---- */
     RULE_FN(reduce_max_of_const, P(REDUCE_MAX, P_ANY(CONST)), TREE, EXACT),
     RULE_FN(reduce_unit, P(REDUCE_MAX, P_VAR(0)), KIND, EXACT),

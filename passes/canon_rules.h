@@ -12,10 +12,11 @@ RewriteFn rule_cast_same, rule_cast_of_cast, rule_div_by_power_of_two, rule_fold
     rule_point_of_broadcasts, rule_select_const;
 /* canon_views.c: reshape, broadcast, transpose, slice, pad */
 RewriteFn rule_broadcast_same, rule_broadcast_of_broadcast, rule_broadcast_of_reshape,
-    rule_broadcast_to_reshape, rule_view_of_const, rule_pad_nothing, rule_pad_of_pad,
-    rule_reshape_same, rule_reshape_of_reshape, rule_slice_everything, rule_slice_of_broadcast,
-    rule_slice_of_concat, rule_slice_of_pad, rule_slice_of_slice, rule_transpose_identity,
-    rule_transpose_of_transpose, rule_transpose_to_reshape;
+    rule_broadcast_to_reshape, rule_concat_of_concat, rule_concat_of_one, rule_concat_of_pads,
+    rule_view_of_const, rule_pad_nothing, rule_pad_of_pad, rule_reshape_same,
+    rule_reshape_of_reshape, rule_slice_everything, rule_slice_of_broadcast, rule_slice_of_concat,
+    rule_slice_of_pad, rule_slice_of_slice, rule_transpose_identity, rule_transpose_of_transpose,
+    rule_transpose_to_reshape;
 /* canon_reduce.c: reductions, matmul, pack, scatter */
 RewriteFn rule_drop_nothing, rule_matmul_of_transpose, rule_pack_of_one, rule_pack_of_views,
     rule_reduce_max_of_broadcast, rule_reduce_max_of_const, rule_reduce_of_reduce,

@@ -197,3 +197,73 @@ ValueId rule_pad_of_pad(Rewrite *rw)
     }
     return build_pad(&rw->b, rw->var[0], low, high);
 }
+
+/* ---- concat ---- */
+
+static ValueId build_concat(Builder *b, const ValueId *in, uint32_t n, int64_t axis)
+{
+    AttrList l = {0};
+    attr_add_int(&l, AT_AXIS, axis);
+    return build1(b, OP_CONCAT, in, n, &l);
+}
+
+/* The operand of the root that is a concat along the same axis; -1: none. */
+static int nested_concat(const Rewrite *rw, const Op *o)
+{
+    for (uint32_t i = 0; i < o->n_in; i++) {
+        const Op *def = rewrite_def(rw, o->in[i]);
+        if (def && def->code == OP_CONCAT &&
+            attr_int(def->attrs, AT_AXIS, 0) == attr_int(o->attrs, AT_AXIS, 0))
+            return (int)i;
+    }
+    return -1;
+}
+
+ValueId rule_concat_of_one(Rewrite *rw)
+{
+    const Op *o = rewrite_op(rw, 0);
+    return o->n_in == 1 ? o->in[0] : none;
+}
+
+ValueId rule_concat_of_concat(Rewrite *rw)
+{
+    enum { MAX_PARTS = 64 };
+    const Op *o = rewrite_op(rw, 0);
+    int at = nested_concat(rw, o);
+    if (at < 0) return none;
+    const Op *inner = rewrite_def(rw, o->in[at]);
+    if (o->n_in + inner->n_in > MAX_PARTS) return none;
+    ValueId in[MAX_PARTS];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < o->n_in; i++) {
+        if ((int)i != at) in[n++] = o->in[i];
+        for (uint32_t k = 0; (int)i == at && k < inner->n_in; k++) in[n++] = inner->in[k];
+    }
+    rw->op[rw->n_ops++] = value_cget(rw->b.f, o->in[at])->def;
+    return build_concat(&rw->b, in, n, attr_int(o->attrs, AT_AXIS, 0));
+}
+
+/* Padded x and y cover neighbouring ranges of one axis and are padded alike elsewhere:
+ * pad(x) + pad(y) = pad(concat(x, y)).  Gradients of the parts of a split come so. */
+ValueId rule_concat_of_pads(Rewrite *rw)
+{
+    const Type *t = rewrite_type(rw), *tx = var_type(rw, 0), *ty = var_type(rw, 1);
+    const int64_t *low_x = list_attr(rewrite_op(rw, 1), AT_LOW),
+                  *low_y = list_attr(rewrite_op(rw, 2), AT_LOW);
+    int axis = -1;
+    for (int i = 0; i < t->rank; i++) {
+        if (low_x[i] == low_y[i] && tx->dim[i] == ty->dim[i]) continue;
+        if (axis >= 0) return none;
+        axis = i;
+    }
+    if (axis < 0) return none;
+    bool x_first = low_x[axis] + tx->dim[axis] == low_y[axis];
+    if (!x_first && low_y[axis] + ty->dim[axis] != low_x[axis]) return none;
+    ValueId in[] = {rw->var[x_first ? 0 : 1], rw->var[x_first ? 1 : 0]};
+    const int64_t *low = x_first ? low_x : low_y;
+    int64_t high[ZM_MAX_RANK];
+    for (int i = 0; i < t->rank; i++)
+        high[i] = t->dim[i] - low[i] - tx->dim[i] - (i == axis ? ty->dim[i] : 0);
+    ValueId both = build_concat(&rw->b, in, 2, axis);
+    return value_type(rw->b.f, both) == t ? both : build_pad(&rw->b, both, low, high);
+}
