@@ -156,13 +156,30 @@ static int access_score(const Access *x, uint32_t d)
     return x->stride[d] == 0 ? 0 : -8;
 }
 
-static int loop_score(const NestPlan *p, uint32_t d)
+/* Elements that an access goes through; one that does not depend on a loop is hoisted out of it. */
+static double access_elems(const Kernel *k, const Access *x)
+{
+    double elems = 1;
+    for (uint32_t d = 0; d < k->n_loops; d++)
+        if (x->stride[d] != 0 || x->dyn >= 0) elems *= (double)k->loops[d].extent;
+    return elems;
+}
+
+static double loop_score(const NestPlan *p, uint32_t d)
 {
     const Kernel *k = p->k;
-    int score = 0;
-    for (uint32_t i = 0; i < k->n_accesses; i++) score += access_score(&k->accesses[i], d);
-    for (uint32_t i = 0; i < k->n_stores; i++) score += 2 * access_score(&k->stores[i].to, d);
-    if (k->loops[d].extent * 2 < p->target->vector_bytes / 4) score -= 12; /* mostly empty lanes */
+    double score = 0, most = 0;
+    for (uint32_t i = 0; i < k->n_accesses; i++) {
+        double elems = access_elems(k, &k->accesses[i]);
+        score += elems * access_score(&k->accesses[i], d);
+        if (elems > most) most = elems;
+    }
+    for (uint32_t i = 0; i < k->n_stores; i++) {
+        double elems = access_elems(k, &k->stores[i].to);
+        score += 2 * elems * access_score(&k->stores[i].to, d);
+        if (elems > most) most = elems;
+    }
+    if (k->loops[d].extent * 2 < p->target->vector_bytes / 4) score -= 12 * most; /* empty lanes */
     return score;
 }
 
@@ -220,10 +237,10 @@ static void plan_lanes(NestPlan *p)
     const Kernel *k = p->k;
     p->vec = -1;
     p->lanes = p->unroll = 1;
-    int best = 0;
+    double best = 0;
     for (uint32_t d = 0; d < k->n_loops; d++) {
         if (k->kind == KK_SCATTER && k->loops[d].kind == LOOP_RED) continue;
-        int score = loop_score(p, d);
+        double score = loop_score(p, d);
         if (p->vec < 0 || score >= best) p->vec = (int)d, best = score;
     }
     if (p->vec >= 0) {
@@ -246,11 +263,7 @@ static void plan_lanes(NestPlan *p)
 
 static double access_bytes(const Kernel *k, const Access *x, DType dt)
 {
-    if (x->arg < 0) return 0;
-    double elems = 1;
-    for (uint32_t d = 0; d < k->n_loops; d++)
-        if (x->stride[d] != 0 || x->dyn >= 0) elems *= (double)k->loops[d].extent;
-    return elems * (double)dtype_bytes(dt);
+    return x->arg < 0 ? 0 : access_elems(k, x) * (double)dtype_bytes(dt);
 }
 
 static int64_t kernel_work(const Kernel *k)

@@ -121,6 +121,9 @@ LLVMValueRef nest_combine(CpuModule *m, const Node *reduce, LLVMValueRef a, LLVM
 static LLVMValueRef add_lanes(CpuModule *m, const Node *reduce, LLVMValueRef v)
 {
     LLVMValueRef at[64];
+    LLVMTypeRef t = LLVMTypeOf(v);
+    if (reduce->dtype == DT_I1 && cpu_lanes(v) > 1) /* shuffles of mask registers are slow */
+        return cpu_intrinsic(m, "llvm.vector.reduce.or", &t, 1, &v, 1);
     for (int lanes = cpu_lanes(v); lanes > 1; lanes /= 2) {
         int half = lanes / 2;
         if (half == 1) {

@@ -43,6 +43,7 @@ static double ulp_of(double v)
 /* Error of y in ulp; infinite where the kinds of value differ. */
 static double error_ulp(float y, double exact)
 {
+    if (y == (float)exact && y != 0) return 0; /* rounded correctly: most inputs */
     if (isnan(exact) || isnan(y)) return isnan(exact) && isnan(y) ? 0 : INFINITY;
     if (isinf((float)exact) && isinf(y)) return (exact > 0) == (y > 0) ? 0 : INFINITY;
     if (isinf(y))
@@ -102,7 +103,8 @@ typedef struct Worst {
     uint64_t n_lane_differs;
 } Worst;
 
-static void run_block(const Case *cases, int n_cases, int f, const float *x, Worst *worst)
+static void run_block(const Case *cases, int n_cases, int f, const float *x, bool with_scalar,
+                      Worst *worst)
 {
     static double exact[BLOCK];
     static float y[BLOCK], y1[BLOCK];
@@ -111,11 +113,12 @@ static void run_block(const Case *cases, int n_cases, int f, const float *x, Wor
         char *bufs[] = {(char *)y, (char *)(uintptr_t)x};
         char *bufs1[] = {(char *)y1, (char *)(uintptr_t)x};
         cases[c].fn[f](bufs, 0, NULL);
-        cases[c].scalar[f](bufs1, 0, NULL);
+        if (with_scalar) cases[c].scalar[f](bufs1, 0, NULL);
         for (int i = 0; i < BLOCK; i++) {
             double e = error_ulp(y[i], exact[i]);
             if (e > worst[c].ulp) worst[c].ulp = e, worst[c].at = x[i];
-            if (memcmp(&y[i], &y1[i], 4) != 0 && !isnan(y[i])) worst[c].n_lane_differs++;
+            if (with_scalar && memcmp(&y[i], &y1[i], 4) != 0 && !isnan(y[i]))
+                worst[c].n_lane_differs++;
         }
     }
 }
@@ -142,11 +145,11 @@ static bool check_fn(const Case *cases, int n_cases, int f, bool all)
     static float x[BLOCK];
     Worst worst[N_TARGET] = {{0}};
     special_block(x);
-    run_block(cases, n_cases, f, x, worst);
+    run_block(cases, n_cases, f, x, true, worst);
     uint64_t step = all ? 1 : 4099, next = 0;
     while (next < 1ull << 32) {
         for (int i = 0; i < BLOCK; i++, next += step) x[i] = float_of((uint32_t)next);
-        run_block(cases, n_cases, f, x, worst);
+        run_block(cases, n_cases, f, x, !all || next / BLOCK % 64 == 0, worst);
     }
     bool ok = true;
     for (int c = 0; c < n_cases; c++) {
