@@ -51,7 +51,7 @@ struct Instance {
     const Ast *block;        /* NULL: the model */
     uint32_t count; /* name[count]: the members are kids "0", "1", ...; NOT_A_CHAIN: single */
     SrcPos pos;
-    Instance *kids, *next;
+    VEC(Instance *) kids; /* in the order of their making: kid i of a chain is member i */
     uint32_t n_streams; /* random streams drawn so far */
 };
 

@@ -15,8 +15,10 @@ const Ast *block_find(const Elab *e, const char *name)
 
 static Instance *instance_kid(const Instance *up, const char *name, size_t n)
 {
-    for (Instance *i = up->kids; i; i = i->next)
-        if (strlen(i->name) == n && memcmp(i->name, name, n) == 0) return i;
+    for (uint32_t i = 0; i < up->kids.n; i++) {
+        Instance *kid = up->kids.at[i];
+        if (strlen(kid->name) == n && memcmp(kid->name, name, n) == 0) return kid;
+    }
     return NULL;
 }
 
@@ -41,9 +43,8 @@ static Instance *instance_add(Elab *e, Instance *up, const char *name, const Ast
                     .path = module_str(e->m, path),
                     .block = block,
                     .count = NOT_A_CHAIN,
-                    .pos = pos,
-                    .next = up->kids};
-    up->kids = i;
+                    .pos = pos};
+    VEC_PUSH(e->arena, &up->kids, i);
     return i;
 }
 
@@ -199,16 +200,19 @@ static Val block_walk(Elab *e, const Ast *block, Instance *inst, const Args *arg
     return result;
 }
 
+static Instance *member_add(Elab *e, Instance *chain, uint32_t i)
+{
+    const char *name = module_str(e->m, arena_printf(e->arena, "%u", i));
+    return instance_add(e, chain, name, chain->block, chain->pos);
+}
+
 static Val chain_walk(Elab *e, Instance *chain, Args *args, const Ast *call)
 {
     if (!args->is_given[0] || args->val[0].kind != VAL_TENSOR)
         return elab_error(e, call->pos, E_ARGS,
                           "a chain passes its first argument, a tensor, through all instances");
     for (uint32_t i = 0; i < chain->count; i++) {
-        const char *name = arena_printf(e->arena, "%u", i);
-        Instance *member = instance_kid(chain, name, strlen(name));
-        if (!member)
-            member = instance_add(e, chain, module_str(e->m, name), chain->block, chain->pos);
+        Instance *member = i < chain->kids.n ? chain->kids.at[i] : member_add(e, chain, i);
         args->val[0] = block_walk(e, chain->block, member, args, call->pos);
         if (args->val[0].kind == VAL_ERROR) return val_error();
         if (args->val[0].kind != VAL_TENSOR)
@@ -242,7 +246,7 @@ static Val callee_unknown(Elab *e, const Ast *call)
     elab_error(e, call->name_pos, E_UNKNOWN_NAME, "unknown block or function %s", call->text);
     builtin_each(try_name, &s);
     for (uint32_t i = 0; i < e->prog->blocks.n; i++) suggest_try(&s, e->prog->blocks.at[i]->text);
-    for (const Instance *i = e->inst->kids; i; i = i->next) suggest_try(&s, i->name);
+    for (uint32_t i = 0; i < e->inst->kids.n; i++) suggest_try(&s, e->inst->kids.at[i]->name);
     if (s.best) elab_help(e, "did you mean %s?", s.best);
     return val_error();
 }
