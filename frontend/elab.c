@@ -187,6 +187,10 @@ Module *frontend_compile(Arena *arena, SourceSet *sources, Diag *diag, const cha
         ast && diag->n_errors == n_errors ? program_sort(&scratch, diag, ast, &prog) : ZM_FAIL;
     if (st == ZM_OK) st = names_check(&scratch, diag, &prog);
     if (st == ZM_OK && diag->n_errors == n_errors) st = lower_functions(&e);
+    for (uint32_t i = 0; st == ZM_OK && diag->n_errors == n_errors && i < prog.unused.n; i++) {
+        const Unused *u = &prog.unused.at[i];
+        diag_warning(diag, u->pos, W_UNUSED, "%s %s is never used", u->what, u->name);
+    }
     arena_free(&scratch);
     if (st != ZM_OK || diag->n_errors > n_errors) return NULL;
     m->facts = FACT_TYPED | FACT_HAS_LOSS;

@@ -25,6 +25,11 @@ enum {
 };
 #define MAX_ELEMS ((int64_t)1 << 48) /* of a tensor */
 
+typedef struct Unused {
+    const char *what, *name;
+    SrcPos pos;
+} Unused;
+
 /* The file, sorted (program.c). */
 typedef struct Program {
     Ast *file;
@@ -32,6 +37,7 @@ typedef struct Program {
     VEC(Ast *) globals; /* DIM, CONST, ASSERT in source order */
     VEC(Ast *) blocks;
     VEC(Ast *) sections;
+    VEC(Unused) unused; /* warnings for a file that compiles */
 } Program;
 
 /* A declared name.  Bindings of the running block are elab->scope[frame..]; those of the file come
@@ -207,7 +213,7 @@ const char *model_batch_dim(const Program *prog);
 
 /* ---- names.c, program.c, feeds.c, index_range.c, sections.c ---- */
 Status program_sort(Arena *arena, Diag *diag, Ast *file, Program *prog);
-Status names_check(Arena *arena, Diag *diag, const Program *prog);
+Status names_check(Arena *arena, Diag *diag, Program *prog);
 Status defines_check(Elab *e);
 void settings_each(void (*visit)(void *cx, const char *name),
                    void *cx); /* "train.optimizer.lr", ... */

@@ -133,6 +133,7 @@ type_dim:
 /* ---- sections ---- */
 section: NAME '{' settings '}'  { $$ = ast_node(cx, AST_SECTION, @$, $1, @1, $3); }
   | NAME '{' settings setting '}' { $$ = ast_node(cx, AST_SECTION, @$, $1, @1, list_add(cx, $3, $4)); }
+  | NAME '{' settings error '}' { $$ = ast_node(cx, AST_SECTION, @$, $1, @1, $3); yyerrok; }
   ;
 settings:
     %empty                      { $$ = list_new(cx); }
@@ -154,6 +155,7 @@ values:
 body:
     '{' stmts '}'               { $$ = ast_node(cx, AST_BODY, @$, "", @$, $2); }
   | '{' stmts stmt '}'          { $$ = ast_node(cx, AST_BODY, @$, "", @$, list_add(cx, $2, $3)); }
+  | '{' stmts error '}'         { $$ = ast_node(cx, AST_BODY, @$, "", @$, $2); yyerrok; }
   ;
 stmts:
     %empty                      { $$ = list_new(cx); }
@@ -257,6 +259,7 @@ static int yyreport_syntax_error(const yypcontext_t *px, void *scanner, ParseCx 
                                  i == 0 ? ": expected " : i + 1 < n ? ", " : " or ", yysymbol_name(expected[i]));
     yysymbol_kind_t got = yypcontext_token(px);
     (void)scanner;
+    cx->is_recovering = true;
     parse_error(cx, *yypcontext_location(px), E_SYNTAX, "unexpected %s%s",
                 got == YYSYMBOL_YYEMPTY ? "input" : yysymbol_name(got), text);
     return 0;

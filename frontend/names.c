@@ -15,12 +15,18 @@ typedef struct Entry {
 typedef struct NameCx {
     Arena *arena;
     Diag *diag;
-    const Program *prog;
+    Program *prog;
     VEC(Entry) values;    /* of the file, then of the running block */
     VEC(Entry) instances; /* of the running block */
     bool *block_used;     /* by index in prog->blocks */
     bool is_section;      /* words of settings are not names */
 } NameCx;
+
+static void unused_add(NameCx *cx, const char *what, const char *name, SrcPos pos)
+{
+    Unused u = {what, name, pos};
+    VEC_PUSH(cx->arena, &cx->prog->unused, u);
+}
 
 static Entry *value_find(NameCx *cx, const char *name)
 {
@@ -48,14 +54,12 @@ static void value_add_new(NameCx *cx, const char *name, const char *what, SrcPos
     value_add(cx, name, what, pos);
 }
 
-/* Leaves a scope: what was declared in it and never used is named, unless something is wrong
- * anyway. */
+/* Leaves a scope: what was declared in it and never used is noted. */
 static void values_leave(NameCx *cx, uint32_t from)
 {
     for (uint32_t i = from; i < cx->values.n; i++) {
         const Entry *v = &cx->values.at[i];
-        if (!v->is_used && v->name[0] != '_' && cx->diag->n_errors == 0)
-            diag_warning(cx->diag, v->pos, W_UNUSED, "%s %s is never used", v->what, v->name);
+        if (!v->is_used && v->name[0] != '_') unused_add(cx, v->what, v->name, v->pos);
     }
     cx->values.n = from;
 }
@@ -260,7 +264,7 @@ static void names_blocks(NameCx *cx)
     for (uint32_t i = 0; i < cx->prog->blocks.n; i++) names_block(cx, cx->prog->blocks.at[i]);
 }
 
-Status names_check(Arena *arena, Diag *diag, const Program *prog)
+Status names_check(Arena *arena, Diag *diag, Program *prog)
 {
     NameCx cx = {.arena = arena, .diag = diag, .prog = prog};
     uint32_t n_errors = diag->n_errors;
@@ -274,8 +278,7 @@ Status names_check(Arena *arena, Diag *diag, const Program *prog)
     if (prog->model) names_block(&cx, prog->model);
     for (uint32_t i = 0; i < prog->blocks.n; i++) {
         const Ast *b = prog->blocks.at[i];
-        if (!cx.block_used[i] && diag->n_errors == 0)
-            diag_warning(diag, b->name_pos, W_UNUSED, "block %s is never used", b->text);
+        if (!cx.block_used[i]) unused_add(&cx, "block", b->text, b->name_pos);
     }
     values_leave(&cx, 0);
     return diag->n_errors == n_errors ? ZM_OK : ZM_FAIL;

@@ -14,7 +14,8 @@ typedef struct TrainFn {
 
 typedef struct TrainArg {
     const char *fn, *name;
-    size_t offset; /* of the field */
+    const char *path; /* in -D */
+    size_t offset;    /* of the field */
     TrainArgKind kind;
     double otherwise, least, below;
 } TrainArg;
@@ -37,9 +38,9 @@ static const TrainFn schedules[] = {
 #undef OPTIMIZER_ARG
 #undef SCHEDULE_ARG
 #define SCHEDULE(NAME, KIND)
-#define TRAIN_ARG(FN, NAME, FIELD, KIND, OTHERWISE, LEAST, BELOW)                                  \
-    {#FN, #NAME, offsetof(TrainConfig, FIELD), TA_##KIND, OTHERWISE, LEAST, BELOW},
-#define OPTIMIZER_ARG(...) TRAIN_ARG(__VA_ARGS__)
+#define TRAIN_ARG(OF, FN, NAME, FIELD, KIND, OTHERWISE, LEAST, BELOW)                              \
+    {#FN, #NAME, "train." OF "." #NAME, offsetof(TrainConfig, FIELD), TA_##KIND, OTHERWISE, LEAST, BELOW},
+#define OPTIMIZER_ARG(...) TRAIN_ARG("optimizer", __VA_ARGS__)
 #define SCHEDULE_ARG(...)
 static const TrainArg optimizer_args[] = {
 #include "frontend/train.def"
@@ -47,7 +48,7 @@ static const TrainArg optimizer_args[] = {
 #undef OPTIMIZER_ARG
 #undef SCHEDULE_ARG
 #define OPTIMIZER_ARG(...)
-#define SCHEDULE_ARG(...) TRAIN_ARG(__VA_ARGS__)
+#define SCHEDULE_ARG(...) TRAIN_ARG("schedule", __VA_ARGS__)
 static const TrainArg schedule_args[] = {
 #include "frontend/train.def"
 };
@@ -58,7 +59,7 @@ static const TrainArg schedule_args[] = {
 
 /* A setting whose value is a function of the table: `optimizer` or `schedule`. */
 typedef struct TrainKind {
-    const char *name, *otherwise;
+    const char *name, *path, *otherwise;
     const TrainFn *fns;
     const TrainArg *args;
     uint32_t n_fns, n_args;
@@ -66,23 +67,16 @@ typedef struct TrainKind {
 
 #define COUNT(TABLE) (uint32_t)(sizeof(TABLE) / sizeof *(TABLE))
 static const TrainKind train_kinds[] = {
-    {"optimizer", "adamw", optimizers, optimizer_args, COUNT(optimizers), COUNT(optimizer_args)},
-    {"schedule", "constant", schedules, schedule_args, COUNT(schedules), COUNT(schedule_args)},
+    {"optimizer", "train.optimizer", "adamw", optimizers, optimizer_args, COUNT(optimizers), COUNT(optimizer_args)},
+    {"schedule", "train.schedule", "constant", schedules, schedule_args, COUNT(schedules), COUNT(schedule_args)},
 };
 
 void settings_each(void (*visit)(void *cx, const char *name), void *cx)
 {
     for (uint32_t k = 0; k < COUNT(train_kinds); k++) {
-        const TrainKind *t = &train_kinds[k];
-        char text[64];
-        snprintf(text, sizeof text, "train.%s", t->name);
-        for (uint32_t i = 0; i < t->n_args; i++) {
-            snprintf(text, sizeof text, "train.%s.%s", t->name, t->args[i].name);
-            visit(cx, text);
-        }
+        visit(cx, train_kinds[k].path);
+        for (uint32_t i = 0; i < train_kinds[k].n_args; i++) visit(cx, train_kinds[k].args[i].path);
     }
-    visit(cx, "train.optimizer");
-    visit(cx, "train.schedule");
     visit(cx, "train.clip");
     visit(cx, "train.accumulate");
 }
@@ -195,14 +189,13 @@ static Status defines_read(Elab *e, const TrainKind *t, const char *fn, const As
         const TrainArg *arg = &t->args[i];
         if (strcmp(arg->fn, fn) != 0) continue;
         const Ast *define =
-            define_find(e, arena_printf(e->arena, "train.%s.%s", t->name, arg->name));
+            define_find(e, arg->path);
         if (define) ZM_TRY(store(e, arg, define));
         double now;
         memcpy(&now, (char *)&e->m->train + arg->offset, sizeof now);
         if (arg->kind != TA_NUMBER || !isnan(now)) continue;
         elab_error(e, ast ? ast->pos : (SrcPos){0}, E_SETTING, "%s needs %s", fn, arg->name);
-        elab_help(e, "write %s(%s = ...) or give -D train.%s.%s=...", fn, arg->name, t->name,
-                  arg->name);
+        elab_help(e, "write %s(%s = ...) or give -D %s=...", fn, arg->name, arg->path);
         return ZM_FAIL;
     }
     return ZM_OK;
@@ -211,7 +204,7 @@ static Status defines_read(Elab *e, const TrainKind *t, const char *fn, const As
 static Status kind_read(Elab *e, const TrainKind *t, const Ast *section, int *kind)
 {
     const Ast *ast = setting_value(e, section, t->name);
-    const Ast *define = define_find(e, arena_printf(e->arena, "train.%s", t->name));
+    const Ast *define = define_find(e, t->path);
     if (define) ast = define;
     const TrainFn *fn = fn_find(e, t, ast);
     if (!fn) return ZM_FAIL;
@@ -226,9 +219,9 @@ static Status kind_read(Elab *e, const TrainKind *t, const Ast *section, int *ki
 
 static Status clip_read(Elab *e, const Ast *section)
 {
-    static const TrainArg clip = {"", "clip",  offsetof(TrainConfig, clip), TA_NUMBER, 0,
+    static const TrainArg clip = {"", "clip", "train.clip", offsetof(TrainConfig, clip), TA_NUMBER, 0,
                                   0,  INFINITY};
-    const Ast *ast = setting_value(e, section, "clip"), *define = define_find(e, "train.clip");
+    const Ast *ast = setting_value(e, section, "clip"), *define = define_find(e, clip.path);
     if (define) ast = define;
     return ast ? store(e, &clip, ast) : ZM_OK;
 }
