@@ -131,8 +131,10 @@ static void key_block(Backward *g, LLVMValueRef j)
     attn_load_block(x, &p->s->k, p->s->D, g->s0, g->n_keys, g->k, p->d_pad);
     attn_load_block(x, &p->s->v, p->s->Dv, g->s0, g->n_keys, g->v, p->dv_pad);
     LLVMValueRef pack = mm_pack(m, p->dt, (int)p->k_block, true);
-    mm_pack_call(m, pack, g->k, cpu_i64(m, p->d_pad), g->n_keys, cpu_i64(m, p->s->D), g->kt);
-    mm_pack_call(m, pack, g->v, cpu_i64(m, p->dv_pad), g->n_keys, cpu_i64(m, p->s->Dv), g->vt);
+    mm_pack_call(m, pack, g->k, cpu_i64(m, p->d_pad), g->n_keys, cpu_i64(m, p->s->D), g->kt,
+                 cpu_i64(m, 0));
+    mm_pack_call(m, pack, g->v, cpu_i64(m, p->dv_pad), g->n_keys, cpu_i64(m, p->s->Dv), g->vt,
+                 cpu_i64(m, 0));
     if (g->has_dkv) {
         attn_zero(x, g->dk, p->k_block * p->d_pad);
         attn_zero(x, g->dv, p->k_block * p->dv_pad);

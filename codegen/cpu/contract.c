@@ -46,13 +46,13 @@ static void set_batch(Emit *x, LLVMValueRef batch)
  * -----------------------------------------------------------------------------------------------------------
  */
 
-/* A panel of an operand: elements from x0, nx of them, over k from k0, kc of them. */
-typedef struct Panel {
+/* Panels of an operand: elements from x0, nx of them, over k from k0, kc of them. */
+typedef struct Panels {
     const MmOperand *o;
     LLVMValueRef x0, nx, k0, kc, dst;
-} Panel;
+} Panels;
 
-static void pack_direct(Emit *x, const Panel *q)
+static void pack_direct(Emit *x, const Panels *q)
 {
     CpuModule *m = x->m;
     const MmOperand *o = q->o;
@@ -65,7 +65,8 @@ static void pack_direct(Emit *x, const Panel *q)
     elem = cpu_mad(m, q->k0, o->k_stride, elem);
     LLVMValueRef src = cpu_elem_ptr(m, x->e.bufs[o->direct->arg], x->dt, elem);
     LLVMValueRef ld = cpu_i64(m, o->is_transposed ? o->x_stride : o->k_stride);
-    mm_pack_call(m, mm_pack(m, x->dt, o->width, o->is_transposed), src, ld, q->nx, q->kc, q->dst);
+    mm_pack_call(m, mm_pack(m, x->dt, o->width, o->is_transposed), src, ld, q->nx, q->kc, q->dst,
+                 cpu_i64(m, o->width * x->p->kc_pad));
 }
 
 typedef struct SweepOut {
@@ -86,7 +87,7 @@ static void prologue_body(CpuEval *e, LLVMValueRef r, LLVMValueRef c, void *user
 
 /* Evaluates the operand's expression: straight into the panel, or into a row-major block that is
  * then transposed. */
-static void pack_prologue(Emit *x, const Panel *q)
+static void pack_prologue(Emit *x, const Panels *q)
 {
     CpuModule *m = x->m;
     const ContractPlan *p = x->p;
@@ -122,23 +123,29 @@ static void pack_prologue(Emit *x, const Panel *q)
     mm_sweep(&x->e, &s, prologue_body, &out);
     if (!o->is_transposed) return;
     mm_pack_call(m, mm_pack(m, x->dt, o->width, true), out.dst, cpu_i64(m, p->kc_pad), q->nx, q->kc,
-                 q->dst);
+                 q->dst, cpu_i64(m, 0));
 }
 
-/* Packs panels [lo, hi) of an operand behind each other from dst. */
+/* Packs panels [lo, hi) of an operand behind each other from dst: all at once, or one by one when
+ * they are computed. */
 static void pack_panels(Emit *x, const MmOperand *o, LLVMValueRef lo, LLVMValueRef hi,
                         LLVMValueRef k0, LLVMValueRef kc, LLVMValueRef dst)
 {
     CpuModule *m = x->m;
-    CpuLoop l = cpu_loop_begin(m, lo, hi, 1, NULL, 0);
-    Panel q = {.o = o, .x0 = mm_mul(m, l.index, o->width), .k0 = k0, .kc = kc};
-    q.nx = mm_min(m, mm_sub(m, cpu_i64(m, o->axis->total), q.x0), cpu_i64(m, o->width));
-    q.dst = cpu_elem_ptr(m, dst, x->dt, mm_mul(m, mm_sub(m, l.index, lo), o->width * x->p->kc_pad));
-    if (o->direct)
+    LLVMValueRef total = cpu_i64(m, o->axis->total), width = cpu_i64(m, o->width);
+    Panels q = {.o = o, .x0 = mm_mul(m, lo, o->width), .k0 = k0, .kc = kc, .dst = dst};
+    if (o->direct) {
+        q.nx = mm_sub(m, mm_min(m, mm_mul(m, hi, o->width), total), q.x0);
         pack_direct(x, &q);
-    else
-        pack_prologue(x, &q);
-    cpu_loop_end(m, &l, NULL);
+        return;
+    }
+    CpuLoop l = cpu_loop_begin(m, lo, hi, 1, &dst, 1);
+    q.x0 = mm_mul(m, l.index, o->width);
+    q.nx = mm_min(m, mm_sub(m, total, q.x0), width);
+    q.dst = l.carried[0];
+    pack_prologue(x, &q);
+    LLVMValueRef next = cpu_elem_ptr(m, q.dst, x->dt, cpu_i64(m, o->width * x->p->kc_pad));
+    cpu_loop_end(m, &l, &next);
 }
 
 /* Where the resident panels of (batch, kb) start in the workspace. */

@@ -43,13 +43,13 @@ void mm_fn_end(CpuModule *m, MmFn *f); /* returns void */
 /* ---- packing (contract_pack.c)
  * ------------------------------------------------------------------------------------------- */
 
-/* Internal function `void pack(ptr src, i64 ld, i64 nx, i64 kc, ptr dst)`: one panel of `width`
- * elements x, of which nx > 0 exist, over k < kc.  Writes dst[k * width + x]; x >= nx gets any
- * finite or repeated value. !is_transposed   src[k * ld + x]        is_transposed   src[x * ld + k]
- */
+/* Internal function `void pack(ptr src, i64 ld, i64 nx, i64 kc, ptr dst, i64 step)`: nx > 0
+ * elements x over k < kc into panels of `width` elements.  Panel q starts at dst + q * step and
+ * holds (x, k) at [k * width + x - q * width]; in the last one, x >= nx gets 0 or a repeated value.
+ *   !is_transposed   src[k * ld + x]        is_transposed   src[x * ld + k] */
 LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed);
 void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld,
-                  LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst);
+                  LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst, LLVMValueRef step);
 /* rows[n_rows] of equal power-of-two length, transposed in registers: the concatenation of rows[]
  * afterwards is the row-major transposed matrix. */
 void mm_transpose(CpuModule *m, LLVMValueRef *rows, int n_rows);

@@ -1,4 +1,4 @@
-/* contract_pack.c -- packing of one panel: a copy, or a transposition in registers.
+/* contract_pack.c -- packing of panels: a copy, or a transposition in registers.
  *
  * A panel's edge (x >= nx) is zero after a copy and repeats the last element after a transposition;
  * a tile computes it and nobody reads the result.
@@ -7,17 +7,22 @@
 
 #include <stdio.h>
 
+enum {
+    COPY_PANELS = 4,  /* wide panels copied side by side */
+    COPY_NARROW = 128 /* bytes: of narrower panels only two, whose lines would share cache sets */
+};
+
 static LLVMTypeRef pack_type(CpuModule *m)
 {
-    LLVMTypeRef in[5] = {m->ptr_t, m->i64_t, m->i64_t, m->i64_t, m->ptr_t};
-    return LLVMFunctionType(m->void_t, in, 5, 0);
+    LLVMTypeRef in[6] = {m->ptr_t, m->i64_t, m->i64_t, m->i64_t, m->ptr_t, m->i64_t};
+    return LLVMFunctionType(m->void_t, in, 6, 0);
 }
 
 void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld,
-                  LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst)
+                  LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst, LLVMValueRef step)
 {
-    LLVMValueRef in[5] = {src, ld, nx, kc, dst};
-    LLVMBuildCall2(m->b, pack_type(m), pack, in, 5, "");
+    LLVMValueRef in[6] = {src, ld, nx, kc, dst, step};
+    LLVMBuildCall2(m->b, pack_type(m), pack, in, 6, "");
 }
 
 static LLVMValueRef interleave(CpuModule *m, LLVMValueRef a, LLVMValueRef b, int lanes, int from)
@@ -47,26 +52,31 @@ void mm_transpose(CpuModule *m, LLVMValueRef *rows, int n_rows)
 }
 
 typedef struct PackIn {
-    LLVMValueRef src, ld, nx, kc, dst;
+    LLVMValueRef src, ld, nx, kc, dst, step;
     DType dt;
     int width;
 } PackIn;
 
-/* dst[k * width + x] = src[k * ld + x] with all of the panel's elements present. */
-static void copy_full(CpuModule *m, const PackIn *p)
+/* dst[k * width + x] = src[k * ld + x] for the full panels: several side by side, so that a row of
+ * the source is read in longer runs. */
+static void copy_full(CpuModule *m, const PackIn *p, LLVMValueRef n_panels)
 {
     int lanes = mm_lanes(m->target, p->dt);
     LLVMValueRef at[2] = {p->src, p->dst};
-    CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, 1, at, 2);
+    CpuLoop k = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, 1, at, 2);
+    CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_panels, 1, k.carried, 2);
     for (int x = 0; x < p->width; x += lanes) {
         int n = p->width - x < lanes ? p->width - x : lanes;
-        LLVMValueRef v =
-            cpu_load(m, p->dt, cpu_elem_ptr(m, loop.carried[0], p->dt, cpu_i64(m, x)), n, NULL);
-        cpu_store(m, p->dt, v, cpu_elem_ptr(m, loop.carried[1], p->dt, cpu_i64(m, x)), n, NULL);
+        LLVMValueRef from = cpu_elem_ptr(m, q.carried[0], p->dt, cpu_i64(m, x));
+        LLVMValueRef to = cpu_elem_ptr(m, q.carried[1], p->dt, cpu_i64(m, x));
+        cpu_store(m, p->dt, cpu_load(m, p->dt, from, n, NULL), to, n, NULL);
     }
-    at[0] = cpu_elem_ptr(m, loop.carried[0], p->dt, p->ld);
-    at[1] = cpu_elem_ptr(m, loop.carried[1], p->dt, cpu_i64(m, p->width));
-    cpu_loop_end(m, &loop, at);
+    at[0] = cpu_elem_ptr(m, q.carried[0], p->dt, cpu_i64(m, p->width));
+    at[1] = cpu_elem_ptr(m, q.carried[1], p->dt, p->step);
+    cpu_loop_end(m, &q, at);
+    at[0] = cpu_elem_ptr(m, k.carried[0], p->dt, p->ld);
+    at[1] = cpu_elem_ptr(m, k.carried[1], p->dt, cpu_i64(m, p->width));
+    cpu_loop_end(m, &k, at);
 }
 
 /* The same at the edge, for targets with masked loads. */
@@ -107,18 +117,26 @@ static void copy_scalar(CpuModule *m, const PackIn *p)
     cpu_loop_end(m, &k, NULL);
 }
 
-static void copy_panel(CpuModule *m, const PackIn *p)
+static void copy_panels(CpuModule *m, const PackIn *p)
 {
-    LLVMValueRef is_full = mm_cmp(m, LLVMIntSGE, p->nx, cpu_i64(m, p->width));
-    CpuIf full = cpu_if_begin(m, is_full);
-    copy_full(m, p);
-    cpu_if_end(m, &full);
-    CpuIf edge = cpu_if_begin(m, LLVMBuildNot(m->b, is_full, ""));
+    LLVMValueRef n_full = mm_div(m, p->nx, p->width);
+    PackIn some = *p;
+    int64_t together = p->width * dtype_bytes(p->dt) < COPY_NARROW ? 2 : COPY_PANELS;
+    CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_full, together, NULL, 0);
+    some.src = cpu_elem_ptr(m, p->src, p->dt, mm_mul(m, q.index, p->width));
+    some.dst = cpu_elem_ptr(m, p->dst, p->dt, LLVMBuildMul(m->b, q.index, p->step, ""));
+    copy_full(m, &some, mm_min(m, cpu_i64(m, together), mm_sub(m, n_full, q.index)));
+    cpu_loop_end(m, &q, NULL);
+    PackIn edge = *p;
+    edge.src = cpu_elem_ptr(m, p->src, p->dt, mm_mul(m, n_full, p->width));
+    edge.dst = cpu_elem_ptr(m, p->dst, p->dt, LLVMBuildMul(m->b, n_full, p->step, ""));
+    edge.nx = mm_sub(m, p->nx, mm_mul(m, n_full, p->width));
+    CpuIf has_edge = cpu_if_begin(m, mm_cmp(m, LLVMIntSGT, edge.nx, cpu_i64(m, 0)));
     if (m->target->has_avx512)
-        copy_masked(m, p);
+        copy_masked(m, &edge);
     else
-        copy_scalar(m, p);
-    cpu_if_end(m, &edge);
+        copy_scalar(m, &edge);
+    cpu_if_end(m, &has_edge);
 }
 
 /* dst[k * width + x] = src[x * ld + k] for x in a group of n <= lanes rows: blocks of n x lanes,
@@ -153,14 +171,21 @@ static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int 
     cpu_loop_end(m, &tail, NULL);
 }
 
-static void transpose_panel(CpuModule *m, const PackIn *p)
+static void transpose_panels(CpuModule *m, const PackIn *p)
 {
     int lanes = mm_lanes(m->target, p->dt);
     int n = p->width < lanes ? p->width : lanes;
     ZM_CHECK(n == p->width || n == lanes);
+    PackIn panel = *p;
+    CpuLoop x = cpu_loop_begin(m, cpu_i64(m, 0), p->nx, p->width, &p->dst, 1);
+    panel.src = cpu_elem_ptr(m, p->src, p->dt, LLVMBuildMul(m->b, x.index, p->ld, ""));
+    panel.dst = x.carried[0];
+    panel.nx = mm_sub(m, p->nx, x.index);
     CpuLoop group = cpu_loop_begin(m, cpu_i64(m, 0), cpu_i64(m, p->width), n, NULL, 0);
-    transpose_group(m, p, group.index, n);
+    transpose_group(m, &panel, group.index, n);
     cpu_loop_end(m, &group, NULL);
+    LLVMValueRef next = cpu_elem_ptr(m, panel.dst, p->dt, p->step);
+    cpu_loop_end(m, &x, &next);
 }
 
 LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed)
@@ -176,12 +201,13 @@ LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed)
                 .nx = LLVMGetParam(f.fn, 2),
                 .kc = LLVMGetParam(f.fn, 3),
                 .dst = LLVMGetParam(f.fn, 4),
+                .step = LLVMGetParam(f.fn, 5),
                 .dt = dt,
                 .width = width};
     if (is_transposed)
-        transpose_panel(m, &p);
+        transpose_panels(m, &p);
     else
-        copy_panel(m, &p);
+        copy_panels(m, &p);
     mm_fn_end(m, &f);
     return f.fn;
 }
