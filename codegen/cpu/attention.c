@@ -24,8 +24,11 @@ static void plan_forward(AttnPlan *p, int64_t size)
     p->v_at = take(&at, p->k_block * p->dv_pad * size);
     p->p_at = take(&at, p->q_block * p->k_block * size);
     p->o_at = take(&at, p->q_block * p->dv_pad * size);
-    p->max_at = take(&at, p->q_block * size);
-    p->sum_at = take(&at, p->q_block * size);
+    int64_t rows = mm_round_up(p->q_block, p->lanes);
+    p->max_at = take(&at, rows * size);
+    p->base_at = take(&at, rows * size);
+    p->by_at = take(&at, rows * size);
+    p->sum_at = take(&at, p->q_block * p->lanes * size);
     p->scratch_bytes = at;
     p->n_phases = 1;
 }

@@ -22,10 +22,10 @@ typedef struct AttnPlan {
                            in two phases */
     int64_t n_phases;
     int64_t scratch_bytes;
-    /* offsets in scratch, bytes.  forward: q k kt v p o max sum.  backward: q k kt v_t dout p dp,
-     * dk dv, and per query row dq delta of dq_blocks blocks. */
-    int64_t q_at, k_at, kt_at, v_at, vt_at, dout_at, p_at, dp_at, o_at, max_at, sum_at, dk_at,
-        dv_at, dq_at, delta_at;
+    /* offsets in scratch, bytes.  forward: q k kt v p o max base by sum.  backward: q k kt v_t dout
+     * p dp, dk dv, and per query row dq delta of dq_blocks blocks. */
+    int64_t q_at, k_at, kt_at, v_at, vt_at, dout_at, p_at, dp_at, o_at, max_at, base_at, by_at,
+        sum_at, dk_at, dv_at, dq_at, delta_at;
     int64_t dq_blocks;
 } AttnPlan;
 
@@ -57,6 +57,8 @@ void attn_load_block(Attn *x, const AttnOperand *o, int64_t cols, LLVMValueRef r
 void attn_store_block(Attn *x, const AttnOperand *o, int64_t cols, LLVMValueRef row0,
                       LLVMValueRef n_rows, LLVMValueRef src, int64_t width, LLVMValueRef factor);
 void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems);
+/* Elements [lo, hi) of a row, by whole vectors. */
+void attn_zero_row(Attn *x, LLVMValueRef at, LLVMValueRef lo, LLVMValueRef hi);
 
 /* C[n_rows, cols] (+)= A B, n_rows rounded up to the tile; cols a multiple of the lanes. */
 typedef struct AttnProduct {

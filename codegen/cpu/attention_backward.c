@@ -76,7 +76,7 @@ static void gradient_rows(Backward *g)
     base = LLVMBuildSelect(m->b, none, attn_const(x, 0), base,
                            ""); /* every score of the row is -inf */
     LLVMValueRef delta = cpu_load(m, p->dt, delta_at(g, r.index), 1, NULL);
-    CpuLoop c = cpu_loop_begin(m, cpu_i64(m, 0), g->n_keys, lanes, NULL, 0);
+    CpuLoop c = cpu_loop_begin(m, cpu_i64(m, 0), row.n_visible, lanes, NULL, 0);
     LLVMValueRef elem = cpu_mad(m, r.index, p->k_block, c.index);
     LLVMValueRef p_at = attn_at(x, g->p, elem), dp_at = attn_at(x, g->dp, elem);
     LLVMValueRef v = attn_scores(x, &row, c.index, cpu_load(m, p->dt, p_at, lanes, NULL));
@@ -89,6 +89,9 @@ static void gradient_rows(Backward *g)
     cpu_store(m, p->dt, d, dp_at, lanes, NULL);
     cpu_store(m, p->dt, attn_drop(x, keep, v), p_at, lanes, NULL);
     cpu_loop_end(m, &c, NULL);
+    LLVMValueRef start = mm_mul(m, r.index, p->k_block);
+    attn_zero_row(x, attn_at(x, g->p, start), c.index, g->n_keys);
+    attn_zero_row(x, attn_at(x, g->dp, start), c.index, g->n_keys);
     cpu_loop_end(m, &r, NULL);
 }
 

@@ -148,13 +148,19 @@ void attn_store_block(Attn *x, const AttnOperand *o, int64_t cols, LLVMValueRef 
     cpu_loop_end(m, &row, NULL);
 }
 
-void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems)
+void attn_zero_row(Attn *x, LLVMValueRef at, LLVMValueRef lo, LLVMValueRef hi)
 {
     CpuModule *m = x->m;
-    CpuLoop l = cpu_loop_begin(m, cpu_i64(m, 0), cpu_i64(m, n_elems), x->p->lanes, NULL, 0);
-    LLVMValueRef zero = LLVMConstNull(cpu_reg_type(m, x->p->dt, x->p->lanes));
-    cpu_store(m, x->p->dt, zero, attn_at(x, at, l.index), x->p->lanes, NULL);
+    int lanes = x->p->lanes;
+    CpuLoop l = cpu_loop_begin(m, lo, hi, lanes, NULL, 0);
+    LLVMValueRef zero = LLVMConstNull(cpu_reg_type(m, x->p->dt, lanes));
+    cpu_store(m, x->p->dt, zero, attn_at(x, at, l.index), lanes, NULL);
     cpu_loop_end(m, &l, NULL);
+}
+
+void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems)
+{
+    attn_zero_row(x, at, cpu_i64(x->m, 0), cpu_i64(x->m, n_elems));
 }
 
 /* ---- products
