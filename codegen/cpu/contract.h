@@ -11,8 +11,7 @@
 
 #include "codegen/cpu/cpu.h"
 
-/* ---- register tiles (contract_tile.c)
- * ---------------------------------------------------------------------------------- */
+/* ---- register tiles (contract_tile.c) -------------------------------------------------------- */
 
 typedef struct MmTile {
     DType dt;      /* f32 or f64 */
@@ -40,8 +39,7 @@ typedef struct MmFn {
 MmFn mm_fn_begin(CpuModule *m, const char *name, LLVMTypeRef type);
 void mm_fn_end(CpuModule *m, MmFn *f); /* returns void */
 
-/* ---- packing (contract_pack.c)
- * ------------------------------------------------------------------------------------------- */
+/* ---- packing (contract_pack.c) --------------------------------------------------------------- */
 
 /* Internal function `void pack(ptr src, i64 ld, i64 nx, i64 kc, ptr dst, i64 step)`: nx > 0
  * elements x over k < kc into panels of `width` elements.  Panel q starts at dst + q * step and
@@ -54,8 +52,7 @@ void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRe
  * afterwards is the row-major transposed matrix. */
 void mm_transpose(CpuModule *m, LLVMValueRef *rows, int n_rows);
 
-/* ---- small helpers (contract_tile.c)
- * --------------------------------------------------------------------------------------- */
+/* ---- small helpers (contract_tile.c) --------------------------------------------------------- */
 
 LLVMValueRef mm_mul(CpuModule *m, LLVMValueRef a, int64_t k);
 LLVMValueRef mm_add(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
@@ -76,8 +73,7 @@ static inline int64_t mm_round_up(int64_t a, int64_t b)
     return mm_ceil_div(a, b) * b;
 }
 
-/* ---- axes and sweeps (contract_sweep.c)
- * ---------------------------------------------------------------------------------------- */
+/* ---- axes and sweeps (contract_sweep.c) ------------------------------------------------------ */
 
 /* The loops of one kind, outer to inner, seen as one index in [0, total). */
 typedef struct MmAxis {

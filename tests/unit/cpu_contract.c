@@ -7,49 +7,59 @@
  * below its own magnitude plus 1. */
 #include "tests/unit/cpu_harness.h"
 
+#include "codegen/cpu/contract.h"
 #include "ir/base/philox.h"
 
 typedef enum { EPI_PLAIN, EPI_BIAS, EPI_BASE, EPI_TWO, EPI_DROP, EPI_ADD } Epilogue;
+
+/* PADDED: two zeros before and one behind, along the innermost dimension. */
+typedef enum { AS_IS, SCALED, PADDED } Prologue;
 
 /* Loops: letters b m n k with extents, outer to inner ("m2 m3 n5 k7").  Layouts: loops by number,
  * outer dimension first. */
 typedef struct Case {
     const char *loops, *a, *b, *c;
     Epilogue epi;
-    bool a_prologue, b_prologue;
+    Prologue a_prologue, b_prologue;
     DType dt; /* of A and B */
 } Case;
 
 static const Case cases[] = {
-    {"m1 n1 k1", "02", "21", "01", EPI_PLAIN, false, false, DT_F32},
-    {"n7 k5", "1", "10", "0", EPI_PLAIN, false, false, DT_F32},
-    {"m9 k5", "01", "1", "0", EPI_PLAIN, false, false, DT_F32},
-    {"m3 n50", "0", "1", "01", EPI_BIAS, false, false, DT_F32},
-    {"k700", "0", "0", "", EPI_PLAIN, false, false, DT_F32},
-    {"m13 n17 k19", "02", "21", "01", EPI_BIAS, false, false, DT_F32},
-    {"m13 n17 k19", "20", "12", "01", EPI_PLAIN, false, false, DT_F32},
-    {"m67 n101 k53", "02", "12", "01", EPI_BASE, false, false, DT_F32},
-    {"m67 n101 k53", "20", "21", "10", EPI_PLAIN, false, false, DT_F32},
-    {"m31 n97 k400", "02", "21", "01", EPI_ADD, false, false, DT_F32},
-    {"m131 n257 k401", "02", "12", "01", EPI_TWO, false, false, DT_F32},
-    {"m256 n288 k96", "02", "21", "01", EPI_DROP, false, false, DT_F32},
-    {"m300 n145 k770", "20", "21", "01", EPI_BIAS, false, false, DT_F32},
-    {"m20 n33 k5003", "20", "21", "01", EPI_BIAS, false, false, DT_F32},
-    {"m20 n33 k5003", "02", "12", "01", EPI_BASE, false, false, DT_F32},
-    {"b3 m5 n7 k11", "013", "032", "012", EPI_BIAS, false, false, DT_F32},
-    {"b2 b3 m33 n50 k70", "0124", "0143", "0123", EPI_PLAIN, false, false, DT_F32},
-    {"b2 b3 m33 n50 k70", "0214", "1043", "0213", EPI_PLAIN, false, false, DT_F32},
-    {"m4 m9 n5 n6 k7 k3", "014 5", "4523", "0123", EPI_BIAS, false, false, DT_F32},
-    {"m4 m9 n5 n6 k7 k3", "0415", "2435", "0213", EPI_TWO, false, false, DT_F32},
-    {"m4 m9 n5 n16 k7 k16", "4051", "4253", "2031", EPI_BASE, false, false, DT_F32},
-    {"m2 m30 n3 n64 k5", "041", "234", "0213", EPI_DROP, false, false, DT_F32},
-    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, true, false, DT_F32},
-    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, false, true, DT_F32},
-    {"m70 n160 k390", "02", "12", "01", EPI_BIAS, true, true, DT_F32},
-    {"m70 n160 k390", "20", "21", "01", EPI_BIAS, true, true, DT_F32},
-    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, false, false, DT_BF16},
-    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, false, false, DT_F64},
-    {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, false, false, DT_F64},
+    {"m1 n1 k1", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"n7 k5", "1", "10", "0", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m9 k5", "01", "1", "0", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m3 n50", "0", "1", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
+    {"k700", "0", "0", "", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m13 n17 k19", "02", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
+    {"m13 n17 k19", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m67 n101 k53", "02", "12", "01", EPI_BASE, AS_IS, AS_IS, DT_F32},
+    {"m67 n101 k53", "20", "21", "10", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m31 n97 k400", "02", "21", "01", EPI_ADD, AS_IS, AS_IS, DT_F32},
+    {"m101 n157 k401", "02", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
+    {"m96 n192 k48", "02", "21", "01", EPI_DROP, AS_IS, AS_IS, DT_F32},
+    {"m150 n97 k770", "20", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
+    {"m20 n33 k5003", "20", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
+    {"m20 n33 k5003", "02", "12", "01", EPI_BASE, AS_IS, AS_IS, DT_F32},
+    {"b3 m5 n7 k11", "013", "032", "012", EPI_BIAS, AS_IS, AS_IS, DT_F32},
+    {"b2 b3 m33 n50 k70", "0124", "0143", "0123", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"b2 b3 m33 n50 k70", "0214", "1043", "0213", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m4 m9 n5 n6 k7 k3", "014 5", "4523", "0123", EPI_BIAS, AS_IS, AS_IS, DT_F32},
+    {"m4 m9 n5 n6 k7 k3", "0415", "2435", "0213", EPI_TWO, AS_IS, AS_IS, DT_F32},
+    {"m4 m9 n5 n16 k7 k16", "4051", "4253", "2031", EPI_BASE, AS_IS, AS_IS, DT_F32},
+    {"m2 m30 n3 n64 k5", "041", "234", "0213", EPI_DROP, AS_IS, AS_IS, DT_F32},
+    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32},
+    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, AS_IS, SCALED, DT_F32},
+    {"m41 n100 k390", "02", "12", "01", EPI_BIAS, SCALED, SCALED, DT_F32},
+    {"m41 n100 k390", "20", "21", "01", EPI_BIAS, SCALED, SCALED, DT_F32},
+    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_BF16},
+    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64},
+    {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64},
+    {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, PADDED, AS_IS, DT_F32},
+    {"m33 n70 k25", "20", "12", "01", EPI_BIAS, PADDED, AS_IS, DT_F32},
+    {"m30 n33 k7000", "20", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32},
+    {"b3 m20 n7 k1300", "013", "023", "012", EPI_BASE, AS_IS, SCALED, DT_F32},
+    {"m1100 n300 k5", "02", "21", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
+    {"m300 n1100 k5", "20", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
 };
 
 /* ---- building
@@ -63,6 +73,7 @@ typedef struct Built {
     Node nodes[MAX_NODES];
     Access accesses[16];
     Store stores[4];
+    Guard guard;
     bool is_key[16]; /* i32 argument: the random key */
 } Built;
 
@@ -101,6 +112,23 @@ static int32_t add_load(Built *x, DType dt, const char *layout)
     a.arg = add_arg(x, dt, elems, false);
     x->accesses[x->k.n_accesses] = a;
     return add_node(x, (Node){.kind = KN_LOAD, .dtype = dt, .index = x->k.n_accesses++});
+}
+
+/* A load whose innermost dimension is 3 shorter in memory: 2 zeros before it, 1 behind. */
+static int32_t add_padded_load(Built *x, DType dt, const char *layout)
+{
+    int inner = layout[strlen(layout) - 1] - '0';
+    int64_t full = x->k.loops[inner].extent;
+    x->k.loops[inner].extent = full - 3;
+    int32_t node = add_load(x, dt, layout);
+    x->k.loops[inner].extent = full;
+    x->guard = (Guard){.base = -2, .lo = 0, .hi = full - 3};
+    x->guard.stride[inner] = 1;
+    Access *a = &x->accesses[x->k.n_accesses - 1];
+    a->base = -2;
+    a->n_guards = 1;
+    a->guards = &x->guard;
+    return node;
 }
 
 static int32_t add_op(Built *x, OpCode op, DType dt, int32_t a, int32_t b, int32_t c)
@@ -197,10 +225,11 @@ static void add_epilogue(Built *x, const Case *c, DType acc_dt)
 }
 
 /* The operand, or a prologue: 0.5 * operand * (1-d factor along k). */
-static int32_t add_operand(Built *x, const Case *c, const char *layout, bool has_prologue)
+static int32_t add_operand(Built *x, const Case *c, const char *layout, Prologue prologue)
 {
+    if (prologue == PADDED) return add_padded_load(x, c->dt, layout);
     int32_t v = add_load(x, c->dt, layout);
-    if (!has_prologue) return v;
+    if (prologue == AS_IS) return v;
     char k[16];
     size_t n = 0;
     for (uint32_t i = 0; i < x->k.n_loops; i++)
@@ -310,6 +339,11 @@ static double ref_node(const Ref *r, int32_t i)
 {
     const Node *n = &r->x->nodes[i];
     const Access *a = &r->x->accesses[n->index];
+    if (n->kind == KN_LOAD && a->n_guards) {
+        int64_t at = a->guards->base;
+        for (uint32_t d = 0; d < r->x->k.n_loops; d++) at += a->guards->stride[d] * r->index[d];
+        if (at < a->guards->lo || at >= a->guards->hi) return 0;
+    }
     if (n->kind == KN_LOAD) return mem_get(r->bufs[a->arg], n->dtype, access_elem(r, a));
     if (n->kind == KN_INDEX) return (double)access_elem(r, a);
     if (n->kind == KN_CONST) return n->imm;
@@ -430,6 +464,46 @@ static int test_case(const Loaded *l, const char *target, const Case *c, const B
     return failed;
 }
 
+/* The ways of contract_plan.c that the cases must take. */
+typedef struct Ways {
+    bool row_shared, col_shared, split, blocks, packed_in_task, direct_copy, direct_transposed,
+        prologue_copy, prologue_transposed, swapped;
+} Ways;
+
+static void ways_add(Ways *w, const CpuTarget *t, const Kernel *k)
+{
+    Arena a = {0};
+    const ContractPlan *p = contract_plan(&a, t, k);
+    const MmOperand *o[2] = {&p->row, &p->col};
+    w->row_shared |= p->is_shared && p->row_is_resident;
+    w->col_shared |= p->is_shared && !p->row_is_resident;
+    w->split |= p->n_splits > 1;
+    w->blocks |= p->n_blocks > 1;
+    w->packed_in_task |= !p->is_shared && p->n_splits == 1;
+    w->swapped |= p->row.node == k->node_b;
+    for (int i = 0; i < 2; i++) {
+        w->direct_copy |= o[i]->direct && !o[i]->is_transposed;
+        w->direct_transposed |= o[i]->direct && o[i]->is_transposed;
+        w->prologue_copy |= !o[i]->direct && !o[i]->is_transposed;
+        w->prologue_transposed |= !o[i]->direct && o[i]->is_transposed;
+    }
+    arena_free(&a);
+}
+
+static int ways_missing(const Ways *w)
+{
+    const bool all[] = {w->row_shared,    w->col_shared,          w->split,
+                        w->blocks,        w->direct_copy,         w->direct_transposed,
+                        w->prologue_copy, w->prologue_transposed, w->swapped,
+                        w->packed_in_task};
+    int missing = 0;
+    for (size_t i = 0; i < sizeof all; i++) {
+        if (!all[i]) fprintf(stderr, "no case takes way %zu\n", i);
+        missing += !all[i];
+    }
+    return missing;
+}
+
 static int test_target(const char *name)
 {
     enum { N = sizeof cases / sizeof *cases };
@@ -447,11 +521,13 @@ static int test_target(const char *name)
     static CpuKernelCode code[N];
     Built *built[N];
     int failed = 0;
+    Ways ways = {0};
     for (int i = 0; i < N; i++) {
         built[i] = build(&a, &cases[i]);
         char *fn = arena_printf(&a, "case%d", i);
         ZM_CHECK(cpu_emit_contract(l.m, &built[i]->k, fn, &code[i]) == ZM_OK);
         KernelNeeds needs = cpu_contract_needs(&t, &built[i]->k);
+        ways_add(&ways, &t, &built[i]->k);
         failed += needs.workspace_bytes != code[i].needs.workspace_bytes ||
                   needs.scratch_bytes != code[i].needs.scratch_bytes;
     }
@@ -460,6 +536,7 @@ static int test_target(const char *name)
         return 1;
     }
     for (int i = 0; i < N; i++) failed += test_case(&l, name, &cases[i], built[i], &code[i]);
+    failed += ways_missing(&ways);
     printf("%s: %d cases, %d failed\n", name, N, failed);
     loaded_free(&l);
     arena_free(&a);
