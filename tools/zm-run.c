@@ -1,0 +1,115 @@
+/* zm-run.c -- runs one function of textual IR on tensors from a file, by the reference interpreter.
+ * Exit status: 0 done, 1 bad use, bad IR or bad data. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/base/file.h"
+#include "tools/zm-run/tensors.h"
+
+static const char usage[] =
+    "usage: zm-run FILE.zir [options]\n"
+    "  --function NAME       function to run (default: the only one)\n"
+    "  --inputs FILE         safetensors: inputs by parameter name, variables by name or @name\n"
+    "  --outputs FILE        safetensors: results by name, then every variable\n"
+    "  --backend interp      the f64 reference interpreter, each result rounded to its dtype\n"
+    "  --seed N              draws of variables that are not in the file (default 0)\n"
+    "  --times N             run N times, variables persist (default 1)\n";
+
+typedef struct Options {
+    const char *file, *function, *inputs, *outputs, *backend, *seed, *times;
+} Options;
+
+static bool read_options(Options *o, int argc, char **argv)
+{
+    const struct {
+        const char *name;
+        const char **value;
+    } known[] = {{"--function", &o->function}, {"--inputs", &o->inputs}, {"--outputs", &o->outputs},
+                 {"--backend", &o->backend},   {"--seed", &o->seed},     {"--times", &o->times}};
+    for (int i = 1; i < argc; i++) {
+        const char **value = argv[i][0] == '-' ? NULL : &o->file;
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            if (strcmp(argv[i], known[k].name) == 0) value = known[k].value;
+        if (!value || (value != &o->file && ++i == argc)) {
+            fprintf(stderr, "zm-run: %s '%s'\n%s", value ? "no value for" : "unknown option",
+                    argv[value ? i - 1 : i], usage);
+            return false;
+        }
+        *value = argv[i];
+    }
+    if (!o->file) fputs(usage, stderr);
+    return o->file != NULL;
+}
+
+static Status fail_usage(Diag *d, const char *what, const char *value)
+{
+    return diag_error(d, (SrcPos){0}, E_USAGE, "%s '%s'", what, value);
+}
+
+static Status read_count(Diag *d, const char *option, const char *text, uint64_t least,
+                         uint64_t *out)
+{
+    char *end;
+    *out = least;
+    if (!text) return ZM_OK;
+    *out = strtoull(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && !*end && *out >= least) return ZM_OK;
+    return diag_error(d, (SrcPos){0}, E_USAGE, "%s takes a whole number from %llu, not '%s'",
+                      option, (unsigned long long)least, text);
+}
+
+static Status read_module(Arena *a, SourceSet *sources, Diag *d, const char *file, Module **m)
+{
+    char *text;
+    size_t n;
+    int err = file_read(a, file, &text, &n);
+    if (err) return diag_error(d, (SrcPos){0}, E_FILE, "cannot read '%s': %s", file, strerror(err));
+    *m = module_parse(a, sources, d, file, text, n);
+    return *m ? module_verify(*m, NULL) : ZM_FAIL;
+}
+
+static Status pick_function(const Module *m, const char *name, const Func **f)
+{
+    if (!name && m->funcs.n == 1) {
+        *f = m->funcs.at[0];
+        return ZM_OK;
+    }
+    if (!name)
+        return diag_error(m->diag, (SrcPos){0}, E_USAGE,
+                          "the file has %u functions: name one with --function", m->funcs.n);
+    *f = func_find(m, *name == '@' ? name + 1 : name);
+    return *f ? ZM_OK : fail_usage(m->diag, "there is no function", name);
+}
+
+static Status run(const Options *o, Arena *a, SourceSet *sources, Diag *d)
+{
+    Module *m = NULL;
+    RunTensors t = {0};
+    uint64_t seed, times;
+    if (o->backend && strcmp(o->backend, "interp") != 0)
+        return fail_usage(d, "there is no back end", o->backend);
+    ZM_TRY(read_count(d, "--seed", o->seed, 0, &seed));
+    ZM_TRY(read_count(d, "--times", o->times, 1, &times));
+    ZM_TRY(read_module(a, sources, d, o->file, &m));
+    ZM_TRY(pick_function(m, o->function, &t.f));
+    t.e = eval_new(a, m);
+    t.in = ARENA_ARRAY(a, EvalTensor, t.f->params.n);
+    t.out = ARENA_ARRAY(a, EvalTensor, eval_n_results(t.f));
+    tensors_init_vars(t.e, seed);
+    ZM_TRY(tensors_read(&t, o->inputs));
+    for (uint64_t i = 0; i < times; i++) ZM_TRY(eval_run(t.e, t.f, t.in, a, t.out));
+    return o->outputs ? tensors_write(&t, o->outputs) : ZM_OK;
+}
+
+int main(int argc, char **argv)
+{
+    Options o = {0};
+    if (!read_options(&o, argc, argv)) return 1;
+    Arena arena = {0};
+    SourceSet sources = {.arena = &arena};
+    Diag diag = {.arena = &arena, .sources = &sources};
+    Status st = run(&o, &arena, &sources, &diag);
+    diag_print(&diag, stderr);
+    arena_free(&arena);
+    return st == ZM_OK ? 0 : 1;
+}
