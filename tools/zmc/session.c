@@ -1,0 +1,90 @@
+/* session.c -- from an input file to a planned module (zmc.h). */
+#include "tools/zmc/zmc.h"
+
+#include <string.h>
+
+#include "ir/base/file.h"
+
+enum { DEFAULT_BUCKET_BYTES = 64 << 20 };
+
+static bool has_suffix(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), k = strlen(suffix);
+    return n >= k && strcmp(text + n - k, suffix) == 0;
+}
+
+int session_exit_code(const Session *s)
+{
+    for (uint32_t i = 0; i < s->diag.msgs.n; i++)
+        if (s->diag.msgs.at[i].severity == SEV_ERROR && s->diag.msgs.at[i].code == E_PLAN_BUDGET)
+            return EXIT_OVER_BUDGET;
+    return EXIT_BAD_INPUT;
+}
+
+Status session_write_text(Session *s, const Str *text)
+{
+    if (!s->opt.out || strcmp(s->opt.out, "-") == 0) {
+        fwrite(str_c(text), 1, text->n, stdout);
+        return fflush(stdout) == 0
+                   ? ZM_OK
+                   : diag_error(&s->diag, (SrcPos){0}, E_FILE, "cannot write to standard output");
+    }
+    int err = file_write(s->opt.out, str_c(text), text->n);
+    return err ? diag_error(&s->diag, (SrcPos){0}, E_FILE, "cannot write %s: %s", s->opt.out,
+                            strerror(err))
+               : ZM_OK;
+}
+
+Status session_read_input(Session *s, char **text, size_t *n)
+{
+    int err = file_read(&s->arena, s->opt.input, text, n);
+    return err ? diag_error(&s->diag, (SrcPos){0}, E_FILE, "cannot read %s: %s", s->opt.input,
+                            strerror(err))
+               : ZM_OK;
+}
+
+static void print_frontend(const Module *m)
+{
+    Str text = {0};
+    module_print(m, &text);
+    fprintf(stderr, "// IR after frontend\n%s", str_c(&text));
+    str_free(&text);
+}
+
+static Status run_pipeline(Session *s, Module *m, CodegenTarget *t)
+{
+    const Options *o = &s->opt;
+    if (o->accumulate) m->train.accumulate = o->accumulate;
+    if (o->print_ir_after && strcmp(o->print_ir_after, "frontend") == 0) print_frontend(m);
+    PipelineRun run = {.print_after = o->print_ir_after,
+                       .print_to = stderr,
+                       .dump_dir = o->dump_dir,
+                       .timing = o->timing};
+    run.opt =
+        (PassOptions){.ranks = 1,
+                      .bucket_bytes = o->bucket_bytes ? o->bucket_bytes : DEFAULT_BUCKET_BYTES,
+                      .memory_bytes = o->memory,
+                      .keep_state_layout = o->no_state_tricks,
+                      .workspace_bytes = codegen_workspace_bytes,
+                      .target = t};
+    return pipeline_run(m, pipeline_text("train"), &run);
+}
+
+static Module *compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n)
+{
+    FrontendOptions fo = {s->opt.defines.at, s->opt.defines.n};
+    Module *m = frontend_compile(&s->arena, &s->sources, &s->diag, s->opt.input, text, n, &fo);
+    if (!m || run_pipeline(s, m, t) != ZM_OK) return NULL;
+    return m;
+}
+
+Module *session_compile(Session *s, CodegenTarget *t)
+{
+    char *text;
+    size_t n;
+    if (session_read_input(s, &text, &n) != ZM_OK) return NULL;
+    if (!has_suffix(s->opt.input, ".zir")) return compile_zm(s, t, text, n);
+    Module *m = module_parse(&s->arena, &s->sources, &s->diag, s->opt.input, text, n);
+    if (!m || module_verify(m, NULL) != ZM_OK) return NULL;
+    return m;
+}

@@ -1,0 +1,52 @@
+/* zmc.h -- the driver: command line to compiled executable, plan or dump. */
+#ifndef ZM_TOOLS_ZMC_H
+#define ZM_TOOLS_ZMC_H
+
+#include "codegen/codegen.h"
+#include "frontend/frontend.h"
+#include "passes/pass.h"
+
+/* Exit codes of design section 7. */
+enum { EXIT_DONE = 0, EXIT_BAD_INPUT = 1, EXIT_FAILED = 2, EXIT_OVER_BUDGET = 3 };
+
+typedef const char *OptSTR;
+typedef int64_t OptINT;  /* 0: not given */
+typedef int64_t OptSIZE; /* 0: not given */
+typedef bool OptFLAG;
+
+typedef struct Options {
+#define OPTION(FIELD, NAME, KIND, ARG, HELP) Opt##KIND FIELD;
+#include "tools/zmc/options.def"
+#undef OPTION
+    const char *input;   /* MODEL.zm or FILE.zir */
+    VEC(Define) defines; /* -D */
+    const char *command_line;
+} Options;
+
+/* One compilation: memory, sources, diagnostics. */
+typedef struct Session {
+    Arena arena;
+    SourceSet sources;
+    Diag diag;
+    Options opt;
+    const char *self_dir; /* where this program is: the runtime library stands beside it */
+} Session;
+
+/* argv[1..] without the subcommand.  Errors are in s->diag. */
+Status options_parse(Session *s, int argc, char **argv);
+void options_help(FILE *out);
+
+/* Reads and compiles s->opt.input through the training pipeline (a .zir: parses it).  NULL after
+ * errors. */
+Module *session_compile(Session *s, CodegenTarget *t);
+Status session_read_input(Session *s, char **text, size_t *n);
+/* Exit code for a failed session: 3 when the plan is over budget. */
+int session_exit_code(const Session *s);
+/* Writes text to -o or standard output. */
+Status session_write_text(Session *s, const Str *text);
+
+int command_compile(Session *s);
+int command_plan(Session *s);
+int command_run(int argc, char **argv, const Session *s);
+
+#endif
