@@ -1,0 +1,152 @@
+"""Bad input: a clear message with place and cure, the contract's exit code, and nothing lost."""
+import os
+import resource
+import signal
+import struct
+import subprocess
+import time
+
+from zmtest import *
+
+
+def refuse_model(text, *parts, args=()):
+    f = write("bad.zm", text.encode())
+    _, err = run([ZMC, f, *args, "-o", path("bad.exe")], code=1)
+    contains(err, "bad.zm:", "error[", *parts)
+    assert not os.path.exists(path("bad.exe"))
+
+
+MLP = read(os.path.join(MODELS, "mlp.zm")).decode()
+
+
+def test_models():
+    refuse_model(MLP.replace("{", "", 1))
+    refuse_model(MLP + "\nmodel second(x: [B, in]) { output x }\n")
+    refuse_model("model m(x: [3, 4]) {\n  param w: [5, 2] = zeros\n  output y = x @ w\n}\n", "4", "5", ":3:")
+    refuse_model("model m(x: [3, 4]) {\n  output y = x + z\n}\n", "z", ":2:")
+
+
+def test_unknown_define():
+    _, err = run([ZMC, GPT2, "-D", "widht=3", "-o", path("x")], code=1)
+    contains(err, "widht", "width")
+
+
+def test_usage():
+    for args, parts in (
+        ([], ("no input file",)),
+        ([GPT2], ("-o",)),
+        ([GPT2, "-o"], ("-o", "value")),
+        ([GPT2, "--nonsense", "-o", "x"], ("--nonsense",)),
+        (["/does/not/exist.zm", "-o", path("x")], ("/does/not/exist.zm", "No such file")),
+        ([GPT2, "--precision", "fp7", "-o", path("x")], ("fp7",)),
+        ([GPT2, "--memory", "lots", "-o", path("x")], ("lots",)),
+        ([GPT2, *defines(SMALL), "-o", "/does/not/exist/out"], ("/does/not/exist/out",)),
+        ([GPT2, *defines(SMALL), "--cpu", "i386", "-o", path("x")], ("i386",)),
+    ):
+        _, err = run([ZMC, *args], code=1)
+        contains(err, *parts)
+
+
+def test_data():
+    exe = compile_model()
+    data = tokens()
+    for args, parts in (
+        (["--data", "/does/not/exist"], ("/does/not/exist",)),
+        (["--data", write("short", b"x" * 17)], ("short", "17", "18")),
+        (["--data", write("range", bytes(range(256)) * 8)], ("range", "251")),
+        (["--data", write("odd", b"xyz" * 101), "--dtype", "u16"], ("odd",)),
+        (["--data", data, "--metrics", "/does/not/exist/m"], ("/does/not/exist/m",)),
+        (["--data", data, "--export", "/does/not/exist/w"], ("/does/not/exist/w",)),
+        (["--data", data, "--nonsense"], ("--nonsense",)),
+        (["--data", data, "--resume", path("nothing")], ("nothing",)),
+        ([], ("--data",)),
+    ):
+        _, err = run([exe, "--steps", 2, *args], code=1)
+        contains(err, *parts)
+
+
+def test_weights():
+    exe = compile_model()
+    train(exe, 0, "--export", path("good.st"))
+    good = safetensors(path("good.st"))
+    wte = good["wte.weight"]
+    raw = read(path("good.st"))
+    one_less = {k: v for k, v in good.items() if k != "ln_f.bias"}
+    wrong = {**one_less, "wte.weight": (wte[0], [wte[1][1], wte[1][0]], wte[2]), "stranger": ("F32", [1], b"\0\0\0\0")}
+    _, err = run([exe, "--data", tokens(), "--steps", 1, "--load", write_safetensors("wrong.st", wrong)], code=1)
+    contains(err, "ln_f.bias", "wte.weight", "stranger")
+    for name, data in (
+        ("truncated", raw[: len(raw) // 2]),
+        ("header", raw[:5]),
+        ("empty", b""),
+        ("huge", struct.pack("<Q", 2**60) + raw[8:]),
+        ("json", struct.pack("<Q", 16) + b"{not json at all" + raw),
+    ):
+        _, err = run([exe, "--data", tokens(), "--steps", 1, "--load", write(name + ".st", data)], code=1)
+        contains(err, name + ".st")
+
+
+def test_bad_checkpoint_is_passed_over():
+    exe = compile_model()
+    train(exe, 4, "--save", path("two"), "--save-every", 2)
+    steps = sorted(os.listdir(path("two")))
+    assert steps == ["step-00000002", "step-00000004"], steps
+    newest = os.path.join(path("two"), steps[-1])
+    for name in os.listdir(newest):
+        f = os.path.join(newest, name)
+        if os.path.getsize(f) > 4096:
+            data = bytearray(read(f))
+            data[len(data) // 2] ^= 1
+            write(os.path.relpath(f, WORK), bytes(data))
+    _, err = run([exe, "--data", tokens(), "--steps", 6, "--resume", path("two"), "--metrics", path("r.jsonl")])
+    contains(err, "step-00000004")
+    same(metrics(path("r.jsonl"))[0]["step"], 2, "first step after the good checkpoint")
+
+
+def test_full_disk_keeps_the_previous_checkpoint():
+    exe = compile_model()
+    train(exe, 2, "--save", path("disk"))
+    before = {f: read(os.path.join(path("disk"), "step-00000002", f)) for f in os.listdir(os.path.join(path("disk"), "step-00000002"))}
+
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+    _, err = run([exe, "--data", tokens(), "--steps", 4, "--resume", path("disk"), "--save", path("disk")], code=2, preexec_fn=small_files)
+    contains(err, "disk")
+    after = {f: read(os.path.join(path("disk"), "step-00000002", f)) for f in before}
+    same(before, after, "files of the previous checkpoint")
+    same(train(exe, 3, "--resume", path("disk"))[0]["step"], 2, "first step from it")
+
+
+def test_nan_ends_the_run():
+    """Weights that overflow: every step is skipped, nothing changes, and the run ends with the tensor and its line."""
+    exe = compile_model()
+    train(exe, 0, "--export", path("g.st"))
+    w = safetensors(path("g.st"))
+    d, s, b = w["h.1.mlp.c_fc.weight"]
+    w["h.1.mlp.c_fc.weight"] = (d, s, struct.pack("<f", float("inf")) + b[4:])
+    m = train(exe, 150, "--load", write_safetensors("inf.st", w), code=2)
+    assert len(m) == 100 and all(x["skipped"] for x in m) and m[-1]["update"] == 0, (len(m), m[-1])
+    assert all(x["loss"] is None for x in m)
+    _, err = run([exe, "--data", tokens(), "--steps", 150, "--load", path("inf.st")], code=2)
+    contains(err, "gpt2.zm:")
+
+
+def test_signals():
+    exe = compile_model()
+    for sig, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        m = path("sig.jsonl")
+        if os.path.exists(m):
+            os.unlink(m)
+        p = subprocess.Popen([exe, "--data", tokens(), "--steps", "1000000", "--metrics", m, "--save", path(f"sig{code}")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (os.path.exists(m) and len(read(m).splitlines()) > 3):
+            time.sleep(0.01)
+            assert p.poll() is None
+        p.send_signal(sig)
+        same(p.wait(60), code, "exit code")
+        done = metrics(m)[-1]["step"] + 1
+        same(os.listdir(path(f"sig{code}")), [f"step-{done:08d}"], "checkpoints")
+
+
+main()

@@ -1,0 +1,110 @@
+"""What the plan promised is what runs: arena to the byte, process peak, no growth, dumps that can be edited."""
+import json
+import os
+import re
+import subprocess
+import time
+
+from zmtest import *
+
+
+def plan(args):
+    out, _ = run([ZMC, "plan", GPT2, *defines(SMALL), *args, "--json"])
+    return json.loads(out)
+
+
+def test_arena_equals_plan():
+    for extra in ([], ["--accumulate", 2]):
+        p = plan(extra)
+        m = train(compile_model(extra=extra), 2)
+        for step in m:
+            same(step["arena_bytes"], p["per_rank"][0]["arena"], "arena of plan and run")
+
+
+def test_categories_add_up():
+    r = plan([])["per_rank"][0]
+    parts = ("params", "master", "optimizer", "grads", "activations", "gathered", "workspace", "inputs", "other", "padding")
+    same(sum(r[c] for c in parts), r["peak_live"], "sum of categories and peak")
+    close(r["fragmentation"], r["arena"] / r["peak_live"] - 1, 1e-9, "fragmentation")
+    assert r["states"] <= r["closed_form"]
+    assert r["arena"] >= r["peak_live"]
+
+
+def test_buffers_do_not_overlap():
+    b = plan([])["buffers"]
+    for i, x in enumerate(b):
+        for y in b[:i]:
+            together = x["from"] <= y["to"] and y["from"] <= x["to"]
+            meet = x["offset"] < y["offset"] + y["bytes"] and y["offset"] < x["offset"] + x["bytes"]
+            assert not (together and meet), (x, y)
+
+
+def peak_and_growth(exe, args):
+    """Peak resident bytes of the process, and resident anonymous bytes soon after the start and at the end."""
+    p = subprocess.Popen([exe, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seen = []
+    while p.poll() is None:
+        try:
+            with open(f"/proc/{p.pid}/status", encoding="utf-8") as f:
+                fields = dict(line.split(":", 1) for line in f)
+            seen.append((int(fields["VmHWM"].split()[0]) * 1024, int(fields["RssAnon"].split()[0]) * 1024))
+        except (OSError, KeyError):
+            break
+        time.sleep(0.02)
+    assert p.wait() == 0
+    return max(s[0] for s in seen), [s[1] for s in seen]
+
+
+def test_process_peak_and_no_growth():
+    d = {"layers": 3, "heads": 4, "width": 128, "ctx": 64, "T": 64, "B": 8, "vocab": 251}
+    exe = compile_model(d=d)
+    m = train(exe, 1)
+    data = tokens()
+    peak, anon = peak_and_growth(exe, ["--data", data, "--steps", 60, "--metrics", path("p.jsonl")])
+    limit = m[0]["arena_bytes"] + (24 << 20)
+    assert peak <= limit, f"peak {peak}, arena {m[0]['arena_bytes']}"
+    middle = anon[len(anon) // 2]
+    assert anon[-1] <= middle + (64 << 10), f"resident anonymous memory grew from {middle} to {anon[-1]}"
+
+
+def dump(name, args=()):
+    d = path(name)
+    os.makedirs(d)
+    run([ZMC, GPT2, *defines(SMALL), "--dump-dir", d, *args, "-o", path(name + ".exe")])
+    last = sorted(f for f in os.listdir(d) if f.endswith(".zir"))[-1]
+    return os.path.join(d, last)
+
+
+def test_plan_of_a_dump_equals_plan_of_the_model():
+    zir = dump("dump1")
+    assert zir.endswith("memplan.zir"), zir
+    out, _ = run([ZMC, "plan", zir, "--json"])
+    same(json.loads(out)["per_rank"], plan([])["per_rank"], "plans")
+
+
+def test_an_edited_offset_is_verified():
+    """Moves each of some values onto others: refused with the place, or harmless; at least one must be refused."""
+    text = read(dump("dump2")).decode()
+    places = [m for m in re.finditer(r"@arena\+(\d+) bytes=(\d+) live=\S+ cat=activations", text)]
+    assert len(places) > 20
+    refused = 0
+    for m in places[::7]:
+        edited = text[:m.start(1)] + "0" + text[m.end(1):]
+        f = write("edited.zir", edited.encode())
+        done = subprocess.run([ZMC, "plan", f], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        assert done.returncode in (0, 1), done
+        if done.returncode == 1:
+            contains(done.stderr.decode(), "E0601")
+            refused += 1
+    assert refused == len(places[::7]), f"{refused} of {len(places[::7])} overlaps with a parameter refused"
+
+
+def test_budget():
+    need = plan([])["per_rank"][0]["arena"]
+    run([ZMC, GPT2, *defines(SMALL), "--memory", need, "-o", path("fits")])
+    _, err = run([ZMC, GPT2, *defines(SMALL), "--memory", need - 1, "-o", path("too-big")], code=3)
+    contains(err, str(need))
+    assert not os.path.exists(path("too-big"))
+
+
+main()

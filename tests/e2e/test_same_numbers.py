@@ -1,0 +1,72 @@
+"""The same program gives the same numbers: reruns, threads, resume, poison, accumulation, order."""
+from zmtest import *
+
+DROPOUT = dict(SMALL, dropout=0.1)
+
+
+def test_rerun_and_threads_are_bit_identical():
+    exe = compile_model(d=DROPOUT)
+    first = train(exe, 6, "--export", path("a.st"))
+    for threads in (1, 2, 3, 7):
+        again = train(exe, 6, "--threads", threads, "--export", path("b.st"))
+        same(first, again, f"metrics with {threads} threads")
+        same(read(path("a.st")), read(path("b.st")), f"weights with {threads} threads")
+
+
+def test_losses_fall():
+    m = train(compile_model(), 12)
+    assert m[-1]["loss"] < m[0]["loss"] - 0.1, m
+
+
+def test_seed_changes_numbers():
+    exe = compile_model()
+    assert train(exe, 1)[0]["loss"] != train(exe, 1, "--seed", 1)[0]["loss"]
+
+
+def test_resume_is_bit_identical():
+    exe = compile_model(d=DROPOUT)
+    whole = train(exe, 9, "--export", path("whole.st"))
+    part = train(exe, 4, "--save", path("ck"))
+    same(whole[:4], part, "metrics before the save")
+    rest = train(exe, 9, "--resume", path("ck"), "--export", path("rest.st"))
+    same(whole[4:], rest, "metrics after resuming")
+    same(read(path("whole.st")), read(path("rest.st")), "weights after resuming")
+
+
+def test_poison_is_bit_identical():
+    for extra in ((), ("--accumulate", 3)):
+        exe = compile_model(d=DROPOUT, extra=extra)
+        same(train(exe, 4, "--export", path("a.st")), train(exe, 4, "--poison", "--export", path("b.st")), "metrics with --poison")
+        same(read(path("a.st")), read(path("b.st")), "weights with --poison")
+
+
+def test_accumulation_equals_the_whole_batch():
+    whole = train(compile_model(), 8, "--order", "sequential")
+    parts = train(compile_model(d=dict(SMALL, B=1), extra=("--accumulate", 4)), 8, "--order", "sequential")
+    for a, b in zip(whole, parts, strict=True):
+        close(a["loss"], b["loss"], 1e-6, f"loss of step {a['step']}")
+        close(a["grad_norm"], b["grad_norm"], 1e-5, f"norm of step {a['step']}")
+
+
+def test_instruction_sets_agree():
+    """Other vector widths add in another order: equal to rounding, as the golden files' tolerances derive it."""
+    want = train(compile_model(), 5, "--order", "sequential")
+    for cpu in ("x86-64-v2", "x86-64-v3"):
+        got = train(compile_model(extra=("--cpu", cpu)), 5, "--order", "sequential")
+        for a, b in zip(want, got, strict=True):
+            close(a["loss"], b["loss"], 1e-5, f"{cpu}: loss of step {a['step']}")
+
+
+def test_random_order_covers_each_sample_once_an_epoch():
+    """n samples, B = 1: an epoch of n steps with lr 0 sees each sample once, so the sum of losses is that of any order."""
+    d = dict(SMALL, B=1, lr=0, warmup=0)
+    exe = compile_model(d=d, extra=("-D", "train.optimizer.decay=0", "-D", "train.schedule.min=0"))
+    data = tokens(17 * 23 + 1)
+    losses = [sorted(m["loss"] for m in train(exe, 23, "--order", o, data=data)) for o in ("random", "sequential")]
+    same(losses[0], losses[1], "losses of an epoch in random and sequential order")
+    two = [m["loss"] for m in train(exe, 46, data=data)]
+    assert two[:23] != two[23:], "two epochs have the same order"
+    same(sorted(two[:23]), sorted(two[23:]), "losses of two epochs")
+
+
+main()
