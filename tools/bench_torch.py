@@ -1,0 +1,74 @@
+"""bench_torch.py -- the PyTorch peer of tools/bench: GPT-2 in f32, driven over stdin: a line N runs N steps and answers with their
+times and the process's peak memory as JSON."""
+import json
+import resource
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Layer(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.c_attn, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.c_fc, self.c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (y.view(b, t, self.heads, c // self.heads).transpose(1, 2) for y in self.c_attn(self.ln_1(x)).split(c, 2))
+        a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.proj(a.transpose(1, 2).reshape(b, t, c))
+        return x + self.c_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+
+class Gpt2(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(c["vocab"], c["width"]), nn.Embedding(c["ctx"], c["width"])
+        self.h = nn.ModuleList(Layer(c["width"], c["heads"]) for _ in range(c["layers"]))
+        self.ln_f = nn.LayerNorm(c["width"])
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, std=0.02)
+
+    def forward(self, x, y):
+        e = self.wte(x) + self.wpe.weight[: x.shape[1]]
+        for layer in self.h:
+            e = layer(e)
+        logits = self.ln_f(e) @ self.wte.weight.t()
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), y.view(-1))
+
+
+def main():
+    c = json.loads(sys.argv[1])
+    torch.set_num_threads(c["threads"])
+    torch.manual_seed(0)
+    model = Gpt2(c)
+    opt = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1, **({"foreach": True} if c["mode"] == "foreach" else {"fused": True}))
+    loss_of = torch.compile(model) if c["mode"] == "compile" else model
+    x, y = (torch.randint(c["vocab"], (c["B"], c["T"])) for _ in range(2))
+
+    def step():
+        opt.zero_grad(set_to_none=True)
+        loss = loss_of(x, y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        return loss.item()
+
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"times": times, "peak": peak}), flush=True)
+
+
+main()
