@@ -148,21 +148,30 @@ static void key_block(Forward *f)
     attn_multiply(x, &values, f->p, f->v, f->o, f->n_rows, f->n_keys, yes);
 }
 
-/* lse = m + log l; by = 1 / l, or 0 where there is nothing. */
-static void finish_rows(Forward *f)
+/* lse = m + log l; a program that needs no backward does not ask for it. */
+static void store_lse(Forward *f, LLVMValueRef row, LLVMValueRef sum)
 {
     Attn *x = &f->x;
     CpuModule *m = x->m;
     DType dt = x->p->dt;
     const AttnOperand *lse = &x->s->lse;
-    CpuLoop r = cpu_loop_begin(m, cpu_i64(m, 0), f->n_rows, 1, NULL, 0);
-    LLVMValueRef sum_at = attn_at(x, f->sum, mm_mul(m, r.index, x->p->lanes));
-    LLVMValueRef sum = attn_sum_lanes(x, cpu_load(m, dt, sum_at, x->p->lanes, NULL));
+    if (lse->arg < 0) return;
     LLVMValueRef log = cpu_emit_point(m, OP_LOG, dt, dt, &sum);
-    LLVMValueRef v = LLVMBuildFAdd(m->b, load_row(f, f->max, r.index), log, "");
-    LLVMValueRef elem = attn_elem(x, lse, mm_add(m, f->t0, r.index));
+    LLVMValueRef v = LLVMBuildFAdd(m->b, load_row(f, f->max, row), log, "");
+    LLVMValueRef elem = attn_elem(x, lse, mm_add(m, f->t0, row));
     LLVMValueRef at = cpu_elem_ptr(m, cpu_buffer(m, (uint32_t)lse->arg), lse->dtype, elem);
     cpu_store(m, lse->dtype, cpu_cast(m, v, dt, lse->dtype), at, 1, NULL);
+}
+
+/* by = 1 / l, or 0 where there is nothing. */
+static void finish_rows(Forward *f)
+{
+    Attn *x = &f->x;
+    CpuModule *m = x->m;
+    CpuLoop r = cpu_loop_begin(m, cpu_i64(m, 0), f->n_rows, 1, NULL, 0);
+    LLVMValueRef sum_at = attn_at(x, f->sum, mm_mul(m, r.index, x->p->lanes));
+    LLVMValueRef sum = attn_sum_lanes(x, cpu_load(m, x->p->dt, sum_at, x->p->lanes, NULL));
+    store_lse(f, r.index, sum);
     LLVMValueRef empty = LLVMBuildFCmp(m->b, LLVMRealOEQ, sum, attn_const(x, 0), "");
     LLVMValueRef inverse = LLVMBuildFDiv(m->b, attn_const(x, 1), sum, "");
     store_row(f, LLVMBuildSelect(m->b, empty, attn_const(x, 0), inverse, ""), f->by, r.index);
