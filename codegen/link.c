@@ -79,7 +79,7 @@ Status link_executable(Arena *a, Diag *diag, const char *const *objects, uint32_
         return diag_error(diag, (SrcPos){0}, E_FILE, "cannot read the runtime library %s: %s",
                           runtime_lib, strerror(errno));
     const char *made = arena_printf(a, "%s.zmc-%ld", out_path, (long)getpid());
-    int fd = open(made, O_WRONLY | O_CREAT | O_EXCL, 0600); /* a clear message, before cc's */
+    int fd = open(made, O_WRONLY | O_CREAT | O_EXCL, 0666); /* a clear message, before cc's */
     if (fd < 0)
         return diag_error(diag, (SrcPos){0}, E_FILE, "cannot write %s: %s", out_path,
                           strerror(errno));
