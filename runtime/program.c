@@ -18,7 +18,9 @@ const char *zmp_dtype_name(uint32_t dtype)
 int64_t port_elems(const ZmpPort *port)
 {
     int64_t n = 1;
-    for (uint32_t i = 0; i < port->rank; i++) n *= port->dim[i];
+    for (uint32_t i = 0; i < port->rank; i++)
+        if (port->dim[i] <= 0 || __builtin_mul_overflow(n, port->dim[i], &n) || n > INT64_MAX / 8)
+            return -1;
     return n;
 }
 
@@ -126,6 +128,7 @@ static bool func_ok(const Program *p, const ZmpFunc *f)
 static bool port_ok(const Program *p, const ZmpPort *q)
 {
     if (!str_ok(p, q->name) || q->rank > ZMP_MAX_RANK || !zmp_dtype_bytes(q->dtype)) return false;
+    if (port_elems(q) < 0) return false;
     return buffer_range_ok(p, q->buffer, q->offset, port_elems(q) * zmp_dtype_bytes(q->dtype));
 }
 
@@ -134,6 +137,18 @@ static bool buffer_ok(const Program *p, const ZmpBuffer *b)
     int64_t arena = (int64_t)p->h->arena_bytes;
     return str_ok(p, b->name) && str_ok(p, b->cat) && str_ok(p, b->loc) && b->bytes >= 0 &&
            b->arena_offset >= 0 && b->arena_offset <= arena && b->bytes <= arena - b->arena_offset;
+}
+
+static RtStatus check_header(const Program *p, RtError *e)
+{
+    const ZmpHeader *h = p->h;
+    const uint32_t text[] = {h->model,  h->target,       h->cpu,          h->precision,
+                             h->source, h->command_line, h->cpu_features, h->plan_text};
+    for (uint32_t i = 0; i < sizeof text / sizeof *text; i++)
+        if (!str_ok(p, text[i])) return corrupt(e, "header string", i);
+    if (h->batch <= 0 || h->items <= 0 || h->accumulate == 0 || h->ranks == 0)
+        return corrupt(e, "header number", 0);
+    return RT_OK;
 }
 
 static RtStatus check_entries(const Program *p, RtError *e)
@@ -175,6 +190,7 @@ RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
                        "the program has format %u, this runtime reads %d; compile the model again",
                        p->h->version, ZMP_VERSION);
     RT_TRY(open_tables(p, image, e));
+    RT_TRY(check_header(p, e));
     RT_TRY(check_entries(p, e));
     p->micro = program_func(p, "micro");
     p->last = program_func(p, "last");

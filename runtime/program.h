@@ -46,6 +46,6 @@ const ZmpPort *program_out(const Program *p, const ZmpFunc *f,
 
 int64_t zmp_dtype_bytes(uint32_t dtype); /* 0: no such dtype */
 const char *zmp_dtype_name(uint32_t dtype);
-int64_t port_elems(const ZmpPort *port);
+int64_t port_elems(const ZmpPort *port); /* -1: dimensions that make no sense */
 
 #endif

@@ -16,12 +16,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ir/base/arena.h"
 #include "ir/base/str.h"
 #include "runtime/zmrt.h"
 
 enum { TB = 2, TT = 8, TA = 2, TV = 256, TN = TV * TV + TV, TPAD = TN + 64 };
 enum TinyBreak { BREAK_NOTHING, BREAK_READS_DEAD, BREAK_WRITES_OUTSIDE, BREAK_NAN_LOSS };
 static enum TinyBreak tiny_break;
+static Arena tiny_arena; /* blobs, to the end of the test */
 
 #define CHECK(COND)                                                                                \
     do {                                                                                           \
@@ -155,7 +157,8 @@ static const ZmKernelFn tiny_fns[] = {k_forward, k_backward_w, k_backward_b, k_f
 
 typedef struct Tiny {
     ZmpHeader h;
-    Str strings;
+    char strings[8192];
+    uint32_t n_strings;
     ZmpVar vars[32];
     ZmpBuffer buffers[64];
     ZmpKernel kernels[8];
@@ -172,8 +175,10 @@ typedef struct Tiny {
 
 static inline uint32_t tiny_str(Tiny *t, const char *s)
 {
-    uint32_t at = (uint32_t)t->strings.n;
-    str_add_n(&t->strings, s, strlen(s) + 1);
+    uint32_t at = t->n_strings, n = (uint32_t)strlen(s) + 1;
+    CHECK(at + n <= sizeof t->strings);
+    memcpy(t->strings + at, s, n);
+    t->n_strings += n;
     return at;
 }
 
@@ -372,7 +377,7 @@ static inline void tiny_pack(Tiny *t)
     Str out = {0};
     str_add_n(&out, (const char *)&t->h, sizeof t->h);
     ZmpHeader h = t->h;
-    h.strings = tiny_table(&out, t->strings.at, 1, t->strings.n);
+    h.strings = tiny_table(&out, t->strings, 1, t->n_strings);
     h.vars = tiny_table(&out, t->vars, sizeof *t->vars, t->n_vars);
     h.buffers = tiny_table(&out, t->buffers, sizeof *t->buffers, t->n_buffers);
     h.kernels = tiny_table(&out, t->kernels, sizeof *t->kernels, t->n_kernels);
@@ -383,7 +388,8 @@ static inline void tiny_pack(Tiny *t)
     h.feeds = tiny_table(&out, t->feeds, sizeof *t->feeds, 2);
     h.weight_rules = tiny_table(&out, t->rules, sizeof *t->rules, 4);
     memcpy(out.at, &h, sizeof h);
-    t->image = (ZmrtImage){out.at, out.n, tiny_fns};
+    t->image = (ZmrtImage){arena_strndup(&tiny_arena, out.at, out.n), out.n, tiny_fns};
+    str_free(&out);
 }
 
 static inline void tiny_build(Tiny *t)

@@ -1,0 +1,59 @@
+/* rt_pool.c -- every task of every phase runs exactly once, for any number of threads, busy or
+ * asleep. */
+#include <stdatomic.h>
+
+#include "runtime/pool.h"
+#include "tests/unit/rt_tiny.h"
+
+enum { MAX_TASKS = 3000 };
+static _Atomic int counts[MAX_TASKS];
+
+static void count_task(char *const *bufs, int64_t task, char *scratch)
+{
+    CHECK((uintptr_t)scratch % 64 == 0);
+    memset(scratch, 1, 1000); /* its own: ASan and TSan would tell */
+    CHECK(bufs == (char *const *)(void *)counts);
+    counts[task]++;
+}
+
+static void count_job(const void *job, int64_t task)
+{
+    CHECK(job == counts);
+    counts[task]++;
+}
+
+static void check_counts(int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) CHECK(atomic_exchange(&counts[i], 0) == 1);
+    for (int64_t i = n; i < MAX_TASKS; i++) CHECK(counts[i] == 0);
+}
+
+static void test_threads(int n_threads)
+{
+    Pool *pool;
+    RtError e = {0};
+    CHECK(pool_new(&pool, n_threads, 1000, &e) == RT_OK);
+    CHECK(pool_n_threads(pool) == n_threads);
+    static const int64_t sizes[] = {0, 1, 2, 3, 64, 1000, MAX_TASKS};
+    for (int round = 0; round < 40; round++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            pool_run(pool, count_task, (char *const *)(void *)counts, sizes[i], 1000000);
+            check_counts(sizes[i]);
+            pool_run_job(pool, count_job, counts, sizes[i]);
+            check_counts(sizes[i]);
+            pool_run(pool, count_task, (char *const *)(void *)counts, sizes[i],
+                     1); /* cheap: this thread */
+            check_counts(sizes[i]);
+            if (round % 10 == 9) usleep(1000); /* the others fall asleep */
+        }
+    pool_free(pool);
+}
+
+int main(void)
+{
+    int cpus = cpus_available();
+    static const int threads[] = {1, 2, 3, 8};
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) test_threads(threads[i]);
+    CHECK(cpus_available() == cpus); /* the caller is not left pinned */
+    return 0;
+}
