@@ -1,5 +1,6 @@
-/* kernel_build.c -- the kernel form of a `fused` op: the form that pass fuse found (passes/fuse/form.h), with argument
- * numbers, levels, sweeps, merged loops, costs and a name. */
+/* kernel_build.c -- the kernel form of a `fused` op: the form that pass fuse found
+ * (passes/fuse/form.h), with argument numbers, levels, sweeps, merged loops, costs and a name. */
+#include <math.h>
 #include <string.h>
 
 #include "codegen/kernel.h"
@@ -25,7 +26,8 @@ static bool body_param(const void *ctx, ValueId v)
     return !op_ok(value_cget(body, v)->def);
 }
 
-/* A workspace that the target asked for comes after all arguments (pass workspace); the form does not know it. */
+/* A workspace that the target asked for comes after all arguments (pass workspace); the form does
+ * not know it. */
 static bool is_workspace(const Func *f, ValueId v)
 {
     OpId def = value_cget(f, v)->def;
@@ -57,8 +59,9 @@ static void add_args(KernelBuilder *b)
 
 static void add_loops(KernelBuilder *b)
 {
-    static const LoopKind kinds[] = {[FL_PAR] = LOOP_PAR, [FL_RED] = LOOP_RED, [FL_BATCH] = LOOP_BATCH,
-                                     [FL_M] = LOOP_M,     [FL_N] = LOOP_N,     [FL_K] = LOOP_K};
+    static const LoopKind kinds[] = {
+        [FL_PAR] = LOOP_PAR, [FL_RED] = LOOP_RED, [FL_BATCH] = LOOP_BATCH,
+        [FL_M] = LOOP_M,     [FL_N] = LOOP_N,     [FL_K] = LOOP_K};
     b->k->n_loops = (uint32_t)b->form->loops.n;
     for (uint32_t l = 0; l < b->k->n_loops; l++)
         b->k->loops[l] = (Loop){kinds[b->form->loop_kind[l]], b->form->loops.extent[l]};
@@ -88,11 +91,17 @@ static Access access_of(KernelBuilder *b, const FormAccess *from, int32_t arg)
 
 static Node node_of(KernelBuilder *b, const FormNode *from)
 {
-    static const NodeKind kinds[] = {[FN_OP] = KN_OP,         [FN_CONST] = KN_CONST,   [FN_LOAD] = KN_LOAD,
-                                     [FN_INDEX] = KN_INDEX,   [FN_RANDOM] = KN_RANDOM, [FN_REDUCE] = KN_REDUCE,
-                                     [FN_ACC] = KN_ACC};
-    Node n = {.kind = kinds[from->kind], .op = from->code, .dtype = from->dtype, .n_args = from->n_args,
-              .imm = from->imm, .imm_u64 = from->imm_u64, .loc = from->loc};
+    static const NodeKind kinds[] = {
+        [FN_OP] = KN_OP,       [FN_CONST] = KN_CONST,   [FN_LOAD] = KN_LOAD,
+        [FN_INDEX] = KN_INDEX, [FN_RANDOM] = KN_RANDOM, [FN_REDUCE] = KN_REDUCE,
+        [FN_ACC] = KN_ACC};
+    Node n = {.kind = kinds[from->kind],
+              .op = from->code,
+              .dtype = from->dtype,
+              .n_args = from->n_args,
+              .imm = from->imm,
+              .imm_u64 = from->imm_u64,
+              .loc = from->loc};
     memcpy(n.arg, from->arg, sizeof n.arg);
     if (from->kind == FN_LOAD || from->kind == FN_INDEX) {
         int32_t arg = from->kind == FN_LOAD ? b->arg_of[from->access.leaf.i] : -1;
@@ -107,7 +116,8 @@ static void add_nodes(KernelBuilder *b)
     Kernel *k = b->k;
     k->nodes = ARENA_ARRAY(b->a, Node, b->form->nodes.n);
     k->accesses = ARENA_ARRAY(b->a, Access, b->form->nodes.n);
-    for (uint32_t i = 0; i < b->form->nodes.n; i++) k->nodes[k->n_nodes++] = node_of(b, &b->form->nodes.at[i]);
+    for (uint32_t i = 0; i < b->form->nodes.n; i++)
+        k->nodes[k->n_nodes++] = node_of(b, &b->form->nodes.at[i]);
     k->node_a = b->form->node_a;
     k->node_b = b->form->node_b;
 }
@@ -214,21 +224,27 @@ static void add_attention(KernelBuilder *b)
     AttnSpec *s = &b->k->attn;
     *s = (AttnSpec){.is_backward = o->code == OP_SDPA_GRAD,
                     .is_causal = attr_int(o->attrs, AT_CAUSAL, 0) != 0,
-                    .B = q->dim[0], .H = q->dim[1], .T = q->dim[2], .S = v->dim[2], .D = q->dim[3], .Dv = v->dim[3],
-                    .scale = attr_float(o->attrs, AT_SCALE, 1),
+                    .B = q->dim[0],
+                    .H = q->dim[1],
+                    .T = q->dim[2],
+                    .S = v->dim[2],
+                    .D = q->dim[3],
+                    .Dv = v->dim[3],
+                    .scale = attr_float(o->attrs, AT_SCALE, 1 / sqrt((double)q->dim[3])),
                     .p = attr_float(o->attrs, AT_P, 0),
                     .stream = stream ? hash_bytes(stream, strlen(stream), 0) : 0};
-    AttnOperand *slot[N_FA] = {[FA_Q] = &s->q,       [FA_K] = &s->k,     [FA_V] = &s->v,     [FA_OUT] = &s->out,
-                               [FA_LSE] = &s->lse,   [FA_DOUT] = &s->dout, [FA_MASK] = &s->mask, [FA_BIAS] = &s->bias,
-                               [FA_KEY] = &s->key,   [FA_DQ] = &s->dq,   [FA_DK] = &s->dk,   [FA_DV] = &s->dv};
+    AttnOperand *slot[N_FA] = {
+        [FA_Q] = &s->q,     [FA_K] = &s->k,       [FA_V] = &s->v,       [FA_OUT] = &s->out,
+        [FA_LSE] = &s->lse, [FA_DOUT] = &s->dout, [FA_MASK] = &s->mask, [FA_BIAS] = &s->bias,
+        [FA_KEY] = &s->key, [FA_DQ] = &s->dq,     [FA_DK] = &s->dk,     [FA_DV] = &s->dv};
     for (int i = 0; i < N_FA; i++) *slot[i] = operand_of(b, i);
     b->k->n_stages = 1;
 }
 
 /* ---- memory shared between an output and an input ---- */
 
-/* Every load of argument `in` reads the element that the same iteration stores: after all its sweeps (a row's element), or
- * in the last one (an element). */
+/* Every load of argument `in` reads the element that the same iteration stores: after all its
+ * sweeps (a row's element), or in the last one (an element). */
 static bool may_share(const Kernel *k, const Store *s, int32_t in)
 {
     const KernelArg *x = &k->args[in], *y = &k->args[s->to.arg];
@@ -260,7 +276,8 @@ static void set_sharing(KernelBuilder *b)
         KernelArg *out = &k->args[s->to.arg];
         if (k->kind == KK_SCATTER) {
             ValueId base = op_cget(b->body, b->form->anchor)->in[0];
-            for (const Op *o; op_ok(value_cget(b->body, base)->def); base = o->in[0]) /* reshapes of it */
+            for (const Op *o; op_ok(value_cget(b->body, base)->def);
+                 base = o->in[0]) /* reshapes of it */
                 o = op_cget(b->body, value_cget(b->body, base)->def);
             out->alias_in = b->arg_of[base.i];
         }
@@ -285,7 +302,8 @@ static void set_cost(KernelBuilder *b)
     uint32_t all = (1u << k->n_loops) - 1;
     for (uint32_t i = 0; i < k->n_nodes; i++) {
         const Node *n = &k->nodes[i];
-        if (n->kind == KN_OP || n->kind == KN_RANDOM) k->flops += op_info(n->op)->cost_flops * points(k, n->loop_mask);
+        if (n->kind == KN_OP || n->kind == KN_RANDOM)
+            k->flops += op_info(n->op)->cost_flops * points(k, n->loop_mask);
         if (n->kind == KN_REDUCE) k->flops += points(k, n->loop_mask | loops_of(k, LOOP_RED));
         bool is_row_of_table = n->kind == KN_LOAD && k->accesses[n->index].dyn >= 0;
         if (is_row_of_table) k->bytes += points(k, n->loop_mask) * (double)dtype_bytes(n->dtype);
@@ -305,7 +323,8 @@ static const char *name_of(const Module *m, OpCode code, LocId loc)
 {
     for (; loc_ok(loc); loc = loc_get(m, loc)->parent) {
         const Loc *l = loc_get(m, loc);
-        if (l->pass && strcmp(l->pass, "expand") == 0) return l->why + (strncmp(l->why, "part of ", 8) == 0 ? 8 : 0);
+        if (l->pass && strcmp(l->pass, "expand") == 0)
+            return l->why + (strncmp(l->why, "part of ", 8) == 0 ? 8 : 0);
     }
     return op_info(code)->name;
 }
@@ -331,7 +350,9 @@ static void set_label(KernelBuilder *b)
     FOR_OPS(b->body, op)
     {
         const Op *o = op_cget(b->body, op);
-        if (o->code == OP_CONST || o->code == OP_RETURN || o->code == OP_IOTA || op_is_view(o->code)) continue;
+        if (o->code == OP_CONST || o->code == OP_RETURN || o->code == OP_IOTA ||
+            op_is_view(o->code))
+            continue;
         label_add(&label, name_of(m, o->code, o->loc), &n);
     }
     if (n == 0) str_add(&label, "copy");
@@ -341,15 +362,18 @@ static void set_label(KernelBuilder *b)
 
 Kernel *kernel_build(Arena *a, const Func *f, OpId fused)
 {
-    static const KernelKind kinds[] = {[FORM_NEST] = KK_NEST, [FORM_SCATTER] = KK_SCATTER,
-                                       [FORM_CONTRACT] = KK_CONTRACT, [FORM_ATTENTION] = KK_ATTENTION};
+    static const KernelKind kinds[] = {[FORM_NEST] = KK_NEST,
+                                       [FORM_SCATTER] = KK_SCATTER,
+                                       [FORM_CONTRACT] = KK_CONTRACT,
+                                       [FORM_ATTENTION] = KK_ATTENTION};
     const Op *o = op_cget(f, fused);
     const Op *ret = op_cget(o->body, o->body->last);
     FormIn in = {o->body, ret->in, ret->n_in, body_param, o->body};
     FormWhy why;
     const Form *form = form_build(a, &in, &why);
     if (!form) {
-        diag_error(f->m->diag, loc_pos(f->m, o->loc), E_CODEGEN, "these ops are not one kernel: %s", why.text);
+        diag_error(f->m->diag, loc_pos(f->m, o->loc), E_CODEGEN, "these ops are not one kernel: %s",
+                   why.text);
         return NULL;
     }
     KernelBuilder b = {a, f, o, o->body, form, ARENA_NEW(a, Kernel), NULL, 0};

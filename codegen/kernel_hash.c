@@ -1,4 +1,5 @@
-/* kernel_hash.c -- equality of kernel forms: what two ops must share to share one compiled kernel. */
+/* kernel_hash.c -- equality of kernel forms: what two ops must share to share one compiled kernel.
+ */
 #include <string.h>
 
 #include "codegen/kernel.h"
@@ -67,9 +68,10 @@ static void put_operand(Words *w, const AttnOperand *x)
 
 static void put_attention(Words *w, const AttnSpec *s)
 {
-    const AttnOperand *all[] = {&s->q,    &s->k,    &s->v,   &s->mask, &s->bias, &s->key,
+    const AttnOperand *all[] = {&s->q,   &s->k,   &s->v,    &s->mask, &s->bias, &s->key,
                                 &s->out, &s->lse, &s->dout, &s->dq,   &s->dk,   &s->dv};
-    const int64_t dims[] = {s->is_backward, s->is_causal, s->B, s->H, s->T, s->S, s->D, s->Dv, (int64_t)s->stream};
+    const int64_t dims[] = {s->is_backward, s->is_causal,      s->B, s->H, s->T, s->S, s->D,
+                            s->Dv,          (int64_t)s->stream};
     put_strides(w, dims, sizeof dims / sizeof *dims);
     put_f64(w, s->scale);
     put_f64(w, s->p);
@@ -124,7 +126,8 @@ bool kernel_equal(const Kernel *x, const Kernel *y)
     Words p = {0}, q = {0};
     put_kernel(&p, x);
     put_kernel(&q, y);
-    bool is_equal = p.list.n == q.list.n && memcmp(p.list.at, q.list.at, p.list.n * sizeof *p.list.at) == 0;
+    bool is_equal =
+        p.list.n == q.list.n && memcmp(p.list.at, q.list.at, p.list.n * sizeof *p.list.at) == 0;
     arena_free(&p.arena);
     arena_free(&q.arena);
     return is_equal;

@@ -9,7 +9,8 @@ static bool steps_as_one(const int64_t *stride, uint32_t l, int64_t inner)
 static bool access_steps_as_one(const Access *x, uint32_t l, int64_t inner)
 {
     bool is_one = steps_as_one(x->stride, l, inner);
-    for (uint32_t g = 0; g < x->n_guards; g++) is_one = is_one && steps_as_one(x->guards[g].stride, l, inner);
+    for (uint32_t g = 0; g < x->n_guards; g++)
+        is_one = is_one && steps_as_one(x->guards[g].stride, l, inner);
     return is_one;
 }
 

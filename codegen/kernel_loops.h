@@ -4,7 +4,8 @@
 
 #include "codegen/kernel.h"
 
-/* Makes one loop of neighbours of a kind where every access, guard and index steps through both as through one. */
+/* Makes one loop of neighbours of a kind where every access, guard and index steps through both as
+ * through one. */
 void kernel_merge_loops(Kernel *k);
 
 #endif

@@ -79,7 +79,8 @@ static void print_store(const Kernel *k, Str *out, const Store *s)
 {
     str_add(out, "    store ");
     print_access(out, &s->to, k->n_loops);
-    str_addf(out, " %s %%%d%s\n", s->mode == ST_ADD ? "+=" : "=", s->node, s->level == LV_ELEM ? "" : " : row");
+    str_addf(out, " %s %%%d%s\n", s->mode == ST_ADD ? "+=" : "=", s->node,
+             s->level == LV_ELEM ? "" : " : row");
 }
 
 static void print_args(const Kernel *k, Str *out)
@@ -100,7 +101,8 @@ static void print_loops(const Kernel *k, Str *out)
 {
     str_add(out, "  loops");
     for (uint32_t l = 0; l < k->n_loops; l++)
-        str_addf(out, "%s %s i%u %lld", l ? "," : "", loop_names[k->loops[l].kind], l, (long long)k->loops[l].extent);
+        str_addf(out, "%s %s i%u %lld", l ? "," : "", loop_names[k->loops[l].kind], l,
+                 (long long)k->loops[l].extent);
     str_add(out, k->n_loops ? "\n" : " none\n");
 }
 
@@ -129,12 +131,14 @@ static void print_contract(const Kernel *k, Str *out)
 static void print_attention(const Kernel *k, Str *out)
 {
     const AttnSpec *s = &k->attn;
-    const AttnOperand *all[] = {&s->q,    &s->k,    &s->v,   &s->mask, &s->bias, &s->key,
+    const AttnOperand *all[] = {&s->q,   &s->k,   &s->v,    &s->mask, &s->bias, &s->key,
                                 &s->out, &s->lse, &s->dout, &s->dq,   &s->dk,   &s->dv};
-    static const char *const names[] = {"q", "k", "v", "mask", "bias", "key", "out", "lse", "dout", "dq", "dk", "dv"};
-    str_addf(out, "  %s%s B %lld H %lld T %lld S %lld D %lld Dv %lld scale ", s->is_backward ? "backward" : "forward",
-             s->is_causal ? " causal" : "", (long long)s->B, (long long)s->H, (long long)s->T, (long long)s->S,
-             (long long)s->D, (long long)s->Dv);
+    static const char *const names[] = {"q",   "k",   "v",    "mask", "bias", "key",
+                                        "out", "lse", "dout", "dq",   "dk",   "dv"};
+    str_addf(out, "  %s%s B %lld H %lld T %lld S %lld D %lld Dv %lld scale ",
+             s->is_backward ? "backward" : "forward", s->is_causal ? " causal" : "",
+             (long long)s->B, (long long)s->H, (long long)s->T, (long long)s->S, (long long)s->D,
+             (long long)s->Dv);
     str_add_f64(out, s->scale);
     if (s->p > 0) {
         str_add(out, " p ");
@@ -145,9 +149,9 @@ static void print_attention(const Kernel *k, Str *out)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const AttnOperand *x = all[i];
         if (x->arg < 0) continue;
-        str_addf(out, "    %s = a%d[%lld; %lld %lld %lld %lld] : %s\n", names[i], x->arg, (long long)x->base,
-                 (long long)x->stride[0], (long long)x->stride[1], (long long)x->stride[2], (long long)x->stride[3],
-                 dtype_name(x->dtype));
+        str_addf(out, "    %s = a%d[%lld; %lld %lld %lld %lld] : %s\n", names[i], x->arg,
+                 (long long)x->base, (long long)x->stride[0], (long long)x->stride[1],
+                 (long long)x->stride[2], (long long)x->stride[3], dtype_name(x->dtype));
     }
 }
 

@@ -35,8 +35,8 @@ Affine map_flatten(const IndexMap *map, const Type *t)
 }
 
 /* Puts loop l's part of flat into the one digit that holds it. */
-static AccessResult place_loop(const LoopSpace *s, const Affine *flat, int l, int rank, const int64_t *dim,
-                               Affine *out, AccessSplit *split)
+static AccessResult place_loop(const LoopSpace *s, const Affine *flat, int l, int rank,
+                               const int64_t *dim, Affine *out, AccessSplit *split)
 {
     int64_t c = flat->stride[l], step = 1;
     if (!c) return ACCESS_OK;
@@ -57,8 +57,8 @@ static AccessResult place_loop(const LoopSpace *s, const Affine *flat, int l, in
     return ACCESS_NO;
 }
 
-AccessResult affine_digits(const LoopSpace *s, const Affine *flat, int rank, const int64_t *dim, Affine *out,
-                           AccessSplit *split)
+AccessResult affine_digits(const LoopSpace *s, const Affine *flat, int rank, const int64_t *dim,
+                           Affine *out, AccessSplit *split)
 {
     memset(out, 0, (size_t)rank * sizeof *out);
     if (flat->base < 0) return ACCESS_NO;
@@ -87,8 +87,9 @@ static int64_t n_elems(const int64_t *dim, int n)
 }
 
 /* Result dimensions [r0, r1) hold the same elements as operand dimensions [o0, o1). */
-static AccessResult reshape_group(const LoopSpace *s, const Type *rt, int r0, int r1, const Type *ot, int o0, int o1,
-                                  const IndexMap *result, IndexMap *operand, AccessSplit *split)
+static AccessResult reshape_group(const LoopSpace *s, const Type *rt, int r0, int r1,
+                                  const Type *ot, int o0, int o1, const IndexMap *result,
+                                  IndexMap *operand, AccessSplit *split)
 {
     Affine flat = {0};
     int64_t step = 1;
@@ -112,8 +113,8 @@ static AccessResult reshape_group(const LoopSpace *s, const Type *rt, int r0, in
     return affine_digits(s, &flat, o1 - o0, ot->dim + o0, operand->dim + o0, split);
 }
 
-static AccessResult map_reshape(const LoopSpace *s, const Type *rt, const Type *ot, const IndexMap *result,
-                                IndexMap *operand, AccessSplit *split)
+static AccessResult map_reshape(const LoopSpace *s, const Type *rt, const Type *ot,
+                                const IndexMap *result, IndexMap *operand, AccessSplit *split)
 {
     int r0 = 0, o0 = 0;
     operand->rank = ot->rank;
@@ -156,8 +157,8 @@ static void map_broadcast(const Type *rt, const Type *ot, const IndexMap *result
 }
 
 /* Shifts dimension d by -low; guards it to [0, n) unless it always is. */
-static void shift_guarded(Arena *a, const LoopSpace *s, IndexMap *map, int d, int64_t low, int64_t n,
-                          const AccessGuard **guards)
+static void shift_guarded(Arena *a, const LoopSpace *s, IndexMap *map, int d, int64_t low,
+                          int64_t n, const AccessGuard **guards)
 {
     map->dim[d].base -= low;
     int64_t lo, hi;
@@ -168,8 +169,8 @@ static void shift_guarded(Arena *a, const LoopSpace *s, IndexMap *map, int d, in
     *guards = g;
 }
 
-static void map_concat(Arena *a, const LoopSpace *s, const Func *f, const Op *o, uint32_t k, IndexMap *map,
-                       const AccessGuard **guards)
+static void map_concat(Arena *a, const LoopSpace *s, const Func *f, const Op *o, uint32_t k,
+                       IndexMap *map, const AccessGuard **guards)
 {
     int axis = (int)attr_int(o->attrs, AT_AXIS, 0);
     int64_t start = 0;
@@ -196,7 +197,8 @@ AccessResult map_through_view(Arena *a, const LoopSpace *s, const Func *f, const
         for (int d = 0; d < rt->rank; d++) operand->dim[d].base += start[d];
     } else if (o->code == OP_PAD) {
         const int64_t *low = list_of(o, AT_LOW);
-        for (int d = 0; d < rt->rank; d++) shift_guarded(a, s, operand, d, low[d], ot->dim[d], guards);
+        for (int d = 0; d < rt->rank; d++)
+            shift_guarded(a, s, operand, d, low[d], ot->dim[d], guards);
     } else {
         ZM_CHECK(o->code == OP_CONCAT);
         map_concat(a, s, f, o, k, operand, guards);
@@ -206,7 +208,8 @@ AccessResult map_through_view(Arena *a, const LoopSpace *s, const Func *f, const
 
 bool op_is_view(OpCode code)
 {
-    return code == OP_RESHAPE || code == OP_TRANSPOSE || code == OP_BROADCAST || code == OP_SLICE || code == OP_PAD;
+    return code == OP_RESHAPE || code == OP_TRANSPOSE || code == OP_BROADCAST || code == OP_SLICE ||
+           code == OP_PAD;
 }
 
 bool op_is_alias(const Func *f, const Op *o)

@@ -1,8 +1,9 @@
 /* access.h -- index maps: which element of a value a point of a loop nest touches.
  *
- * A view op (reshape, transpose, broadcast, slice, pad, concat) has no code of its own: the map of its result, over the
- * loops, becomes a map of its operand.  Maps are affine per dimension.  A reshape may need a loop to be split in two (a
- * loop over 12 read as [3, 4]); the caller splits it and starts again.
+ * A view op (reshape, transpose, broadcast, slice, pad, concat) has no code of its own: the map of
+ * its result, over the loops, becomes a map of its operand.  Maps are affine per dimension.  A
+ * reshape may need a loop to be split in two (a loop over 12 read as [3, 4]); the caller splits it
+ * and starts again.
  */
 #ifndef ZM_IR_ACCESS_H
 #define ZM_IR_ACCESS_H
@@ -37,7 +38,8 @@ typedef struct LoopSpace {
 
 typedef enum {
     ACCESS_OK,
-    ACCESS_SPLIT, /* split loop split_loop into (extent / split_inner, split_inner) and start again */
+    ACCESS_SPLIT, /* split loop split_loop into (extent / split_inner, split_inner) and start again
+                   */
     ACCESS_NO     /* not affine */
 } AccessResult;
 
@@ -47,21 +49,23 @@ typedef struct AccessSplit {
 } AccessSplit;
 
 /* The digits of `flat` in a row-major array of shape dim[0..rank). */
-AccessResult affine_digits(const LoopSpace *s, const Affine *flat, int rank, const int64_t *dim, Affine *out,
-                           AccessSplit *split);
+AccessResult affine_digits(const LoopSpace *s, const Affine *flat, int rank, const int64_t *dim,
+                           Affine *out, AccessSplit *split);
 /* Row-major element number of map in a value of type t. */
 Affine map_flatten(const IndexMap *map, const Type *t);
 /* Smallest and largest value over all loops. */
 void affine_range(const LoopSpace *s, const Affine *e, int64_t *lo, int64_t *hi);
 uint32_t affine_mask(const Affine *e); /* bit per loop with a stride */
 
-/* The map of operand `k` of view op `o` (in f) where its result has map `result`; guards of pads and concats are put before
- * *guards, in a. */
+/* The map of operand `k` of view op `o` (in f) where its result has map `result`; guards of pads
+ * and concats are put before *guards, in a. */
 AccessResult map_through_view(Arena *a, const LoopSpace *s, const Func *f, const Op *o, uint32_t k,
                               const IndexMap *result, IndexMap *operand, const AccessGuard **guards,
                               AccessSplit *split);
 
-bool op_is_view(OpCode code);      /* reshape, transpose, broadcast, slice, pad */
-bool op_is_alias(const Func *f, const Op *o); /* the result is a contiguous range of the operand, in row-major order */
+bool op_is_view(OpCode code); /* reshape, transpose, broadcast, slice, pad */
+bool op_is_alias(
+    const Func *f,
+    const Op *o); /* the result is a contiguous range of the operand, in row-major order */
 
 #endif

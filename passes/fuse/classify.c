@@ -1,10 +1,11 @@
 /* classify.c -- which values live in memory.
  *
- * Held: what an effect, a pack, a return, a table lookup or the operand of a matmul or attention needs.  Home: held values,
- * anchors (reductions, products, attention, scatter), and point ops that several kernels use and that are not worth
- * computing twice.  Inline: the rest.  A point op with several users is computed again in each of them when its operands
- * are in memory anyway, together no larger than its result, and the arithmetic is cheap next to a trip to memory: the
- * normalised x of a layer norm, gelu's slope, a dropout mask.
+ * Held: what an effect, a pack, a return, a table lookup or the operand of a matmul or attention
+ * needs.  Home: held values, anchors (reductions, products, attention, scatter), and point ops that
+ * several kernels use and that are not worth computing twice.  Inline: the rest.  A point op with
+ * several users is computed again in each of them when its operands are in memory anyway, together
+ * no larger than its result, and the arithmetic is cheap next to a trip to memory: the normalised x
+ * of a layer norm, gelu's slope, a dropout mask.
  */
 #include <string.h>
 
@@ -12,10 +13,11 @@
 
 enum {
     MAX_CONE_LEAVES = 6,
-    MAX_INLINE_FLOPS = 64,   /* per element, for a value with several users; a load and a store cost about as much */
-    MAX_CHEAP_FLOPS = 8,     /* below a broadcast, where it would be computed many times */
+    MAX_INLINE_FLOPS =
+        64, /* per element, for a value with several users; a load and a store cost about as much */
+    MAX_CHEAP_FLOPS = 8, /* below a broadcast, where it would be computed many times */
     MAX_CONE_OPS = 64,
-    FAR_OPS = 150            /* a value used this much later is kept rather than its two operands */
+    FAR_OPS = 150 /* a value used this much later is kept rather than its two operands */
 };
 
 typedef struct Cone { /* what a point op costs when it is computed again */
@@ -28,16 +30,17 @@ typedef struct Cone { /* what a point op costs when it is computed again */
 typedef struct Classifier {
     Fuse *s;
     bool *held;
-    uint32_t *fan;      /* by value: ops that use it, through views */
-    OpId *user;         /* by value: one of them */
-    bool *is_spread;    /* by value: some path to a user repeats it */
-    Cone *cone;         /* by op */
+    uint32_t *fan;   /* by value: ops that use it, through views */
+    OpId *user;      /* by value: one of them */
+    bool *is_spread; /* by value: some path to a user repeats it */
+    Cone *cone;      /* by op */
+    uint32_t *end;   /* by value: first write over what its views and inline ops read */
 } Classifier;
 
 bool op_is_host(OpCode code)
 {
-    return code == OP_READ || code == OP_WRITE || code == OP_PACK || code == OP_PROBE || code == OP_RETURN ||
-           code == OP_FUSED;
+    return code == OP_READ || code == OP_WRITE || code == OP_PACK || code == OP_PROBE ||
+           code == OP_RETURN || code == OP_FUSED;
 }
 
 ValueId fuse_strip_views(const Func *f, ValueId v)
@@ -78,7 +81,8 @@ static bool is_attention(OpCode code)
     return code == OP_SDPA || code == OP_SDPA_GRAD;
 }
 
-/* Attention's results in the order in which they are used: a transpose of one is stored by the kernel itself. */
+/* Attention's results in the order in which they are used: a transpose of one is stored by the
+ * kernel itself. */
 static bool is_layout_of_attention(const Func *f, const Op *o)
 {
     if (o->code != OP_TRANSPOSE) return false;
@@ -155,7 +159,8 @@ static void cone_add_leaf(Cone *to, ValueId v)
 
 static void cone_add(Cone *to, const Cone *from)
 {
-    for (uint32_t i = 0; i < from->n_leaves && i < MAX_CONE_LEAVES; i++) cone_add_leaf(to, from->leaf[i]);
+    for (uint32_t i = 0; i < from->n_leaves && i < MAX_CONE_LEAVES; i++)
+        cone_add_leaf(to, from->leaf[i]);
     if (from->n_leaves > MAX_CONE_LEAVES) to->n_leaves = MAX_CONE_LEAVES + 1;
     to->n_ops += from->n_ops;
     to->flops += from->flops;
@@ -224,16 +229,18 @@ static FuseClass class_of_point(Classifier *c, const Op *o, const Cone *cone)
     if (o->code == OP_CONST || o->code == OP_IOTA) return FC_INLINE;
     if (cone->n_ops > MAX_CONE_OPS) return FC_HOME;
     if (c->is_spread[v.i] && cone->flops > MAX_CHEAP_FLOPS && cone->n_leaves > 0) return FC_HOME;
-    if (c->fan[v.i] <= 1) return is_far(c, o, v) && leaf_bytes > bytes + bytes / 2 ? FC_HOME : FC_INLINE;
-    if (type_elems(t) == 1 || cone->n_leaves > MAX_CONE_LEAVES || cone->flops > MAX_INLINE_FLOPS) return FC_HOME;
+    if (c->fan[v.i] <= 1)
+        return is_far(c, o, v) && leaf_bytes > bytes + bytes / 2 ? FC_HOME : FC_INLINE;
+    if (type_elems(t) == 1 || cone->n_leaves > MAX_CONE_LEAVES || cone->flops > MAX_INLINE_FLOPS)
+        return FC_HOME;
     if (leaf_bytes > bytes + bytes / 2 || !leaves_are_kept(c, cone, bytes)) return FC_HOME;
     return FC_INLINE;
 }
 
 static bool is_anchor(OpCode code)
 {
-    return code == OP_REDUCE_SUM || code == OP_REDUCE_MAX || code == OP_MATMUL || is_attention(code) ||
-           code == OP_SCATTER_ADD;
+    return code == OP_REDUCE_SUM || code == OP_REDUCE_MAX || code == OP_MATMUL ||
+           is_attention(code) || code == OP_SCATTER_ADD;
 }
 
 static FuseClass class_of(Classifier *c, OpId id)
@@ -247,15 +254,55 @@ static FuseClass class_of(Classifier *c, OpId id)
     return class_of_point(c, o, cone);
 }
 
+/* ---- reads that end before their user ---- */
+
+static uint32_t end_of(const Classifier *c, const Op *o)
+{
+    FuseClass class = (FuseClass)c->s->class[value_cget(c->s->f, o->out[0])->def.i];
+    if (o->code == OP_READ) return c->s->read_end[o->out[0].i];
+    uint32_t end = UINT32_MAX;
+    for (uint32_t i = 0; i < o->n_in && (class == FC_VIEW || class == FC_INLINE); i++)
+        if (c->end[o->in[i].i] < end) end = c->end[o->in[i].i];
+    return end;
+}
+
+/* A view or inline op before a write of what it reads, wanted after it, is held.  True: some were.
+ */
+static bool hold_ended(Classifier *c)
+{
+    const Fuse *s = c->s;
+    bool is_any = false;
+    FOR_OPS(s->f, op)
+    {
+        const Op *o = op_cget(s->f, op);
+        for (uint32_t i = 0; i < o->n_in; i++) {
+            uint32_t v = o->in[i].i;
+            OpId def = value_cget(s->f, o->in[i])->def;
+            bool is_ended = op_ok(def) && c->end[v] < s->pos[op.i] && s->pos[def.i] < c->end[v];
+            if (!is_ended || s->class[def.i] == FC_HOST || c->held[v]) continue;
+            c->held[v] = is_any = true;
+        }
+        if (o->n_out) {
+            uint32_t end = end_of(c, o);
+            for (uint32_t r = 0; r < o->n_out; r++) c->end[o->out[r].i] = end;
+        }
+    }
+    return is_any;
+}
+
 void fuse_classify(Fuse *s, bool *held)
 {
     const Func *f = s->f;
     Classifier c = {.s = s, .held = held};
-    c.fan = ARENA_ARRAY(s->a, uint32_t, f->values.n);
-    c.user = ARENA_ARRAY(s->a, OpId, f->values.n);
-    c.is_spread = ARENA_ARRAY(s->a, bool, f->values.n);
-    c.cone = ARENA_ARRAY(s->a, Cone, f->ops.n);
     FOR_OPS(f, op) hold_operands(f, held, op_cget(f, op));
-    FOR_OPS(f, op) note_users(&c, op);
-    FOR_OPS(f, op) s->class[op.i] = (uint8_t)class_of(&c, op);
+    c.cone = ARENA_ARRAY(s->a, Cone, f->ops.n);
+    do {
+        c.fan = ARENA_ARRAY(s->a, uint32_t, f->values.n);
+        c.user = ARENA_ARRAY(s->a, OpId, f->values.n);
+        c.is_spread = ARENA_ARRAY(s->a, bool, f->values.n);
+        c.end = ARENA_ARRAY(s->a, uint32_t, f->values.n);
+        memset(c.end, 0xff, f->values.n * sizeof *c.end);
+        FOR_OPS(f, op) note_users(&c, op);
+        FOR_OPS(f, op) s->class[op.i] = (uint8_t)class_of(&c, op);
+    } while (hold_ended(&c));
 }

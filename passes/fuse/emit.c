@@ -1,5 +1,7 @@
-/* emit.c -- writes the kernels: one `fused` op per group, whose body holds copies of its ops; erases the originals. */
+/* emit.c -- writes the kernels: one `fused` op per group, whose body holds copies of its ops;
+ * erases the originals. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "passes/fuse/fuse.h"
 
@@ -21,18 +23,33 @@ static int by_number(const void *x, const void *y)
     return *p < *q ? -1 : *p > *q;
 }
 
+static void add_input(Emitter *e, uint32_t g, ValueId v)
+{
+    ValueList *ins = &e->s->groups.at[g].ins;
+    ValueId *more = ARENA_ARRAY(e->s->a, ValueId, ins->n + 1);
+    if (ins->n) memcpy(more, ins->at, ins->n * sizeof *more);
+    more[ins->n] = e->in_body[v.i] = v;
+    *ins = (ValueList){more, ins->n + 1};
+}
+
 /* Positions of all ops of group g, ascending; ends at its inputs. */
 static void collect_cone(Emitter *e, uint32_t g)
 {
     Fuse *s = e->s;
     const FuseGroup *p = &s->groups.at[g];
-    for (uint32_t i = 0; i < p->ins.n; i++) e->in_body[p->ins.at[i].i] = p->ins.at[i]; /* any mark: a leaf */
+    for (uint32_t i = 0; i < p->ins.n; i++)
+        e->in_body[p->ins.at[i].i] = p->ins.at[i]; /* any mark: a leaf */
     e->cone.n = e->todo.n = 0;
     for (uint32_t i = 0; i < p->outs.n; i++) VEC_PUSH(s->a, &e->todo, p->outs.at[i]);
     while (e->todo.n) {
         ValueId v = e->todo.at[--e->todo.n];
         OpId def = value_cget(s->f, v)->def;
-        if (value_ok(e->in_body[v.i]) || e->stamp[def.i] == g + 1) continue;
+        if (value_ok(e->in_body[v.i])) continue;
+        if (fuse_is_leaf(s, g, NO_GROUP, v)) { /* an operand of which no element is read */
+            add_input(e, g, v);
+            continue;
+        }
+        if (e->stamp[def.i] == g + 1) continue;
         e->stamp[def.i] = g + 1;
         VEC_PUSH(s->a, &e->cone, s->pos[def.i]);
         const Op *o = op_cget(s->f, def);
@@ -74,7 +91,8 @@ static LocId group_loc(const Fuse *s, const FuseGroup *p)
     OpId best = p->ops.at[p->ops.n - 1];
     for (uint32_t i = 0; i < p->ops.n; i++) {
         OpCode code = op_cget(s->f, p->ops.at[i])->code;
-        if (code == OP_MATMUL || code == OP_SDPA || code == OP_SDPA_GRAD || code == OP_SCATTER_ADD) best = p->ops.at[i];
+        if (code == OP_MATMUL || code == OP_SDPA || code == OP_SDPA_GRAD || code == OP_SCATTER_ADD)
+            best = p->ops.at[i];
     }
     return op_cget(s->f, best)->loc;
 }
@@ -101,7 +119,8 @@ static void emit_group(Emitter *e, uint32_t g)
     }
 }
 
-/* v outside of kernels, before host op `at`: aliases of held values are written where they are first needed. */
+/* v outside of kernels, before host op `at`: aliases of held values are written where they are
+ * first needed. */
 static ValueId outside_value(Emitter *e, ValueId v, OpId at)
 {
     Fuse *s = e->s;
@@ -136,7 +155,8 @@ static void emit_hosts(Emitter *e)
             ValueId v = outside_value(e, op_cget(s->f, op)->in[i], op);
             op_set_operand(s->f, op, i, v);
         }
-        bool is_early = op_cget(s->f, op)->code == OP_READ && s->read_pos[op_cget(s->f, op)->out[0].i] == 0;
+        bool is_early =
+            op_cget(s->f, op)->code == OP_READ && s->read_pos[op_cget(s->f, op)->out[0].i] == 0;
         if (is_early && op.i != first.i) op_move_before(s->f, op, first);
     }
 }

@@ -1,12 +1,13 @@
-/* form.c -- form_build: finds what kind of kernel the ops behind the outputs make, tries it, splits loops on demand. */
+/* form.c -- form_build: finds what kind of kernel the ops behind the outputs make, tries it, splits
+ * loops on demand. */
 #include <string.h>
 
 #include "passes/fuse/form.h"
 
-#define TRY(CALL)                                                                                                      \
-    do {                                                                                                               \
-        FormResult result_ = (CALL);                                                                                   \
-        if (result_ != FR_OK) return result_;                                                                          \
+#define TRY(CALL)                                                                                  \
+    do {                                                                                           \
+        FormResult result_ = (CALL);                                                               \
+        if (result_ != FR_OK) return result_;                                                      \
     } while (0)
 
 /* ---- which kind ---- */
@@ -23,9 +24,11 @@ static void anchors_note(const Func *f, OpId id, Anchors *found)
     OpCode code = o->code;
     if (code == OP_REDUCE_SUM || code == OP_REDUCE_MAX) {
         int64_t n = type_elems(value_type(f, o->in[0]));
-        if (!op_ok(found->reduce) || n > type_elems(value_type(f, op_cget(f, found->reduce)->in[0])))
+        if (!op_ok(found->reduce) ||
+            n > type_elems(value_type(f, op_cget(f, found->reduce)->in[0])))
             found->reduce = id;
-    } else if (code == OP_MATMUL || code == OP_SDPA || code == OP_SDPA_GRAD || code == OP_SCATTER_ADD) {
+    } else if (code == OP_MATMUL || code == OP_SDPA || code == OP_SDPA_GRAD ||
+               code == OP_SCATTER_ADD) {
         found->special = id;
         found->n_special++;
     }
@@ -83,7 +86,8 @@ static FormResult nest_output(FormBuilder *b, uint32_t i)
     uint32_t all = (1u << b->form->loops.n) - 1, par = form_loops_of(b->form, FL_PAR);
     int64_t n = type_elems(value_type(b->in->f, v));
     bool is_row = n == form_count(b->form, par);
-    if (!is_row && n != form_count(b->form, all)) return form_refuse(b, v, "outputs over different domains");
+    if (!is_row && n != form_count(b->form, all))
+        return form_refuse(b, v, "outputs over different domains");
     FormStore s = {.out = i, .is_row = is_row, .to = {.dyn = -1}};
     s.to.at = form_flat_loops(b->form, is_row ? par : all);
     IndexMap map;
@@ -133,16 +137,20 @@ static FormResult form_scatter(FormBuilder *b)
 
 static void contract_add_loops(Form *form, const Func *f, const Op *o)
 {
-    const Type *x = value_type(f, o->in[0]), *y = value_type(f, o->in[1]), *t = value_type(f, o->out[0]);
+    const Type *x = value_type(f, o->in[0]), *y = value_type(f, o->in[1]),
+               *t = value_type(f, o->out[0]);
     bool is_batched = y->rank > 2;
-    for (int d = 0; d + 2 < t->rank; d++) form_add_loop(form, is_batched ? FL_BATCH : FL_M, t->dim[d]);
+    for (int d = 0; d + 2 < t->rank; d++)
+        form_add_loop(form, is_batched ? FL_BATCH : FL_M, t->dim[d]);
     form_add_loop(form, FL_M, t->dim[t->rank - 2]);
     form_add_loop(form, FL_N, t->dim[t->rank - 1]);
-    form_add_loop(form, FL_K, x->dim[attr_int(o->attrs, AT_TRANS_A, 0) ? x->rank - 2 : x->rank - 1]);
+    form_add_loop(form, FL_K,
+                  x->dim[attr_int(o->attrs, AT_TRANS_A, 0) ? x->rank - 2 : x->rank - 1]);
 }
 
 /* Operand k at the loops: leading dimensions, and its own of (m, k) or (k, n). */
-static FormResult contract_operand(FormBuilder *b, const Op *o, uint32_t k, const IndexMap *out, int32_t *node)
+static FormResult contract_operand(FormBuilder *b, const Op *o, uint32_t k, const IndexMap *out,
+                                   int32_t *node)
 {
     const Type *t = value_type(b->in->f, o->in[k]), *rt = value_type(b->in->f, o->out[0]);
     bool is_swapped = attr_int(o->attrs, k == 0 ? AT_TRANS_A : AT_TRANS_B, 0) != 0;
@@ -224,7 +232,8 @@ static FormResult form_settle(FormBuilder *b)
         form_clear(b);
         FormResult r = form_try(b);
         if (r != FR_SPLIT) return r;
-        if (b->form->loops.n == ACCESS_MAX_LOOPS) return form_refuse(b, b->in->outs[0], "too many loops");
+        if (b->form->loops.n == ACCESS_MAX_LOOPS)
+            return form_refuse(b, b->in->outs[0], "too many loops");
         split_loop(b->form, b->split);
     }
 }
@@ -246,7 +255,8 @@ Form *form_build(Arena *a, const FormIn *in, FormWhy *why)
         form->anchor = found.special;
         form->kind = kind_of(op_cget(in->f, found.special)->code);
         ValueId v = op_cget(in->f, found.special)->out[0];
-        FormResult r = found.n_special > 1 ? form_refuse(&b, v, "two kernels of their own kind") : form_settle(&b);
+        FormResult r = found.n_special > 1 ? form_refuse(&b, v, "two kernels of their own kind")
+                                           : form_settle(&b);
         return r == FR_OK ? form : NULL;
     }
     nest_add_loops(&b, found.reduce, false);
@@ -256,6 +266,7 @@ Form *form_build(Arena *a, const FormIn *in, FormWhy *why)
         nest_add_loops(&b, found.reduce, true);
         r = form_settle(&b);
     }
-    if (r == FR_OK && form->leaves.n + in->n_outs > FORM_MAX_ARGS) r = form_refuse(&b, in->outs[0], "too many operands");
+    if (r == FR_OK && form->leaves.n + in->n_outs > FORM_MAX_ARGS)
+        r = form_refuse(&b, in->outs[0], "too many operands");
     return r == FR_OK ? form : NULL;
 }

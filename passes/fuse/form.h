@@ -1,8 +1,9 @@
 /* form.h -- what a set of primitive ops computes as one kernel: loops, scalar nodes and stores.
  *
- * The one definition of "these ops can be one kernel": pass fuse asks it before it joins ops, codegen/kernel_build.c turns
- * its answer into the kernel form (codegen/kernel.h describes the same notions).  Built by demand from the outputs: each
- * output element is a point of the loops; the value of an op is wanted at an index map; views change the map.
+ * The one definition of "these ops can be one kernel": pass fuse asks it before it joins ops,
+ * codegen/kernel_build.c turns its answer into the kernel form (codegen/kernel.h describes the same
+ * notions).  Built by demand from the outputs: each output element is a point of the loops; the
+ * value of an op is wanted at an index map; views change the map.
  */
 #ifndef ZM_PASSES_FUSE_FORM_H
 #define ZM_PASSES_FUSE_FORM_H
@@ -48,13 +49,27 @@ typedef struct FormStore {
 typedef struct FormOperand {
     bool is_there;
     bool is_out;
-    ValueId leaf;  /* operands */
-    uint32_t out;  /* results: index into FormIn.outs */
+    ValueId leaf; /* operands */
+    uint32_t out; /* results: index into FormIn.outs */
     DType dtype;
     int64_t base, stride[4];
 } FormOperand;
 
-enum { FA_Q, FA_K, FA_V, FA_OUT, FA_LSE, FA_DOUT, FA_MASK, FA_BIAS, FA_KEY, FA_DQ, FA_DK, FA_DV, N_FA };
+enum {
+    FA_Q,
+    FA_K,
+    FA_V,
+    FA_OUT,
+    FA_LSE,
+    FA_DOUT,
+    FA_MASK,
+    FA_BIAS,
+    FA_KEY,
+    FA_DQ,
+    FA_DK,
+    FA_DV,
+    N_FA
+};
 
 typedef struct Form {
     FormKind kind;
@@ -62,8 +77,9 @@ typedef struct Form {
     FormLoopKind loop_kind[ACCESS_MAX_LOOPS];
     VEC(FormNode) nodes;
     VEC(FormStore) stores;
-    VEC(ValueId) leaves;  /* in order of first use */
-    VEC(ValueId) wanted;  /* every value that a node computes; a value wanted at two places is listed twice */
+    VEC(ValueId) leaves; /* in order of first use */
+    VEC(ValueId)
+    wanted; /* every value that a node computes; a value wanted at two places is listed twice */
     int32_t node_a, node_b;
     OpId anchor; /* the matmul, sdpa, sdpa_grad or scatter_add */
     FormOperand attn[N_FA];
@@ -77,7 +93,8 @@ typedef struct FormIn {
     const void *ctx;
 } FormIn;
 
-/* Why there is no form: the value that must be held in memory, not computed inside, for another try. */
+/* Why there is no form: the value that must be held in memory, not computed inside, for another
+ * try. */
 typedef struct FormWhy {
     ValueId at;
     const char *text;
@@ -110,7 +127,8 @@ typedef enum { FR_OK, FR_SPLIT, FR_NO } FormResult;
 FormResult form_refuse(FormBuilder *b, ValueId at, const char *text);
 FormResult form_access_result(FormBuilder *b, AccessResult r, ValueId at);
 /* The node for value v at map (rank of v's type) under guards. */
-FormResult form_want(FormBuilder *b, ValueId v, const IndexMap *map, const AccessGuard *guards, int32_t *node);
+FormResult form_want(FormBuilder *b, ValueId v, const IndexMap *map, const AccessGuard *guards,
+                     int32_t *node);
 int32_t form_node(FormBuilder *b, const FormNode *n); /* an equal node is reused */
 /* Row-major map of a value of type t whose flat index is `flat`. */
 FormResult form_flat_map(FormBuilder *b, ValueId v, const Affine *flat, IndexMap *map);
@@ -119,7 +137,7 @@ Affine form_flat_loops(const Form *form, uint32_t mask);
 int64_t form_count(const Form *form, uint32_t mask); /* points of those loops */
 uint32_t form_loops_of(const Form *form, FormLoopKind kind);
 void form_add_loop(Form *form, FormLoopKind kind, int64_t extent); /* extent 1: none */
-const Op *form_def(const FormIn *in, ValueId v);                     /* NULL: a leaf */
+const Op *form_def(const FormIn *in, ValueId v);                   /* NULL: a leaf */
 
 FormResult form_of_attention(FormBuilder *b);
 

@@ -1,19 +1,21 @@
-/* form_attention.c -- operands of sdpa and sdpa_grad as strided [B, H, T, D] ranges of memory, results as strided stores.
+/* form_attention.c -- operands of sdpa and sdpa_grad as strided [B, H, T, D] ranges of memory,
+ * results as strided stores.
  *
- * Split and merged heads cost nothing: q of a packed [B, T, 3C] value is an operand with strides (T*3C, D, 3C, 1), and the
- * three gradients of a concat are stores into ranges of one result.
+ * Split and merged heads cost nothing: q of a packed [B, T, 3C] value is an operand with strides
+ * (T*3C, D, 3C, 1), and the three gradients of a concat are stores into ranges of one result.
  */
 #include <string.h>
 
 #include "passes/fuse/form.h"
 
-#define TRY(CALL)                                                                                                      \
-    do {                                                                                                               \
-        FormResult result_ = (CALL);                                                                                   \
-        if (result_ != FR_OK) return result_;                                                                          \
+#define TRY(CALL)                                                                                  \
+    do {                                                                                           \
+        FormResult result_ = (CALL);                                                               \
+        if (result_ != FR_OK) return result_;                                                      \
     } while (0)
 
-/* Operand v seen as [d0, d1, d2, d3]: its dimensions, from the left where it has 3 (lse), from the right otherwise. */
+/* Operand v seen as [d0, d1, d2, d3]: its dimensions, from the left where it has 3 (lse), from the
+ * right otherwise. */
 static FormResult read_operand(FormBuilder *b, int slot, ValueId v)
 {
     const Func *f = b->in->f;
@@ -29,7 +31,8 @@ static FormResult read_operand(FormBuilder *b, int slot, ValueId v)
     ValueId from = v;
     const AccessGuard *guards = NULL;
     for (const Op *o; (o = form_def(b->in, from)) != NULL; from = o->in[0]) {
-        if (!op_is_view(o->code)) return form_refuse(b, from, "attention reads its operands from memory");
+        if (!op_is_view(o->code))
+            return form_refuse(b, from, "attention reads its operands from memory");
         AccessSplit split;
         AccessResult r = map_through_view(b->a, &s, f, o, 0, &map, &next, &guards, &split);
         if (o->code == OP_RESHAPE && r != ACCESS_OK && !form_def(b->in, o->in[0])) {
@@ -40,13 +43,15 @@ static FormResult read_operand(FormBuilder *b, int slot, ValueId v)
             t = NULL;
             break;
         }
-        if (r != ACCESS_OK || guards) return form_refuse(b, v, "an attention operand is not a strided range");
+        if (r != ACCESS_OK || guards)
+            return form_refuse(b, v, "an attention operand is not a strided range");
         map = next;
         t = value_type(f, o->in[0]);
     }
     Affine at = t ? map_flatten(&map, t) : map.dim[0];
     FormOperand *p = &b->form->attn[slot];
-    *p = (FormOperand){.is_there = true, .leaf = from, .dtype = value_type(f, from)->dtype, .base = at.base};
+    *p = (FormOperand){
+        .is_there = true, .leaf = from, .dtype = value_type(f, from)->dtype, .base = at.base};
     for (int d = 0; d < 4; d++) p->stride[d] = at.stride[d];
     for (uint32_t i = 0; i < b->form->leaves.n; i++)
         if (b->form->leaves.at[i].i == from.i) return FR_OK;
@@ -56,13 +61,16 @@ static FormResult read_operand(FormBuilder *b, int slot, ValueId v)
 
 static FormResult read_operands(FormBuilder *b, const Op *o)
 {
-    static const int forward[] = {FA_Q, FA_K, FA_V}, backward[] = {FA_Q, FA_K, FA_V, FA_OUT, FA_LSE, FA_DOUT};
+    static const int forward[] = {FA_Q, FA_K, FA_V},
+                     backward[] = {FA_Q, FA_K, FA_V, FA_OUT, FA_LSE, FA_DOUT};
     const int *slot = o->code == OP_SDPA ? forward : backward;
     uint32_t n = o->code == OP_SDPA ? 3 : 6, i = 0;
     for (; i < n; i++) TRY(read_operand(b, slot[i], o->in[i]));
     for (; i < o->n_in; i++) {
         const Type *t = value_type(b->in->f, o->in[i]);
-        int optional = t->dtype == DT_I1 ? FA_MASK : dtype_class(t->dtype) == DTC_INT ? FA_KEY : FA_BIAS;
+        int optional = t->dtype == DT_I1                  ? FA_MASK
+                       : dtype_class(t->dtype) == DTC_INT ? FA_KEY
+                                                          : FA_BIAS;
         TRY(read_operand(b, optional, o->in[i]));
     }
     return FR_OK;
@@ -113,7 +121,8 @@ static bool sink_split(Sink *k, AccessSplit split)
     return true;
 }
 
-/* Walks from the stored value back to the result of attention; sets k->map to the result's index. */
+/* Walks from the stored value back to the result of attention; sets k->map to the result's index.
+ */
 static FormResult sink_walk(FormBuilder *b, Sink *k, const Op *attention)
 {
     const Func *f = b->in->f;
@@ -122,8 +131,10 @@ static FormResult sink_walk(FormBuilder *b, Sink *k, const Op *attention)
         const Op *o = form_def(b->in, k->v);
         if (!o) return form_refuse(b, stored, "attention stores its own results only");
         if (o == attention) return FR_OK;
-        if (!op_is_view(o->code) || o->code == OP_BROADCAST || o->code == OP_PAD || o->code == OP_SLICE)
-            return form_refuse(b, attention->out[value_cget(f, k->v)->index], "attention's results are stored first");
+        if (!op_is_view(o->code) || o->code == OP_BROADCAST || o->code == OP_PAD ||
+            o->code == OP_SLICE)
+            return form_refuse(b, attention->out[value_cget(f, k->v)->index],
+                               "attention's results are stored first");
         IndexMap next;
         const AccessGuard *guards = NULL;
         AccessSplit split;
@@ -151,7 +162,8 @@ static FormResult sink_close(FormBuilder *b, const Sink *k, const Op *attention)
             if (!c || k->s.extent[l] == 1) continue;
             int64_t step = k->at.stride[l] / c;
             if (k->at.stride[l] % c || (p->stride[d] && p->stride[d] != step))
-                return form_refuse(b, k->v, "a result of attention is not stored as a strided range");
+                return form_refuse(b, k->v,
+                                   "a result of attention is not stored as a strided range");
             p->stride[d] = step;
         }
     }
@@ -178,7 +190,8 @@ static FormResult store_output(FormBuilder *b, const Op *attention, uint32_t out
     const Func *f = b->in->f;
     ValueId v = b->in->outs[out];
     const Op *o;
-    while ((o = form_def(b->in, v)) != NULL && o->code == OP_RESHAPE) v = o->in[0]; /* memory has no shape */
+    while ((o = form_def(b->in, v)) != NULL && o->code == OP_RESHAPE)
+        v = o->in[0]; /* memory has no shape */
     int64_t stride[ZM_MAX_RANK];
     row_major(value_type(f, v), stride);
     if (!o || o->code != OP_CONCAT) {

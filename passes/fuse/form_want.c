@@ -1,4 +1,5 @@
-/* form_want.c -- the scalar nodes of a kernel, by demand: one function per way in which an op's element is computed. */
+/* form_want.c -- the scalar nodes of a kernel, by demand: one function per way in which an op's
+ * element is computed. */
 #include <string.h>
 
 #include "passes/fuse/form.h"
@@ -37,9 +38,10 @@ static uint64_t node_hash(const FormNode *n)
 static bool node_equal(const FormNode *x, const FormNode *y)
 {
     const FormAccess *p = &x->access, *q = &y->access;
-    return x->kind == y->kind && x->code == y->code && x->dtype == y->dtype && x->n_args == y->n_args &&
-           memcmp(x->arg, y->arg, sizeof x->arg) == 0 && memcmp(&x->imm, &y->imm, sizeof x->imm) == 0 &&
-           x->imm_u64 == y->imm_u64 && p->leaf.i == q->leaf.i && memcmp(&p->at, &q->at, sizeof p->at) == 0 &&
+    return x->kind == y->kind && x->code == y->code && x->dtype == y->dtype &&
+           x->n_args == y->n_args && memcmp(x->arg, y->arg, sizeof x->arg) == 0 &&
+           memcmp(&x->imm, &y->imm, sizeof x->imm) == 0 && x->imm_u64 == y->imm_u64 &&
+           p->leaf.i == q->leaf.i && memcmp(&p->at, &q->at, sizeof p->at) == 0 &&
            p->dyn == q->dyn && p->dyn_stride == q->dyn_stride && p->guards == q->guards;
 }
 
@@ -61,7 +63,8 @@ static FormNode node_of(FormNodeKind kind, DType dtype, LocId loc)
     return n;
 }
 
-static int32_t add_op(FormBuilder *b, OpCode code, DType dtype, LocId loc, uint32_t n, const int32_t *arg)
+static int32_t add_op(FormBuilder *b, OpCode code, DType dtype, LocId loc, uint32_t n,
+                      const int32_t *arg)
 {
     FormNode node = node_of(FN_OP, dtype, loc);
     node.code = code;
@@ -91,7 +94,8 @@ static void add_leaf(FormBuilder *b, ValueId v)
     VEC_PUSH(b->a, &b->form->leaves, v);
 }
 
-static int32_t add_load(FormBuilder *b, ValueId leaf, const Affine *at, const AccessGuard *guards, LocId loc)
+static int32_t add_load(FormBuilder *b, ValueId leaf, const Affine *at, const AccessGuard *guards,
+                        LocId loc)
 {
     FormNode node = node_of(FN_LOAD, value_type(b->in->f, leaf)->dtype, loc);
     node.access.leaf = leaf;
@@ -167,10 +171,10 @@ typedef struct Want { /* what is asked for */
     const AccessGuard *guards;
 } Want;
 
-#define TRY(CALL)                                                                                                      \
-    do {                                                                                                               \
-        FormResult result_ = (CALL);                                                                                   \
-        if (result_ != FR_OK) return result_;                                                                          \
+#define TRY(CALL)                                                                                  \
+    do {                                                                                           \
+        FormResult result_ = (CALL);                                                               \
+        if (result_ != FR_OK) return result_;                                                      \
     } while (0)
 
 /* Is v a leaf seen through views: a load that yields 0 outside of its guards? */
@@ -195,13 +199,15 @@ static FormResult want_view(FormBuilder *b, const Want *w, int32_t *node)
     }
     IndexMap *map = ARENA_NEW(b->a, IndexMap);
     const AccessGuard *guards = w->guards;
-    AccessResult r = map_through_view(b->a, &b->form->loops, f, w->o, 0, w->map, map, &guards, &b->split);
+    AccessResult r =
+        map_through_view(b->a, &b->form->loops, f, w->o, 0, w->map, map, &guards, &b->split);
     TRY(form_access_result(b, r, from));
     TRY(form_want(b, from, map, guards, node));
     if (guards == w->guards || is_plain_load(b->in, from)) return FR_OK;
     DType dt = value_type(f, w->v)->dtype;
     for (const AccessGuard *g = guards; g != w->guards; g = g->next) {
-        int32_t arg[] = {add_range_test(b, &g->e, g->n, w->o->loc), *node, add_const(b, 0, dt, w->o->loc)};
+        int32_t arg[] = {add_range_test(b, &g->e, g->n, w->o->loc), *node,
+                         add_const(b, 0, dt, w->o->loc)};
         *node = add_op(b, OP_SELECT, dt, w->o->loc, 3, arg);
     }
     return FR_OK;
@@ -244,7 +250,8 @@ static FormResult want_point(FormBuilder *b, const Want *w, int32_t *node)
 {
     int32_t arg[6];
     ZM_CHECK(w->o->n_in <= 4);
-    for (uint32_t i = 0; i < w->o->n_in; i++) TRY(form_want(b, w->o->in[i], w->map, w->guards, &arg[i]));
+    for (uint32_t i = 0; i < w->o->n_in; i++)
+        TRY(form_want(b, w->o->in[i], w->map, w->guards, &arg[i]));
     *node = add_op(b, w->o->code, value_type(b->in->f, w->v)->dtype, w->o->loc, w->o->n_in, arg);
     return FR_OK;
 }
@@ -283,7 +290,8 @@ static FormResult want_random(FormBuilder *b, const Want *w, int32_t *node)
 static FormResult want_embed(FormBuilder *b, const Want *w, int32_t *node)
 {
     ValueId table = w->o->in[0];
-    if (!b->in->is_leaf(b->in->ctx, table)) return form_refuse(b, table, "a table of rows is read from memory");
+    if (!b->in->is_leaf(b->in->ctx, table))
+        return form_refuse(b, table, "a table of rows is read from memory");
     IndexMap *row = ARENA_NEW(b->a, IndexMap);
     *row = *w->map;
     row->rank--;
@@ -310,10 +318,13 @@ static FormResult want_reduce(FormBuilder *b, const Want *w, int32_t *node)
     for (int i = 0; i < n; i++) n_red *= dim[i] = t->dim[dims->as.list.at[i]];
     if (n_red == 1) red = 0; /* a sum of one element */
     for (int d = 0; d < w->map->rank; d++)
-        if (affine_mask(&w->map->dim[d]) & red) return form_refuse(b, w->v, "a reduction inside of another's sweep");
-    if (n_red != form_count(b->form, red)) return form_refuse(b, w->v, "reductions over different domains");
+        if (affine_mask(&w->map->dim[d]) & red)
+            return form_refuse(b, w->v, "a reduction inside of another's sweep");
+    if (n_red != form_count(b->form, red))
+        return form_refuse(b, w->v, "reductions over different domains");
     Affine flat = form_flat_loops(b->form, red), digit[ZM_MAX_RANK];
-    TRY(form_access_result(b, affine_digits(&b->form->loops, &flat, n, dim, digit, &b->split), w->v));
+    TRY(form_access_result(b, affine_digits(&b->form->loops, &flat, n, dim, digit, &b->split),
+                           w->v));
     IndexMap *map = ARENA_NEW(b->a, IndexMap);
     map->rank = t->rank;
     for (int d = 0, next = 0, kept = 0; d < t->rank; d++) {
@@ -337,7 +348,8 @@ static FormResult want_acc(FormBuilder *b, const Want *w, int32_t *node)
     Affine have = map_flatten(w->map, value_type(b->in->f, w->v));
     if (memcmp(&flat, &have, sizeof flat) != 0 || w->guards)
         return form_refuse(b, w->v, "a product is used beside its own element");
-    FormNode n = node_of(FN_ACC, value_type(b->in->f, w->v)->dtype == DT_F64 ? DT_F64 : DT_F32, w->o->loc);
+    FormNode n =
+        node_of(FN_ACC, value_type(b->in->f, w->v)->dtype == DT_F64 ? DT_F64 : DT_F32, w->o->loc);
     n.code = OP_MATMUL;
     *node = form_node(b, &n);
     DType dt = value_type(b->in->f, w->v)->dtype;
@@ -360,7 +372,8 @@ static FormResult want_op(FormBuilder *b, const Want *w, int32_t *node)
         *node = add_const(b, attr_float(w->o->attrs, AT_VALUE, 0), dt, w->o->loc);
         return FR_OK;
     }
-    bool is_acc = b->form->kind == FORM_CONTRACT && code == OP_MATMUL && w->o == op_cget(b->in->f, b->form->anchor);
+    bool is_acc = b->form->kind == FORM_CONTRACT && code == OP_MATMUL &&
+                  w->o == op_cget(b->in->f, b->form->anchor);
     if (is_acc) return want_acc(b, w, node);
     return form_refuse(b, w->v, "this op is a kernel of its own kind");
 }
@@ -377,7 +390,8 @@ static bool seen_is(const FormSeen *s, ValueId v, const IndexMap *map, const Acc
            memcmp(s->map->dim, map->dim, (size_t)map->rank * sizeof map->dim[0]) == 0;
 }
 
-FormResult form_want(FormBuilder *b, ValueId v, const IndexMap *map, const AccessGuard *guards, int32_t *node)
+FormResult form_want(FormBuilder *b, ValueId v, const IndexMap *map, const AccessGuard *guards,
+                     int32_t *node)
 {
     uint64_t h = want_hash(v, map, guards);
     uint32_t have = map_get(&b->seen, h);

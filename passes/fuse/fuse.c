@@ -1,12 +1,13 @@
 /* fuse.c -- pass fuse: primitive ops become kernels.
  *
  *   in    only primitive ops
- *   out   every computing op inside of a `fused` op; outside only effects, packs and aliases of values in memory
- *   inv   codegen/kernel_build.c has a form for every kernel: both ask form_build
+ *   out   every computing op inside of a `fused` op; outside only effects, packs and aliases of
+ * values in memory inv   codegen/kernel_build.c has a form for every kernel: both ask form_build
  *   cost  O(n log n) in ops, for kernels of bounded size
  *
- * A round classifies and groups; where a kernel has no form, the value in the way is held in memory and the round is
- * repeated.  One primitive op on held operands always has a form, and every round holds one more value, so rounds end.
+ * A round classifies and groups; where a kernel has no form, the value in the way is held in memory
+ * and the round is repeated.  One primitive op on held operands always has a form, and every round
+ * holds one more value, so rounds end.
  */
 #include <string.h>
 
@@ -54,7 +55,8 @@ static void bound_reads(Fuse *s)
 {
     const Module *m = s->f->m;
     Effects e = {.m = m, .by_name.arena = s->a, .first_of = ARENA_ARRAY(s->a, uint32_t, m->vars.n)};
-    for (uint32_t v = 1; v < m->vars.n; v++) map_put(&e.by_name, (uint64_t)(uintptr_t)m->vars.at[v].name, v);
+    for (uint32_t v = 1; v < m->vars.n; v++)
+        map_put(&e.by_name, (uint64_t)(uintptr_t)m->vars.at[v].name, v);
     collect_writes(s, &e);
     for (uint32_t p = 1; p <= s->n_pos; p++) {
         const Op *o = op_cget(s->f, s->op_at[p]);
@@ -106,8 +108,8 @@ static ValueList list_copy(Arena *a, const ValueId *at, uint32_t n)
     return (ValueList){copy, n};
 }
 
-/* Holds what stands in the way of group g: the value that form_build names or, when that is held already, the operands of
- * all its ops. */
+/* Holds what stands in the way of group g: the value that form_build names or, when that is held
+ * already, the operands of all its ops. */
 static void hold_more(Fuse *s, const FuseGroup *g, FormWhy why, bool *held)
 {
     OpId def = value_ok(why.at) ? value_cget(s->f, why.at)->def : (OpId){0};
@@ -124,7 +126,8 @@ static void hold_more(Fuse *s, const FuseGroup *g, FormWhy why, bool *held)
     while (todo.n) {
         ValueId v = todo.at[--todo.n];
         def = value_cget(s->f, v)->def;
-        if (!op_ok(def) || held[v.i] || s->class[def.i] == FC_HOST || s->class[def.i] == FC_HOME) continue;
+        if (!op_ok(def) || held[v.i] || s->class[def.i] == FC_HOST || s->class[def.i] == FC_HOME)
+            continue;
         held[v.i] = is_any = true;
         const Op *o = op_cget(s->f, def);
         for (uint32_t k = 0; k < o->n_in; k++) VEC_PUSH(s->a, &todo, o->in[k]);

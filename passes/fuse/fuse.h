@@ -1,12 +1,13 @@
 /* fuse.h -- between the files of pass fuse.
  *
- *   prepare.c   small rewrites that make better kernels: layout of attention's result, sums of pads as one concat
- *   classify.c  which values are held in memory (home) and which are computed again where they are used (inline)
- *   group.c     joins home ops into kernels while form.h says that the whole is one kernel
- *   emit.c      writes `fused` ops and their bodies
+ *   prepare.c   small rewrites that make better kernels: layout of attention's result, sums of pads
+ * as one concat classify.c  which values are held in memory (home) and which are computed again
+ * where they are used (inline) group.c     joins home ops into kernels while form.h says that the
+ * whole is one kernel emit.c      writes `fused` ops and their bodies
  *
- * Order: a group runs at the position of one of its own ops.  Joining two groups keeps every edge pointing forward, which
- * also keeps the group graph free of cycles and every read before the writes that overlap it.
+ * Order: a group runs at the position of one of its own ops.  Joining two groups keeps every edge
+ * pointing forward, which also keeps the group graph free of cycles and every read before the
+ * writes that overlap it.
  */
 #ifndef ZM_PASSES_FUSE_FUSE_H
 #define ZM_PASSES_FUSE_FUSE_H
@@ -41,18 +42,20 @@ typedef struct FuseGroup {
 typedef struct Fuse {
     PassCtx *cx;
     Func *f;
-    Arena *a;            /* this round's scratch */
+    Arena *a; /* this round's scratch */
     Uses uses;
-    uint32_t *pos;       /* by op */
-    OpId *op_at;         /* by position */
+    uint32_t *pos; /* by op */
+    OpId *op_at;   /* by position */
     uint32_t n_pos;
-    uint8_t *class;      /* FuseClass by op */
-    uint32_t *group_of;  /* by op: index + 1 */
-    ValueList *leaves;   /* by op, home ops: held values that it reads, each once */
-    uint32_t *read_pos;  /* by value, results of reads: position from which the value may be used */
-    uint32_t *read_end;  /* by value, results of reads: position of the first overlapping write after it */
+    uint8_t *class;     /* FuseClass by op */
+    uint32_t *group_of; /* by op: index + 1 */
+    ValueList *leaves;  /* by op, home ops: held values that it reads, each once */
+    uint32_t *read_pos; /* by value, results of reads: position from which the value may be used */
+    uint32_t *
+        read_end; /* by value, results of reads: position of the first overlapping write after it */
     VEC(FuseGroup) groups;
-    uint32_t *user_start; /* by value: users[user_start[v] ..] = home and host ops that need v in memory or inside */
+    uint32_t *user_start; /* by value: users[user_start[v] ..] = home and host ops that need v in
+                             memory or inside */
     OpId *users;
 } Fuse;
 
@@ -63,6 +66,8 @@ void fuse_group(Fuse *s);
 #define NO_GROUP UINT32_MAX
 /* Form of a group, alone (other = NO_GROUP) or with another; outs: values stored. */
 Form *fuse_form(Fuse *s, Arena *a, uint32_t g, uint32_t other, ValueList *outs, FormWhy *why);
+/* Is v in memory for the kernel of groups g and other? */
+bool fuse_is_leaf(const Fuse *s, uint32_t g, uint32_t other, ValueId v);
 void fuse_emit(Fuse *s);
 
 bool op_is_host(OpCode code);

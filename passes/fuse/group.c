@@ -1,8 +1,9 @@
 /* group.c -- joins home ops into kernels.
  *
- * Down: a value and its user, so that it stays in registers: point chains, the sweeps of a row, the epilogue of a product.
- * Across: kernels that read the same large value in the same pattern.  Scalars: all arithmetic on single elements.
- * A join must keep order (see fuse.h) and have a form (form.h).
+ * Down: a value and its user, so that it stays in registers: point chains, the sweeps of a row, the
+ * epilogue of a product. Across: kernels that read the same large value in the same pattern.
+ * Scalars: all arithmetic on single elements. A join must keep order (see fuse.h) and have a form
+ * (form.h).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,14 +39,19 @@ typedef struct Members {
     uint32_t g, other;
 } Members;
 
+bool fuse_is_leaf(const Fuse *s, uint32_t g, uint32_t other, ValueId v)
+{
+    OpId def = value_cget(s->f, v)->def;
+    if (!op_ok(def) || s->class[def.i] == FC_HOST) return true;
+    if (s->class[def.i] != FC_HOME) return false;
+    uint32_t of = s->group_of[def.i] - 1;
+    return of != g && of != other;
+}
+
 static bool is_leaf(const void *ctx, ValueId v)
 {
     const Members *m = ctx;
-    OpId def = value_cget(m->s->f, v)->def;
-    if (!op_ok(def) || m->s->class[def.i] == FC_HOST) return true;
-    if (m->s->class[def.i] != FC_HOME) return false;
-    uint32_t g = m->s->group_of[def.i] - 1;
-    return g != m->g && g != m->other;
+    return fuse_is_leaf(m->s, m->g, m->other, v);
 }
 
 static bool is_stored(const Fuse *s, ValueId v, uint32_t g, uint32_t other)
@@ -65,12 +71,14 @@ static bool is_unused(const Fuse *s, ValueId v)
 
 typedef VEC(ValueId) ValueVec;
 
-static void add_outs(const Fuse *s, Arena *a, uint32_t of, uint32_t g, uint32_t other, ValueVec *outs)
+static void add_outs(const Fuse *s, Arena *a, uint32_t of, uint32_t g, uint32_t other,
+                     ValueVec *outs)
 {
     for (uint32_t i = 0; i < s->groups.at[of].ops.n; i++) {
         const Op *o = op_cget(s->f, s->groups.at[of].ops.at[i]);
         for (uint32_t r = 0; r < o->n_out; r++)
-            if (is_stored(s, o->out[r], g, other) || (o->code == OP_SDPA_GRAD && is_unused(s, o->out[r])))
+            if (is_stored(s, o->out[r], g, other) ||
+                (o->code == OP_SDPA_GRAD && is_unused(s, o->out[r])))
                 VEC_PUSH(a, outs, o->out[r]);
     }
 }
@@ -140,7 +148,8 @@ static bool users_come_after(const Fuse *s, uint32_t g, uint32_t other, uint32_t
             uint32_t v = o->out[r].i;
             if (s->user_start[v + 1] - s->user_start[v] > MAX_USERS) return false;
             for (uint32_t k = s->user_start[v]; k < s->user_start[v + 1]; k++) {
-                if (user_group(s, s->users[k]) == other || user_group(s, s->users[k]) == g) continue;
+                if (user_group(s, s->users[k]) == other || user_group(s, s->users[k]) == g)
+                    continue;
                 if (user_pos(s, s->users[k]) <= pos) return false;
             }
         }
@@ -223,14 +232,16 @@ static void join_down(Fuse *s)
         ValueList l = s->leaves[op.i]; /* latest first */
         for (uint32_t k = 0; k < l.n; k++) {
             OpId def = value_cget(s->f, l.at[k])->def;
-            if (op_ok(def) && s->class[def.i] == FC_HOME) try_join(s, s->group_of[def.i] - 1, s->group_of[op.i] - 1);
+            if (op_ok(def) && s->class[def.i] == FC_HOME)
+                try_join(s, s->group_of[def.i] - 1, s->group_of[op.i] - 1);
         }
     }
 }
 
 static bool is_pattern_equal(const FuseGroup *p, const FuseGroup *q)
 {
-    return p->kind == FORM_NEST && q->kind == FORM_NEST && p->red_key == q->red_key && p->total == q->total;
+    return p->kind == FORM_NEST && q->kind == FORM_NEST && p->red_key == q->red_key &&
+           p->total == q->total;
 }
 
 /* Users of v in one pattern, neighbours in time. */
@@ -266,7 +277,8 @@ static void join_scalars(Fuse *s)
         if (!op_ok(op) || s->class[op.i] != FC_HOME) continue;
         uint32_t g = s->group_of[op.i] - 1;
         const FuseGroup *q = &s->groups.at[g];
-        if (g == last || q->kind != FORM_NEST || (q->red_key ? q->par != 1 : q->total != 1)) continue;
+        if (g == last || q->kind != FORM_NEST || (q->red_key ? q->par != 1 : q->total != 1))
+            continue;
         if (last != NO_GROUP) {
             uint32_t both = try_join(s, last, g);
             if (both != NO_GROUP) g = both;

@@ -1,8 +1,8 @@
 /* prepare.c -- rewrites before fusion that make better kernels.
  *
- *   layout   out = sdpa(...); merged = transpose(out); other uses of out read merged through the inverse transpose, so that
- *            only the merged layout is stored.
- *   concat   a sum of pads that tile one axis (the gradient of a split) is a concat: stores into ranges, no additions.
+ *   layout   out = sdpa(...); merged = transpose(out); other uses of out read merged through the
+ * inverse transpose, so that only the merged layout is stored. concat   a sum of pads that tile one
+ * axis (the gradient of a split) is a concat: stores into ranges, no additions.
  */
 #include <string.h>
 
@@ -62,7 +62,8 @@ typedef struct Tiles {
 /* The axis that o pads alone; -1: none or several. */
 static int padded_axis(const Func *f, const Op *o)
 {
-    const int64_t *low = list_attr(o, AT_LOW)->as.list.at, *high = list_attr(o, AT_HIGH)->as.list.at;
+    const int64_t *low = list_attr(o, AT_LOW)->as.list.at,
+                  *high = list_attr(o, AT_HIGH)->as.list.at;
     int axis = -1;
     for (int d = 0; d < value_type(f, o->out[0])->rank; d++) {
         if (low[d] == 0 && high[d] == 0) continue;

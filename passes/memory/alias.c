@@ -28,11 +28,18 @@ static bool follow(AliasCheck *c, const Op *op)
     return true;
 }
 
+/* The rows are added in place, unless the body reads the base for something else as well. */
 static bool scatter_may_alias(const Func *body, ValueId result, ValueId base)
 {
     OpId def = value_cget(body, result)->def;
+    uint32_t n_reads = 0;
+    FOR_OPS(body, op)
+    {
+        const Op *o = op_cget(body, op);
+        for (uint32_t i = 0; i < o->n_in; i++) n_reads += o->in[i].i == base.i;
+    }
     return op_ok(def) && op_cget(body, def)->code == OP_SCATTER_ADD &&
-           op_cget(body, def)->in[0].i == base.i;
+           op_cget(body, def)->in[0].i == base.i && n_reads == 1;
 }
 
 bool fused_may_alias(Arena *scratch, const Func *f, OpId op, uint32_t out, uint32_t in)

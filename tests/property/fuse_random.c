@@ -1,0 +1,308 @@
+/* fuse_random.c -- fusion of random graphs of primitive ops over odd shapes: see fuse_check.h. */
+#include <stdlib.h>
+
+#include "tests/property/fuse_check.h"
+
+enum { N_GRAPHS = 400, MAX_VALUES = 64, MAX_ELEMS = 240, N_RETURNED = 3 };
+
+typedef struct Maker {
+    Builder b;
+    Module *m;
+    ValueId value[MAX_VALUES];
+    uint32_t n;
+} Maker;
+
+static const Type *type_at(const Maker *g, ValueId v)
+{
+    return value_type(g->b.f, v);
+}
+
+static ValueId any(Maker *g)
+{
+    return g->value[draw(g->n)];
+}
+
+static void keep(Maker *g, ValueId v)
+{
+    if (g->n < MAX_VALUES && type_elems(type_at(g, v)) <= MAX_ELEMS) g->value[g->n++] = v;
+}
+
+static ValueId any_of_type(Maker *g, const Type *t)
+{
+    uint32_t start = draw(g->n);
+    for (uint32_t i = 0; i < g->n; i++)
+        if (type_at(g, g->value[(start + i) % g->n]) == t) return g->value[(start + i) % g->n];
+    return build_splat(&g->b, 0.75, t);
+}
+
+static void make_unary(Maker *g)
+{
+    static const OpCode codes[] = {OP_NEG, OP_ABS, OP_EXP, OP_TANH, OP_SIN, OP_FLOOR};
+    ValueId v = any(g);
+    if (draw(4) == 0) { /* keeps values small */
+        keep(g, build_unary(&g->b, OP_TANH, v));
+        return;
+    }
+    OpCode code = codes[draw(6)];
+    if (code == OP_EXP) v = build_unary(&g->b, OP_TANH, v);
+    keep(g, build_unary(&g->b, code, v));
+}
+
+static void make_binary(Maker *g)
+{
+    static const OpCode codes[] = {OP_ADD, OP_SUB, OP_MUL, OP_MAX, OP_MIN};
+    ValueId x = any(g), y = any_of_type(g, type_at(g, x));
+    keep(g, build_binary(&g->b, codes[draw(5)], x, y));
+}
+
+static void make_select(Maker *g)
+{
+    ValueId x = any(g), y = any_of_type(g, type_at(g, x));
+    ValueId test = build_binary(&g->b, draw(2) ? OP_LT : OP_GE, x, y);
+    keep(g, build_select(&g->b, test, y, x));
+}
+
+static void make_broadcast(Maker *g)
+{
+    ValueId v = any(g);
+    const Type *t = type_at(g, v);
+    int64_t dim[ZM_MAX_RANK];
+    int lead = t->rank < 4 ? (int)draw(2) : 0;
+    for (int d = 0; d < lead; d++) dim[d] = 1 + draw(4);
+    for (int d = 0; d < t->rank; d++)
+        dim[lead + d] = t->dim[d] == 1 && draw(2) ? 1 + draw(5) : t->dim[d];
+    keep(g, build_broadcast(&g->b, v, type_get(g->m, t->dtype, lead + t->rank, dim)));
+}
+
+static void make_reshape(Maker *g)
+{
+    ValueId v = any(g);
+    int64_t n = type_elems(type_at(g, v)), dim[4];
+    int rank = 0;
+    for (int64_t f = 2; f <= n && rank < 3;) {
+        if (n % f == 0 && draw(2)) {
+            dim[rank++] = f;
+            n /= f;
+        } else {
+            f++;
+        }
+    }
+    dim[rank++] = n;
+    keep(g, build_reshape(&g->b, v, rank, dim));
+}
+
+static void make_transpose(Maker *g)
+{
+    ValueId v = any(g);
+    int rank = type_at(g, v)->rank;
+    int64_t perm[ZM_MAX_RANK];
+    for (int d = 0; d < rank; d++) perm[d] = d;
+    for (int d = rank - 1; d > 0; d--) {
+        uint32_t other = draw((uint32_t)d + 1);
+        int64_t keep_d = perm[d];
+        perm[d] = perm[other];
+        perm[other] = keep_d;
+    }
+    keep(g, build_transpose(&g->b, v, perm));
+}
+
+static void make_slice_or_pad(Maker *g, bool is_pad)
+{
+    ValueId v = any(g);
+    const Type *t = type_at(g, v);
+    int64_t low[ZM_MAX_RANK], other[ZM_MAX_RANK];
+    for (int d = 0; d < t->rank; d++) {
+        low[d] = is_pad ? draw(3) : draw((uint32_t)t->dim[d]);
+        other[d] = is_pad ? draw(2) : 1 + draw((uint32_t)(t->dim[d] - low[d]));
+    }
+    keep(g, is_pad ? build_pad(&g->b, v, low, other) : build_slice(&g->b, v, low, other));
+}
+
+static void make_concat(Maker *g)
+{
+    ValueId v[3] = {any(g)};
+    const Type *t = type_at(g, v[0]);
+    if (t->rank == 0) return;
+    uint32_t n = 2 + draw(2);
+    for (uint32_t i = 1; i < n; i++) v[i] = any_of_type(g, t);
+    AttrList l = {0};
+    attr_add_int(&l, AT_AXIS, draw((uint32_t)t->rank));
+    keep(g, build1(&g->b, OP_CONCAT, v, n, &l));
+}
+
+static void make_reduce(Maker *g)
+{
+    ValueId v = any(g);
+    const Type *t = type_at(g, v);
+    int64_t dims[ZM_MAX_RANK];
+    uint32_t n = 0;
+    for (int d = 0; d < t->rank; d++)
+        if (draw(2)) dims[n++] = d;
+    OpCode code = draw(3) ? OP_REDUCE_SUM : OP_REDUCE_MAX;
+    if (n && draw(2)) { /* back to the operand's shape, as softmax does */
+        ValueId r = build_broadcast(&g->b, build_reduce_keep(&g->b, code, v, dims, n), t);
+        keep(g, build_binary(&g->b, OP_SUB, v, r));
+        return;
+    }
+    keep(g, build_reduce(&g->b, code, v, dims, n));
+}
+
+static void make_matmul(Maker *g)
+{
+    ValueId x = any(g);
+    const Type *t = type_at(g, x);
+    if (t->rank < 2) return;
+    int64_t n = 1 + draw(4), k = t->dim[t->rank - 1], dim[] = {k, n};
+    bool is_swapped = draw(2);
+    if (is_swapped) {
+        dim[0] = n;
+        dim[1] = k;
+    }
+    ValueId y = any_of_type(g, type_get(g->m, t->dtype, 2, dim));
+    keep(g, build_matmul(&g->b, x, y, false, is_swapped));
+}
+
+static void make_table(Maker *g)
+{
+    ValueId table = any(g);
+    const Type *t = type_at(g, table);
+    if (t->rank != 2 || t->dim[0] < 2) return;
+    ValueId index = g->b.f->params.at[0]; /* i32, below 2 */
+    ValueId in[] = {table, index};
+    ValueId rows = build1(&g->b, OP_EMBED, in, 2, NULL);
+    keep(g, rows);
+    if (draw(2)) return;
+    ValueId scatter[] = {table, index, rows};
+    keep(g, build1(&g->b, OP_SCATTER_ADD, scatter, 3, NULL));
+}
+
+static void make_random(Maker *g)
+{
+    const Type *t = type_at(g, any(g));
+    int64_t batch = t->rank && draw(2) ? t->dim[0] : 1;
+    AttrList l = {0};
+    attr_add_list(&l, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    attr_add_int(&l, AT_BATCH, batch);
+    attr_add_str(&l, AT_STREAM, draw(2) ? "h.0" : "h.1");
+    ValueId key = g->b.f->params.at[1];
+    keep(g, build1(&g->b, OP_RANDOM, &key, 1, &l));
+}
+
+/* Variables: @0 is a bucket of 24 elements, @1 and @2 views of it, @3 alone. */
+static void make_vars(Module *m)
+{
+    int64_t bucket[] = {24}, view[] = {2, 3, 2}, alone[] = {3, 3};
+    LocId loc = loc_source(m, (SrcPos){.line = 1, .col = 1});
+    Var v = {.name = "0", .type = type_get(m, DT_F32, 1, bucket), .is_bucket = true, .loc = loc};
+    VarId in = var_new(m, v);
+    for (int i = 0; i < 2; i++) {
+        v = (Var){.name = i ? "2" : "1", .in = in, .in_offset = 12 * i, .loc = loc};
+        v.type = type_get(m, DT_F32, 3, view);
+        var_new(m, v);
+    }
+    v = (Var){.name = "3", .type = type_get(m, DT_F32, 2, alone), .loc = loc};
+    var_new(m, v);
+}
+
+static VarId any_var(void)
+{
+    return (VarId){1 + draw(4)};
+}
+
+static bool is_read_of(Maker *g, ValueId v, bool of_bucket)
+{
+    OpId def = value_cget(g->b.f, v)->def;
+    if (!op_ok(def) || op_cget(g->b.f, def)->code != OP_READ) return false;
+    return (attr_str(op_cget(g->b.f, def)->attrs, AT_VAR)[0] != '3') == of_bucket;
+}
+
+/* After the write, what was read of the storage is no longer in use; what was made of it may be. */
+static void make_write(Maker *g)
+{
+    VarId var = any_var();
+    ValueId v = any_of_type(g, var_cget(g->m, var)->type);
+    if (is_read_of(g, v, true) || is_read_of(g, v, false)) return;
+    build_write(&g->b, var, v);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->n; i++)
+        if (!is_read_of(g, g->value[i], var.i != 4)) g->value[n++] = g->value[i];
+    g->n = n;
+}
+
+static void make_op(Maker *g)
+{
+    switch (draw(19)) {
+    case 16: keep(g, build_read(&g->b, any_var())); break;
+    case 17: keep(g, build_unary(&g->b, OP_TANH, build_read(&g->b, any_var()))); break;
+    case 18: make_write(g); break;
+    case 0:
+    case 1: make_unary(g); break;
+    case 2:
+    case 3:
+    case 4: make_binary(g); break;
+    case 5: make_select(g); break;
+    case 6: make_broadcast(g); break;
+    case 7: make_reshape(g); break;
+    case 8: make_transpose(g); break;
+    case 9: make_slice_or_pad(g, false); break;
+    case 10: make_slice_or_pad(g, true); break;
+    case 11: make_concat(g); break;
+    case 12:
+    case 13: make_reduce(g); break;
+    case 14: make_matmul(g); break;
+    default: draw(2) ? make_table(g) : make_random(g); break;
+    }
+}
+
+static void make_graph(Module *m)
+{
+    Maker g = {.m = m, .b.f = func_new(m, "f")};
+    g.b.loc = loc_source(m, (SrcPos){.line = 1, .col = 1});
+    int64_t index[] = {3}, key[] = {4}, matrix[] = {2 + draw(4), 1 + draw(6)}, cube[] = {2, 3, 4};
+    func_param(g.b.f, "index", type_get(m, DT_I32, 1, index));
+    func_param(g.b.f, "key", type_get(m, DT_I32, 1, key));
+    keep(&g, func_param(g.b.f, "x", type_get(m, DT_F32, 2, matrix)));
+    keep(&g, func_param(g.b.f, "y", type_get(m, DT_F32, 3, cube)));
+    uint32_t n_ops = 4 + draw(28);
+    for (uint32_t i = 0; i < n_ops; i++) make_op(&g);
+    ValueId out[N_RETURNED];
+    for (uint32_t i = 0; i < N_RETURNED; i++) out[i] = i ? any(&g) : g.value[g.n - 1];
+    build_return(&g.b, out, N_RETURNED, NULL);
+}
+
+static bool check_graph(uint64_t seed, FuseStats *stats)
+{
+    Arena a = {0};
+    SourceSet sources = {.arena = &a};
+    Diag diag = {.arena = &a, .sources = &sources};
+    check_seed = seed * 1000003;
+    source_add(&sources, "random.zm", "x", 1);
+    Module *m = module_new(&a, &sources, &diag);
+    make_vars(m);
+    make_graph(m);
+    Str text = {0};
+    module_print(m, &text);
+    bool ok = check_fusion(&a, m, stats);
+    diag_print(&diag, stdout);
+    if (!ok) {
+        printf("seed %llu:\n%s", (unsigned long long)seed, str_c(&text));
+        str_free(&text);
+        module_print(m, &text);
+        printf("fused:\n%s", str_c(&text));
+    }
+    str_free(&text);
+    arena_free(&a);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    FuseStats stats = {0};
+    uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    uint64_t n = argc > 2 ? strtoull(argv[2], NULL, 10) : N_GRAPHS;
+    for (uint64_t seed = from; seed < from + n; seed++)
+        if (!check_graph(seed, &stats)) return 1;
+    printf("%u functions, %u kernels, %u outputs in place\n", stats.n_funcs, stats.n_kernels,
+           stats.n_shared);
+    return stats.n_kernels >= n ? 0 : 1;
+}
