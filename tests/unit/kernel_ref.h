@@ -14,7 +14,7 @@
 /* ---- building: nodes are numbered in order; levels and loop masks follow from the arguments
  * --------------------------------- */
 
-enum { REF_MAX_NODES = 128, REF_MAX_ACCESSES = 64, REF_MAX_STORES = 16 };
+enum { REF_MAX_NODES = 1024, REF_MAX_ACCESSES = 64, REF_MAX_STORES = 16 };
 
 static inline Kernel *ref_kernel(Arena *a, KernelKind kind, const char *label, uint32_t n_stages)
 {
