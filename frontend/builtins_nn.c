@@ -172,8 +172,7 @@ Val builtin_cross_entropy(Elab *e, BuiltinCall *c)
 
 Val builtin_mse(Elab *e, BuiltinCall *c)
 {
-    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_F32) != ZM_OK)
-        return val_error();
+    if (need_dtype(e, c, 0, DT_F32) != ZM_OK) return val_error();
     return emit_point(e, c->pos, OP_SQUARED_ERROR, c->arg, c->ast, 2, "mse");
 }
 
@@ -203,10 +202,10 @@ static Status drop_rate(Elab *e, BuiltinCall *c, uint32_t i, const Type *t, doub
         return ZM_FAIL;
     }
     *is_on = *p > 0 && e->mode == MODE_TRAIN;
-    if (*p == 0 || (t->rank && e->m->batch > 0 && t->dim[0] % e->m->batch == 0)) return ZM_OK;
+    if (*p == 0 || (t->rank && e->batch > 0 && t->dim[0] % e->batch == 0)) return ZM_OK;
     elab_error(e, c->pos, E_SHAPE,
                "dropout is drawn for each sample: dimension 0 of %s is not the batch of %lld",
-               type_text(e->arena, t), (long long)e->m->batch);
+               type_text(e->arena, t), (long long)e->batch);
     return ZM_FAIL;
 }
 
@@ -214,7 +213,7 @@ static void add_stream(Elab *e, AttrList *l, double p, const char *kind)
 {
     attr_add_float(l, AT_P, p);
     attr_add_str(l, AT_STREAM, stream_new(e, kind));
-    attr_add_int(l, AT_BATCH, e->m->batch);
+    attr_add_int(l, AT_BATCH, e->batch);
 }
 
 Val builtin_drop(Elab *e, BuiltinCall *c)

@@ -144,26 +144,32 @@ Status defines_check(Elab *e)
 
 /* ---- the whole ---- */
 
-static Status lower_functions(Elab *e)
+/* Generation with a batch of 1 is an offer: a model that does not elaborate that way just has none.
+ */
+static void lower_generate(Elab *e)
+{
+    e->batch_dim = model_batch_dim(e->prog);
+    if (!e->batch_dim) return;
+    Diag *diag = e->diag;
+    Map *reported = e->reported;
+    Diag quiet = {.arena = diag->arena, .sources = diag->sources};
+    Map again = {.arena = e->arena};
+    uint32_t n_funcs = e->m->funcs.n;
+    e->diag = &quiet;
+    e->reported = &again;
+    if (!elab_function(e, MODE_GENERATE)) e->m->funcs.n = n_funcs;
+    e->diag = diag;
+    e->reported = reported;
+}
+
+static Status lower(Elab *e)
 {
     if (!elab_function(e, MODE_TRAIN)) return ZM_FAIL;
     if (!elab_function(e, MODE_EVAL)) return ZM_FAIL;
     ZM_TRY(sections_read(e));
     ZM_TRY(defines_check(e));
-    ZM_TRY(feeds_bound(e));
-    /* Generation with a batch of 1 is an offer: a model that does not elaborate that way just has
-     * none. */
-    e->batch_dim = model_batch_dim(e->prog);
-    if (!e->batch_dim) return ZM_OK;
-    Diag *diag = e->diag;
-    Diag quiet = {.arena = diag->arena, .sources = diag->sources};
-    Map again = {.arena = e->arena};
-    e->diag = &quiet;
-    e->reported = &again;
-    uint32_t n_funcs = e->m->funcs.n;
-    if (!elab_function(e, MODE_GENERATE)) e->m->funcs.n = n_funcs;
-    e->diag = diag;
-    return ZM_OK;
+    lower_generate(e);
+    return feeds_bound(e);
 }
 
 Module *frontend_compile(Arena *arena, SourceSet *sources, Diag *diag, const char *file,
@@ -186,7 +192,7 @@ Module *frontend_compile(Arena *arena, SourceSet *sources, Diag *diag, const cha
     Status st =
         ast && diag->n_errors == n_errors ? program_sort(&scratch, diag, ast, &prog) : ZM_FAIL;
     if (st == ZM_OK) st = names_check(&scratch, diag, &prog);
-    if (st == ZM_OK && diag->n_errors == n_errors) st = lower_functions(&e);
+    if (st == ZM_OK && diag->n_errors == n_errors) st = lower(&e);
     for (uint32_t i = 0; st == ZM_OK && diag->n_errors == n_errors && i < prog.unused.n; i++) {
         const Unused *u = &prog.unused.at[i];
         diag_warning(diag, u->pos, W_UNUSED, "%s %s is never used", u->what, u->name);

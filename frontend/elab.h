@@ -58,7 +58,7 @@ struct Instance {
     uint32_t count; /* name[count]: the members are kids "0", "1", ...; NOT_A_CHAIN: single */
     SrcPos pos;
     VEC(Instance *) kids; /* in the order of their making: kid i of a chain is member i */
-    uint32_t n_streams; /* random streams drawn so far */
+    uint32_t n_streams;   /* random streams drawn so far */
 };
 
 typedef struct Call Call;
@@ -93,6 +93,7 @@ typedef struct Elab {
     Builder b;
     Ast **define_ast;      /* by index in opt: the parsed value, or NULL */
     const char *batch_dim; /* GENERATE: this dim is 1 */
+    int64_t batch;         /* dimension 0 of this function's inputs; 0 before them */
     VEC(Binding) scope;
     uint32_t n_globals, frame;
     Instance *inst;

@@ -117,7 +117,6 @@ static Status elab_inputs(Elab *e)
 {
     const Ast *args = e->prog->model->kid[0];
     Status st = ZM_OK;
-    e->m->batch = e->mode == MODE_GENERATE ? e->m->batch : 0;
     int64_t batch = 0;
     for (uint32_t i = 0; i < args->n; i++) {
         const Ast *arg = args->kid[i];
@@ -139,6 +138,7 @@ static Status elab_inputs(Elab *e)
         elab_error(e, e->prog->model->name_pos, E_INPUT, "the model has no inputs");
         st = ZM_FAIL;
     }
+    e->batch = batch;
     if (e->mode != MODE_GENERATE) e->m->batch = batch;
     return st;
 }
@@ -245,6 +245,7 @@ static void elab_reset(Elab *e, ElabMode mode, const char *name)
     e->inst = ARENA_NEW(e->arena, Instance);
     *e->inst = (Instance){.name = "", .path = "", .count = NOT_A_CHAIN};
     e->call = NULL;
+    e->batch = 0;
     e->depth = e->n_steps = 0;
     e->rng = (ValueId){0};
     e->reads.n = 0;

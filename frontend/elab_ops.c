@@ -250,12 +250,17 @@ Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_
     }
     for (uint32_t i = 0; i < n; i++) {
         ValueId weight = v[i].weight;
-        ZM_TRY(val_to_tensor(e, operand_pos(pos, ast, i), v[i], dtype, &v[i]));
-        Val wide = emit_broadcast(e, pos, v[i], rank, dim);
+        Val wide;
+        if (v[i].kind == VAL_TENSOR)
+            wide = emit_broadcast(e, pos, v[i], rank, dim);
+        else if (number_fits(e, operand_pos(pos, ast, i), v[i], dtype) == ZM_OK)
+            wide = emit_const(e, operand_pos(pos, ast, i), val_real_of(v[i]), dtype, rank, dim);
+        else
+            return ZM_FAIL;
         if (wide.kind == VAL_ERROR) return ZM_FAIL;
-        bool is_same = wide.tensor.i == v[i].tensor.i;
+        if (wide.tensor.i == v[i].tensor.i)
+            wide.weight = weight; /* repeated items have no weights */
         v[i] = wide;
-        v[i].weight = is_same ? weight : (ValueId){0};
     }
     return ZM_OK;
 }

@@ -125,11 +125,10 @@ static int64_t index_bound(const Func *f, const Op *op)
     return op->code == OP_EMBED ? t->dim[0] : t->dim[t->rank - 1];
 }
 
-/* Inputs used as indices as they are: the loader checks them. */
-static void feeds_from_uses(Elab *e, const Func *f, const Range *r)
+/* Inputs used as indices as they are: the loader checks them.  is_strict: some use takes no ignored
+ * value. */
+static void feeds_from_uses(Elab *e, const Func *f, const Range *r, bool *is_strict)
 {
-    bool *is_strict =
-        ARENA_ARRAY(e->arena, bool, e->m->feeds.n); /* some use takes no ignored value */
     FOR_OPS(f, id)
     {
         const Op *op = op_cget(f, id);
@@ -146,8 +145,6 @@ static void feeds_from_uses(Elab *e, const Func *f, const Range *r)
         }
         if (!feed->bound || bound < feed->bound) feed->bound = bound;
     }
-    for (uint32_t i = 0; i < e->m->feeds.n; i++)
-        if (is_strict[i]) e->m->feeds.at[i].has_ignore = false;
 }
 
 static Range feed_range(const Feed *feed)
@@ -159,9 +156,8 @@ static Range feed_range(const Feed *feed)
     return r;
 }
 
-static Status index_check(Elab *e, const Func *f, const Op *op, Range r)
+static Status index_check(Elab *e, const Op *op, int64_t bound, Range r)
 {
-    int64_t bound = index_bound(f, op);
     const Attr *ignore = attrs_find(op->attrs, AT_IGNORE);
     bool other_is_fine =
         !r.has_other || (ignore && r.other == ignore->as.i) || (r.other >= 0 && r.other < bound);
@@ -180,21 +176,40 @@ static Status index_check(Elab *e, const Func *f, const Op *op, Range r)
     return ZM_FAIL;
 }
 
+/* Ranges of f's values; those of inputs are their feeds'. */
+static Range *func_ranges(Elab *e, const Func *f)
+{
+    Range *r = ARENA_ARRAY(e->arena, Range, f->values.n);
+    for (uint32_t i = 0; i < f->params.n; i++) {
+        const Value *param = value_cget(f, f->params.at[i]);
+        for (uint32_t k = 0; k < e->m->feeds.n; k++) {
+            if (e->m->feeds.at[k].input != param->name) continue;
+            r[f->params.at[i].i] = feed_range(&e->m->feeds.at[k]);
+            r[f->params.at[i].i].input = k + 1;
+        }
+    }
+    ranges_fill(f, r);
+    return r;
+}
+
 Status feeds_bound(Elab *e)
 {
-    const Func *f = func_find(e->m, "train");
-    Range *r = ARENA_ARRAY(e->arena, Range, f->values.n);
-    uint32_t n_inputs = e->m->feeds.n;
+    bool *is_strict = ARENA_ARRAY(e->arena, bool, e->m->feeds.n);
     Status st = ZM_OK;
-    for (uint32_t i = 0; i < n_inputs; i++) r[f->params.at[i].i].input = i + 1;
-    ranges_fill(f, r);
-    feeds_from_uses(e, f, r);
-    for (uint32_t i = 0; i < n_inputs; i++) r[f->params.at[i].i] = feed_range(&e->m->feeds.at[i]);
-    ranges_fill(f, r);
-    FOR_OPS(f, id)
-    {
-        const Op *op = op_cget(f, id);
-        if (index_bound(f, op) && index_check(e, f, op, r[op->in[1].i]) != ZM_OK) st = ZM_FAIL;
+    for (uint32_t i = 0; i < e->m->funcs.n; i++)
+        feeds_from_uses(e, e->m->funcs.at[i], func_ranges(e, e->m->funcs.at[i]), is_strict);
+    for (uint32_t i = 0; i < e->m->feeds.n; i++)
+        if (is_strict[i]) e->m->feeds.at[i].has_ignore = false;
+    for (uint32_t i = 0; i < e->m->funcs.n; i++) {
+        const Func *f = e->m->funcs.at[i];
+        Range *r = func_ranges(e, f);
+        FOR_OPS(f, id)
+        {
+            const Op *op = op_cget(f, id);
+            if (index_bound(f, op) &&
+                index_check(e, op, index_bound(f, op), r[op->in[1].i]) != ZM_OK)
+                st = ZM_FAIL;
+        }
     }
     return st;
 }

@@ -25,12 +25,12 @@ typedef struct ParseCx {
     VEC(Span) open;                    /* the ( and [ around it: newlines in them are not tokens */
     bool at_line_start;
     bool owes_newline; /* after an unclosed parenthesis */
-    bool has_ended;  /* the NEWLINE before the end was given */
-    int start_token; /* START_FILE or START_EXPR, given first; then 0 */
+    bool has_ended;    /* the NEWLINE before the end was given */
+    int start_token;   /* START_FILE or START_EXPR, given first; then 0 */
     /* parser */
     Ast *result;
     bool is_recovering; /* this statement had its syntax error */
-    bool is_lost; /* a statement stood outside of a block: say so once until the next item */
+    bool is_lost;       /* a statement stood outside of a block: say so once until the next item */
     bool said_depth;
 } ParseCx;
 

@@ -39,7 +39,8 @@ static const TrainFn schedules[] = {
 #undef SCHEDULE_ARG
 #define SCHEDULE(NAME, KIND)
 #define TRAIN_ARG(OF, FN, NAME, FIELD, KIND, OTHERWISE, LEAST, BELOW)                              \
-    {#FN, #NAME, "train." OF "." #NAME, offsetof(TrainConfig, FIELD), TA_##KIND, OTHERWISE, LEAST, BELOW},
+    {#FN,   #NAME, "train." OF "." #NAME, offsetof(TrainConfig, FIELD), TA_##KIND, OTHERWISE,      \
+     LEAST, BELOW},
 #define OPTIMIZER_ARG(...) TRAIN_ARG("optimizer", __VA_ARGS__)
 #define SCHEDULE_ARG(...)
 static const TrainArg optimizer_args[] = {
@@ -67,8 +68,10 @@ typedef struct TrainKind {
 
 #define COUNT(TABLE) (uint32_t)(sizeof(TABLE) / sizeof *(TABLE))
 static const TrainKind train_kinds[] = {
-    {"optimizer", "train.optimizer", "adamw", optimizers, optimizer_args, COUNT(optimizers), COUNT(optimizer_args)},
-    {"schedule", "train.schedule", "constant", schedules, schedule_args, COUNT(schedules), COUNT(schedule_args)},
+    {"optimizer", "train.optimizer", "adamw", optimizers, optimizer_args, COUNT(optimizers),
+     COUNT(optimizer_args)},
+    {"schedule", "train.schedule", "constant", schedules, schedule_args, COUNT(schedules),
+     COUNT(schedule_args)},
 };
 
 void settings_each(void (*visit)(void *cx, const char *name), void *cx)
@@ -188,8 +191,7 @@ static Status defines_read(Elab *e, const TrainKind *t, const char *fn, const As
     for (uint32_t i = 0; i < t->n_args; i++) {
         const TrainArg *arg = &t->args[i];
         if (strcmp(arg->fn, fn) != 0) continue;
-        const Ast *define =
-            define_find(e, arg->path);
+        const Ast *define = define_find(e, arg->path);
         if (define) ZM_TRY(store(e, arg, define));
         double now;
         memcpy(&now, (char *)&e->m->train + arg->offset, sizeof now);
@@ -219,8 +221,8 @@ static Status kind_read(Elab *e, const TrainKind *t, const Ast *section, int *ki
 
 static Status clip_read(Elab *e, const Ast *section)
 {
-    static const TrainArg clip = {"", "clip", "train.clip", offsetof(TrainConfig, clip), TA_NUMBER, 0,
-                                  0,  INFINITY};
+    static const TrainArg clip = {"", "clip", "train.clip", offsetof(TrainConfig, clip), TA_NUMBER,
+                                  0,  0,      INFINITY};
     const Ast *ast = setting_value(e, section, "clip"), *define = define_find(e, clip.path);
     if (define) ast = define;
     return ast ? store(e, &clip, ast) : ZM_OK;

@@ -1,6 +1,7 @@
-/* frontend_fuzz.c -- bad input never crashes the frontend: every model with any one byte deleted, replaced or doubled,
- * with two statements swapped, random tokens and random bytes.  Deterministic (Philox, fixed key).  A crash is the
- * failure; besides, what compiles must verify, and what does not must say why. */
+/* frontend_fuzz.c -- bad input never crashes the frontend: every model with any one byte deleted,
+ * replaced or doubled, with two statements swapped, random tokens and random bytes.  Deterministic
+ * (Philox, fixed key).  A crash is the failure; besides, what compiles must verify, and what does
+ * not must say why. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,8 +24,9 @@ static uint32_t random_below(Random *r, uint32_t n)
 
 /* Small dims, so that a run takes microseconds. */
 static const Define small[] = {
-    {"layers", "2", false}, {"width", "16", false}, {"heads", "2", false}, {"vocab", "11", false}, {"ctx", "8", false},
-    {"T", "4", false},      {"B", "2", false},      {"in", "5", false},    {"hidden", "7", false},
+    {"layers", "2", false}, {"width", "16", false}, {"heads", "2", false},
+    {"vocab", "11", false}, {"ctx", "8", false},    {"T", "4", false},
+    {"B", "2", false},      {"in", "5", false},     {"hidden", "7", false},
 };
 
 static void compile(Tally *t, const char *text, size_t n, bool with_defines)
@@ -56,7 +58,8 @@ static char *model_read(Arena *a, const char *name, size_t *n)
     return text;
 }
 
-/* A model keeps its defaults except for the dims in `small`: unknown -D are errors, so give only those it has. */
+/* A model keeps its defaults except for the dims in `small`: unknown -D are errors, so give only
+ * those it has. */
 static char *shrink(Arena *a, char *text, size_t *n)
 {
     Str s = {0};
@@ -65,7 +68,8 @@ static char *shrink(Arena *a, char *text, size_t *n)
         for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
             size_t len = strlen(small[i].name);
             bool is_start = p == text || p[-1] == ' ';
-            if (!is_start || strncmp(p, small[i].name, len) != 0 || strncmp(p + len, " = ", 3) != 0) continue;
+            if (!is_start || strncmp(p, small[i].name, len) != 0 || strncmp(p + len, " = ", 3) != 0)
+                continue;
             str_addf(&s, "%s = %s", small[i].name, small[i].value);
             skip = len + 3 + strspn(p + len + 3, "0123456789");
         }
@@ -88,7 +92,8 @@ static void mutate_bytes(Tally *t, const char *text, size_t n, Random *r)
     }
     for (size_t i = 0; i < n; i++) { /* replace by another byte of the file, or any byte */
         memcpy(buf, text, n);
-        buf[i] = random_below(r, 2) ? text[random_below(r, (uint32_t)n)] : (char)random_below(r, 256);
+        buf[i] =
+            random_below(r, 2) ? text[random_below(r, (uint32_t)n)] : (char)random_below(r, 256);
         compile(t, buf, n, false);
     }
     for (size_t i = 0; i < n; i++) { /* double */
@@ -127,11 +132,12 @@ static void random_bytes(Tally *t, Random *r, int rounds)
 }
 
 static const char *const words[] = {
-    "dim ",    "const ",  "block ", "model ", "param ", "let ",  "return ", "output ", "loss ",  "assert ", "data ",
-    "train ",  "a",       "b.c",    "x",      "f(",     "(",     ")",       "[",       "]",      "{",       "}",
-    "\n",      "\n",      "=",      ":",      ",",      "...",   "..",      "->",      "+",      "-",       "*",
-    "@",       "**",      "/",      "<",      "==",     " not ", " and ",   "1",       "0",      "2.5",     "true",
-    "\"s\"",   "split(",  "sum(",   "embed(", "zeros",  "int[",  "drop(",   "1e9",     "99999999999",
+    "dim ",    "const ", "block ", "model ", "param ", "let ",  "return ", "output ",     "loss ",
+    "assert ", "data ",  "train ", "a",      "b.c",    "x",     "f(",      "(",           ")",
+    "[",       "]",      "{",      "}",      "\n",     "\n",    "=",       ":",           ",",
+    "...",     "..",     "->",     "+",      "-",      "*",     "@",       "**",          "/",
+    "<",       "==",     " not ",  " and ",  "1",      "0",     "2.5",     "true",        "\"s\"",
+    "split(",  "sum(",   "embed(", "zeros",  "int[",   "drop(", "1e9",     "99999999999",
 };
 
 static void random_words(Tally *t, Random *r, int rounds)
@@ -139,8 +145,10 @@ static void random_words(Tally *t, Random *r, int rounds)
     for (int k = 0; k < rounds; k++) {
         Str s = {0};
         uint32_t n = random_below(r, 120);
-        if (random_below(r, 2)) str_add(&s, "dim B = 2\nmodel m(x: [B, 3], y: int[B]) {\n let a = ");
-        for (uint32_t i = 0; i < n; i++) str_add(&s, words[random_below(r, sizeof words / sizeof *words)]);
+        if (random_below(r, 2))
+            str_add(&s, "dim B = 2\nmodel m(x: [B, 3], y: int[B]) {\n let a = ");
+        for (uint32_t i = 0; i < n; i++)
+            str_add(&s, words[random_below(r, sizeof words / sizeof *words)]);
         compile(t, str_c(&s), s.n, false);
         str_free(&s);
     }
