@@ -103,9 +103,7 @@ typedef struct MmSweep {
 } MmSweep;
 void mm_sweep(CpuEval *e, const MmSweep *s, MmSweepBody body, void *user);
 
-/* ---- schedule (contract_plan.c)
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- schedule (contract_plan.c) -------------------------------------------------------------- */
 
 /* One operand of the product. */
 typedef struct MmOperand {
