@@ -1,10 +1,10 @@
 /* cpu_attention.c -- kernels `attention`, forward and backward, against the formulas in f64, on odd
  * shapes, strided operands, masks, bias and dropout, for every target that this host runs.
  *
- * Bounds (u = 2^-24, first order): a score x is off by dx <= (D + 4) u (scale sum |q||k| + |bias|);
- * so a probability is off by the factor 1 + e, e = 2 max dx + (S + 16) u (sum and exp), and out by
- * e sum Z P |v| + (S + 2) u of the same sum.  The backward follows the same sums term by term in
- * `expect_backward`. */
+ * Bounds (u = 2^-24, or 2^-53 for f64; first order): a score x is off by dx <= (D + 4) u (scale sum
+ * |q||k| + |bias|); so a probability is off by the factor 1 + e, e = 2 max dx + (S + 16) u (sum and
+ * exp), and out by e sum Z P |v| + (S + 2) u of the same sum.  The backward follows the same sums
+ * term by term in `expect_backward`. */
 #include "tests/unit/cpu_harness.h"
 
 #include "ir/base/philox.h"
@@ -20,24 +20,29 @@ typedef struct Case {
     bool is_causal, has_mask, has_bias;
     double p;
     Layout layout;
+    DType dt; /* of q, k, v, out and their gradients */
 } Case;
 
 static const Case cases[] = {
-    {1, 1, 1, 1, 1, 1, false, false, false, 0, ROWS},
-    {1, 1, 1, 1, 1, 1, true, false, false, 0, ROWS},
-    {1, 2, 5, 7, 3, 2, false, false, false, 0, ROWS},
-    {2, 1, 13, 13, 16, 16, true, false, false, 0, ROWS},
-    {1, 3, 64, 64, 64, 64, true, false, false, 0, SLICED},
-    {2, 2, 67, 67, 24, 24, true, false, false, 0, SLICED},
-    {1, 1, 70, 131, 20, 33, true, false, false, 0, ROWS},
-    {1, 1, 131, 70, 17, 9, true, false, false, 0, ROWS}, /* the first queries see nothing */
-    {1, 2, 65, 129, 8, 8, false, true, false, 0, ROWS},
-    {1, 2, 65, 129, 8, 8, false, false, true, 0, COLUMNS},
-    {2, 2, 33, 30, 12, 12, true, true, true, 0.25, ROWS},
-    {3, 3, 66, 66, 16, 16, true, false, false, 0.25, SLICED},
-    {3, 3, 66, 100, 16, 16, false, true, true, 0.5, COLUMNS},
-    {1, 1, 1, 200, 40, 40, false, false, false, 0, ROWS},
-    {1, 1, 200, 1, 40, 40, false, false, false, 0.25, ROWS},
+    {1, 1, 1, 1, 1, 1, false, false, false, 0, ROWS, DT_F32},
+    {1, 1, 1, 1, 1, 1, true, false, false, 0, ROWS, DT_F32},
+    {1, 2, 5, 7, 3, 2, false, false, false, 0, ROWS, DT_F32},
+    {2, 1, 13, 13, 16, 16, true, false, false, 0, ROWS, DT_F32},
+    {1, 3, 64, 64, 64, 64, true, false, false, 0, SLICED, DT_F32},
+    {2, 2, 67, 67, 24, 24, true, false, false, 0, SLICED, DT_F32},
+    {1, 1, 70, 131, 20, 33, true, false, false, 0, ROWS, DT_F32},
+    {1, 1, 131, 70, 17, 9, true, false, false, 0, ROWS, DT_F32}, /* the first queries see nothing */
+    {1, 2, 65, 129, 8, 8, false, true, false, 0, ROWS, DT_F32},
+    {1, 2, 65, 129, 8, 8, false, false, true, 0, COLUMNS, DT_F32},
+    {2, 2, 33, 30, 12, 12, true, true, true, 0.25, ROWS, DT_F32},
+    {3, 3, 66, 66, 16, 16, true, false, false, 0.25, SLICED, DT_F32},
+    {3, 3, 66, 100, 16, 16, false, true, true, 0.5, COLUMNS, DT_F32},
+    {1, 1, 1, 200, 40, 40, false, false, false, 0, ROWS, DT_F32},
+    {1, 1, 200, 1, 40, 40, false, false, false, 0.25, ROWS, DT_F32},
+    {1, 2, 67, 70, 24, 24, true, false, true, 0, ROWS, DT_F64},
+    {2, 4, 65, 65, 20, 20, true, false, false, 0.25, SLICED, DT_F64},
+    {1, 2, 67, 70, 24, 24, true, true, false, 0.25, ROWS, DT_BF16},
+    {2, 4, 65, 65, 20, 20, true, false, false, 0, SLICED, DT_BF16},
 };
 
 enum { Q, K, V, MASK, BIAS, KEY, OUT, LSE, DOUT, DQ, DK, DV, N_OPERAND };
@@ -65,10 +70,10 @@ static void operand_set(Operand *o, DType dt, int64_t b, int64_t h, int64_t t, i
 static void operands_of(const Case *c, Operand *o)
 {
     memset(o, 0, N_OPERAND * sizeof *o);
-    operand_set(&o[Q], DT_F32, c->B, c->H, c->T, c->D, c->layout);
-    operand_set(&o[K], DT_F32, c->B, c->H, c->S, c->D, c->layout);
-    operand_set(&o[V], DT_F32, c->B, c->H, c->S, c->Dv, c->layout);
-    operand_set(&o[OUT], DT_F32, c->B, c->H, c->T, c->Dv, c->layout);
+    operand_set(&o[Q], c->dt, c->B, c->H, c->T, c->D, c->layout);
+    operand_set(&o[K], c->dt, c->B, c->H, c->S, c->D, c->layout);
+    operand_set(&o[V], c->dt, c->B, c->H, c->S, c->Dv, c->layout);
+    operand_set(&o[OUT], c->dt, c->B, c->H, c->T, c->Dv, c->layout);
     operand_set(&o[LSE], DT_F32, c->B, c->H, c->T, 1, ROWS);
     o[DOUT] = o[OUT];
     o[DQ] = o[Q];
@@ -169,10 +174,18 @@ static int64_t elem_of(const Operand *o, int64_t b, int64_t h, int64_t t, int64_
     return o->base + b * o->stride[0] + h * o->stride[1] + t * o->stride[2] + d * o->stride[3];
 }
 
-static float *f32_at(const Built *x, const Bufs *f, int which, int64_t b, int64_t h, int64_t t,
-                     int64_t d)
+static double elem_get(const Built *x, const Bufs *f, int which, int64_t b, int64_t h, int64_t t,
+                       int64_t d)
 {
-    return (float *)f->at[x->o[which].arg] + elem_of(&x->o[which], b, h, t, d);
+    const Operand *o = &x->o[which];
+    return mem_get(f->at[o->arg], o->dt, elem_of(o, b, h, t, d));
+}
+
+static void elem_set(const Built *x, const Bufs *f, int which, int64_t b, int64_t h, int64_t t,
+                     int64_t d, double v)
+{
+    const Operand *o = &x->o[which];
+    mem_set(f->at[o->arg], o->dt, elem_of(o, b, h, t, d), dtype_round(o->dt, v));
 }
 
 static Bufs bufs_new(const Built *x, bool at_start)
@@ -185,9 +198,10 @@ static Bufs bufs_new(const Built *x, bool at_start)
         f.g[i] = guarded_new((size_t)a->elems * size, size, at_start);
         f.at[i] = f.g[i].at;
         for (int64_t e = 0; e < a->elems; e++) {
-            if (a->dtype == DT_F32) ((float *)f.at[i])[e] = (float)(2 * test_uniform(&state));
-            if (a->dtype == DT_I1) f.at[i][e] = test_random(&state) % 4 != 0;
-            if (a->dtype == DT_I32) ((int32_t *)f.at[i])[e] = (int32_t)(e * 1234567 + 89);
+            double v = 2 * test_uniform(&state);
+            if (a->dtype == DT_I1) v = test_random(&state) % 4 != 0;
+            if (a->dtype == DT_I32) v = (double)(e * 1234567 + 89);
+            mem_set(f.at[i], a->dtype, e, v);
         }
     }
     return f;
@@ -208,11 +222,12 @@ typedef struct Head {
     int64_t b, h;
     double *prob, *z, *dx; /* [T][S] */
     double *lse;           /* [T] */
+    double u, u_stored;    /* unit roundoff of the arithmetic, of the results' dtype */
 } Head;
 
 static double get(const Head *r, int which, int64_t t, int64_t d)
 {
-    return (double)*f32_at(r->x, r->f, which, r->b, r->h, t, d);
+    return elem_get(r->x, r->f, which, r->b, r->h, t, d);
 }
 
 static double drop_factor(const Head *r, int64_t t, int64_t s)
@@ -244,7 +259,7 @@ static void expect_row(Head *r, int64_t t)
             mag += fabs(get(r, Q, t, d) * get(r, K, s, d));
         }
         prob[s] = is_attended(r, t, s) ? scale * dot + bias : -INFINITY;
-        dx[s] = (double)(c->D + 4) * 0x1p-24 * (scale * mag + fabs(bias));
+        dx[s] = (double)(c->D + 4) * r->u * (scale * mag + fabs(bias));
         if (dx[s] > worst) worst = dx[s];
         if (prob[s] > most) most = prob[s];
     }
@@ -252,17 +267,20 @@ static void expect_row(Head *r, int64_t t)
     r->lse[t] = most + log(sum);
     for (int64_t s = 0; s < c->S; s++) {
         prob[s] = isinf(most) ? 0 : exp(prob[s] - r->lse[t]);
+        double stored = r->x->k.attn.is_backward && !isinf(most) ? 0x1p-24 * fabs(r->lse[t]) : 0;
         /* exp's argument loses u of the numbers that it is the difference of */
-        dx[s] =
-            2 * worst + (double)(c->S + 16) * 0x1p-24 *
-                            (1 + fabs(isinf(most) ? 0 : r->lse[t]) + fabs(log(prob[s] + 1e-30)));
+        dx[s] = 2 * worst + stored +
+                (double)(c->S + 16) * r->u *
+                    (1 + fabs(isinf(most) ? 0 : r->lse[t]) + fabs(log(prob[s] + 1e-30)));
         r->z[t * c->S + s] = drop_factor(r, t, s);
     }
 }
 
 static Head head_new(Arena *a, const Case *c, const Built *x, const Bufs *f)
 {
-    Head r = {.c = c, .x = x, .f = f};
+    Head r = {.c = c, .x = x, .f = f, .u = 0x1p-24};
+    if (c->dt == DT_F64) r.u = 0x1p-53;
+    r.u_stored = c->dt == DT_BF16 ? 0x1p-8 : r.u;
     r.prob = ARENA_ARRAY(a, double, c->T * c->S);
     r.z = ARENA_ARRAY(a, double, c->T * c->S);
     r.dx = ARENA_ARRAY(a, double, c->T * c->S);
@@ -293,22 +311,23 @@ static int expect_forward(Head *r, const Bufs *got)
 {
     const Case *c = r->c;
     for (int64_t t = 0; t < c->T; t++) {
-        float *lse = f32_at(r->x, got ? got : r->f, LSE, r->b, r->h, t, 0);
-        if (!got) *lse = (float)r->lse[t];
-        double e_lse = isinf(r->lse[t]) ? 0 : r->dx[t * c->S];
-        if (got && !is_within((double)*lse, r->lse[t], e_lse))
-            return wrong("lse", c, r->b, r->h, t, 0, (double)*lse, r->lse[t], e_lse);
+        if (!got) elem_set(r->x, r->f, LSE, r->b, r->h, t, 0, r->lse[t]);
+        double lse = elem_get(r->x, got ? got : r->f, LSE, r->b, r->h, t, 0);
+        double e_lse = isinf(r->lse[t]) ? 0 : r->dx[t * c->S] + 0x1p-24 * fabs(r->lse[t]);
+        if (got && !is_within(lse, r->lse[t], e_lse))
+            return wrong("lse", c, r->b, r->h, t, 0, lse, r->lse[t], e_lse);
         for (int64_t d = 0; d < c->Dv; d++) {
             double want = 0, bound = 0;
             for (int64_t s = 0; s < c->S; s++) {
                 double pz = r->prob[t * c->S + s] * r->z[t * c->S + s], v = get(r, V, s, d);
                 want += pz * v;
-                bound += pz * fabs(v) * (r->dx[t * c->S + s] + (double)(c->S + 4) * 0x1p-24);
+                bound += pz * fabs(v) * (r->dx[t * c->S + s] + (double)(c->S + 4) * r->u);
             }
-            float *out = f32_at(r->x, got ? got : r->f, OUT, r->b, r->h, t, d);
-            if (!got) *out = (float)want;
-            if (got && !is_within((double)*out, want, bound))
-                return wrong("out", c, r->b, r->h, t, d, (double)*out, want, bound);
+            bound += r->u_stored * fabs(want);
+            if (!got) elem_set(r->x, r->f, OUT, r->b, r->h, t, d, want);
+            double out = elem_get(r->x, got ? got : r->f, OUT, r->b, r->h, t, d);
+            if (got && !is_within(out, want, bound))
+                return wrong("out", c, r->b, r->h, t, d, out, want, bound);
         }
     }
     return 0;
@@ -318,7 +337,7 @@ static int expect_forward(Head *r, const Bufs *got)
 static void score_gradients(const Head *r, double *ds, double *es)
 {
     const Case *c = r->c;
-    const double u = 0x1p-24, n = (double)c->Dv + 4;
+    const double u = r->u, n = (double)c->Dv + 4;
     for (int64_t t = 0; t < c->T; t++) {
         double delta = 0, delta_mag = 0;
         for (int64_t d = 0; d < c->Dv; d++) {
@@ -343,7 +362,8 @@ static int check_gradient(const Head *r, const Bufs *got, int which, int64_t row
                           double want, double bound)
 {
     static const char *const names[] = {"dq", "dk", "dv"};
-    double have = (double)*f32_at(r->x, got, which, r->b, r->h, row, d);
+    double have = elem_get(r->x, got, which, r->b, r->h, row, d);
+    bound += r->u_stored * fabs(want);
     if (is_within(have, want, bound)) return 0;
     return wrong(names[which - DQ], r->c, r->b, r->h, row, d, have, want, bound);
 }
@@ -351,7 +371,7 @@ static int check_gradient(const Head *r, const Bufs *got, int which, int64_t row
 static int expect_backward(Arena *a, const Head *r, const Bufs *got)
 {
     const Case *c = r->c;
-    const double u = 0x1p-24;
+    const double u = r->u;
     double *ds = ARENA_ARRAY(a, double, c->T * c->S), *es = ARENA_ARRAY(a, double, c->T * c->S);
     int failed = 0;
     score_gradients(r, ds, es);

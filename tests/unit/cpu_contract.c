@@ -269,30 +269,6 @@ static Built *build(Arena *a, const Case *c)
 
 /* ---- reference ------------------------------------------------------------------------------- */
 
-static double mem_get(const char *at, DType dt, int64_t i)
-{
-    if (dt == DT_F32) return (double)((const float *)at)[i];
-    if (dt == DT_F64) return ((const double *)at)[i];
-    if (dt == DT_I32) return ((const int32_t *)at)[i];
-    uint32_t bits = (uint32_t)((const uint16_t *)at)[i] << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return (double)f;
-}
-
-static void mem_set(char *at, DType dt, int64_t i, double v)
-{
-    if (dt == DT_F32) ((float *)at)[i] = (float)v;
-    if (dt == DT_F64) ((double *)at)[i] = v;
-    if (dt == DT_I32) ((int32_t *)at)[i] = (int32_t)v;
-    if (dt == DT_BF16) { /* v is exact in bf16 */
-        float f = (float)v;
-        uint32_t bits;
-        memcpy(&bits, &f, sizeof f);
-        ((uint16_t *)at)[i] = (uint16_t)(bits >> 16);
-    }
-}
-
 typedef struct Ref {
     const Built *x;
     char *const *bufs;

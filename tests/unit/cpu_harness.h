@@ -55,6 +55,33 @@ static inline double test_uniform(uint64_t *state) /* in (-1, 1), exact in bf16 
     return ((double)(test_random(state) % 255) - 127) / 128;
 }
 
+/* Element i of memory of a dtype (bf16: v must be exact in it). */
+static inline double mem_get(const char *at, DType dt, int64_t i)
+{
+    if (dt == DT_F32) return (double)((const float *)at)[i];
+    if (dt == DT_F64) return ((const double *)at)[i];
+    if (dt == DT_I32) return ((const int32_t *)at)[i];
+    if (dt == DT_I1) return at[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)at)[i] << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return (double)f;
+}
+
+static inline void mem_set(char *at, DType dt, int64_t i, double v)
+{
+    if (dt == DT_F32) ((float *)at)[i] = (float)v;
+    if (dt == DT_F64) ((double *)at)[i] = v;
+    if (dt == DT_I32) ((int32_t *)at)[i] = (int32_t)v;
+    if (dt == DT_I1) at[i] = v != 0;
+    if (dt == DT_BF16) { /* v is exact in bf16 */
+        float f = (float)v;
+        uint32_t bits;
+        memcpy(&bits, &f, sizeof f);
+        ((uint16_t *)at)[i] = (uint16_t)(bits >> 16);
+    }
+}
+
 /* A module of kernels, compiled and loaded. */
 typedef struct Loaded {
     Arena arena;
