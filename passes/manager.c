@@ -83,7 +83,7 @@ static void crash_file_remove(Manager *mg)
 static Status show_after(Manager *mg, const PipelineStep *step)
 {
     const PipelineRun *run = mg->run;
-    const char *name = pass_info(step->pass)->name;
+    const char *name = step->pass->name;
     if (run->print_after && run->print_to &&
         (strcmp(run->print_after, "all") == 0 || strcmp(run->print_after, name) == 0)) {
         Str text = {0};
@@ -144,7 +144,7 @@ static Status check_after(Manager *mg, const PassInfo *info, bool changed, uint6
 static Status step_run_checked(Manager *mg, const PipelineStep *step, Arena *scratch,
                                StepTime *time)
 {
-    const PassInfo *info = pass_info(step->pass);
+    const PassInfo *info = step->pass;
     bool verify = mg->run->verify_each;
     ZM_TRY(check_needs(mg, info, scratch));
     uint64_t hash_before = verify ? module_hash(mg->m) : 0;
@@ -199,7 +199,7 @@ Status pipeline_run(Module *m, const char *text, const PipelineRun *run)
     Manager mg = {.m = m, .run = run, .arena = &arena};
     mg.rule_hits = ARENA_ARRAY(&arena, uint32_t, n_canon_rules);
     Pipeline pl = {0};
-    Status ok = pipeline_parse(&arena, m->diag, text, &run->opt, &pl);
+    Status ok = pipeline_parse(&arena, m->diag, text, run, &pl);
     if (ok == ZM_OK) ok = dump_begin(&mg);
     StepTime *times = ARENA_ARRAY(&arena, StepTime, pl.n);
     for (; ok == ZM_OK && mg.index < pl.n; mg.index++)

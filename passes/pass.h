@@ -34,7 +34,7 @@ typedef struct PassCtx {
     Arena *scratch; /* emptied after the pass */
     Diag *diag;
     const PassOptions *opt;
-    PassId pass;
+    const struct PassInfo *pass;
     uint32_t n_rewrites; /* statistic of the running pass */
     uint32_t *rule_hits; /* by canon: times that each rule of canon_rules.h fired; may be NULL */
 } PassCtx;
@@ -62,6 +62,8 @@ typedef struct PipelineRun {
     const char *dump_dir; /* NN-pass.zir files, or NULL */
     bool verify_each;     /* structure, facts and the *changed claim after every pass (always on in
                              zm-opt) */
+    const PassInfo *extra;   /* passes that a pipeline may name beside those of passes.def: plugins, tests */
+    uint32_t n_extra;
     bool timing;          /* table on stderr */
     bool rule_stats;      /* on stderr: how often each rewrite rule fired */
 } PipelineRun;

@@ -43,7 +43,7 @@ const char *pipeline_text(const char *name)
 
 LocId pass_loc(PassCtx *cx, LocId parent, const char *why)
 {
-    return loc_derive(cx->m, parent, pass_info(cx->pass)->name, why);
+    return loc_derive(cx->m, parent, cx->pass->name, why);
 }
 
 ValueId func_result(const Func *f, const char *name)

@@ -25,6 +25,7 @@ static const OptionInfo option_table[] = {
 typedef struct Parser {
     Arena *a;
     Diag *diag;
+    const PipelineRun *run;
     const char *p;
 } Parser;
 
@@ -104,7 +105,7 @@ static bool option_set(PassOptions *opt, const OptionInfo *info, const char *tex
 
 static Status read_option(Parser *s, PipelineStep *step)
 {
-    const char *pass = pass_info(step->pass)->name;
+    const char *pass = step->pass->name;
     const char *key = read_word(s);
     const OptionInfo *info = option_find(pass, key);
     if (!info) return fail_unknown_key(s, pass, key);
@@ -119,12 +120,20 @@ static Status read_option(Parser *s, PipelineStep *step)
     return ZM_OK;
 }
 
+static const PassInfo *find_pass(const Parser *s, const char *name)
+{
+    PassId id;
+    for (uint32_t i = 0; i < s->run->n_extra; i++)
+        if (strcmp(s->run->extra[i].name, name) == 0) return &s->run->extra[i];
+    return pass_find(name, strlen(name), &id) ? pass_info(id) : NULL;
+}
+
 static Status read_step(Parser *s, PipelineStep *step)
 {
     skip_space(s);
     const char *start = s->p;
     const char *name = read_word(s);
-    if (!pass_find(name, strlen(name), &step->pass)) return fail_unknown_pass(s, name);
+    if (!(step->pass = find_pass(s, name))) return fail_unknown_pass(s, name);
     if (accept(s, '{')) {
         do ZM_TRY(read_option(s, step));
         while (accept(s, ','));
@@ -136,12 +145,12 @@ static Status read_step(Parser *s, PipelineStep *step)
     return ZM_OK;
 }
 
-Status pipeline_parse(Arena *a, Diag *diag, const char *text, const PassOptions *opt, Pipeline *out)
+Status pipeline_parse(Arena *a, Diag *diag, const char *text, const PipelineRun *run, Pipeline *out)
 {
-    Parser s = {a, diag, text};
+    Parser s = {a, diag, run, text};
     VEC(PipelineStep) steps = {0};
     do {
-        PipelineStep step = {.opt = *opt};
+        PipelineStep step = {.opt = run->opt};
         ZM_TRY(read_step(&s, &step));
         VEC_PUSH(a, &steps, step);
     } while (accept(&s, ','));

@@ -5,7 +5,7 @@
 #include "passes/pass.h"
 
 typedef struct PipelineStep {
-    PassId pass;
+    const PassInfo *pass;
     PassOptions opt;  /* the run's options with this step's own over them */
     const char *text; /* this step as written */
 } PipelineStep;
@@ -16,7 +16,7 @@ typedef struct Pipeline {
 } Pipeline;
 
 /* Into arena a.  ZM_FAIL after a diagnostic (E_PASS_UNKNOWN, E_PASS_OPTION). */
-Status pipeline_parse(Arena *a, Diag *diag, const char *text, const PassOptions *opt,
+Status pipeline_parse(Arena *a, Diag *diag, const char *text, const PipelineRun *run,
                       Pipeline *out);
 
 #endif

@@ -486,7 +486,7 @@ static int check_variant(const Rule *rule, int variant, uint32_t *hits)
     ZM_CHECK(module_verify(p.m, NULL) == ZM_OK);
     EvalTensor *before = prop_run(&p, p.f, false);
     Arena scratch = {0};
-    PassCtx cx = {.m = p.m, .scratch = &scratch, .diag = &p.diag, .pass = PASS_canon};
+    PassCtx cx = {.m = p.m, .scratch = &scratch, .diag = &p.diag, .pass = pass_info(PASS_canon)};
     rewrite_module(&cx, rule, 1, hits);
     if (module_verify(p.m, rule->name) != ZM_OK) diag_print(&p.diag, stderr);
     ZM_CHECK(p.diag.n_errors == 0);
