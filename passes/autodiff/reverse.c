@@ -1,7 +1,9 @@
 /* reverse.c -- reverse-mode differentiation of @train.
  *
- *   L = sum(loss * weight) / items      d L / d loss = weight / items: the seed (design section 6:
- * S / (B T), with the loss scale S = 1; pass loss_scale multiplies the constant marked "seed")
+ *   L = sum(loss * weight) / items
+ *   d L / d loss = weight / items: the seed of design section 6, S / (B T), with S = 1
+ *
+ * Pass loss_scale, which comes right after, multiplies the constant named "seed".
  *
  * One walk over the ops from the last to the first: when an op is reached, all its users have added
  * to its results' cotangents.  Only values that depend on a parameter get one.  The gradient ops
