@@ -3,6 +3,18 @@
 
 #include <string.h>
 
+uint64_t affine_hash(const Affine *e, uint64_t h)
+{
+    enum { SHIFT = 29 };
+    const uint64_t golden = 0x9E3779B97F4A7C15u;
+    h = (h ^ (uint64_t)e->base) * golden;
+    for (int l = 0; l < ACCESS_MAX_LOOPS; l++) {
+        h = (h ^ (uint64_t)e->stride[l]) * golden;
+        h ^= h >> SHIFT;
+    }
+    return h;
+}
+
 uint32_t affine_mask(const Affine *e)
 {
     uint32_t mask = 0;

@@ -55,6 +55,8 @@ AccessResult affine_digits(const LoopSpace *s, const Affine *flat, int rank, con
 Affine map_flatten(const IndexMap *map, const Type *t);
 /* Smallest and largest value over all loops. */
 void affine_range(const LoopSpace *s, const Affine *e, int64_t *lo, int64_t *hi);
+/* Mixes e into h, a word at a time; for tables within one run. */
+uint64_t affine_hash(const Affine *e, uint64_t h);
 uint32_t affine_mask(const Affine *e); /* bit per loop with a stride */
 
 /* The map of operand `k` of view op `o` (in f) where its result has map `result`; guards of pads

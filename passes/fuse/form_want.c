@@ -27,12 +27,18 @@ const Op *form_def(const FormIn *in, ValueId v)
 
 /* ---- nodes ---- */
 
+/* Everything but the access as one affine. */
 static uint64_t node_hash(const FormNode *n)
 {
-    uint64_t h = hash_bytes(&n->imm, sizeof n->imm, (uint64_t)n->kind << 32 | (uint64_t)n->code);
-    h = hash_bytes(n->arg, sizeof n->arg, h ^ n->imm_u64 ^ (uint64_t)n->dtype << 24);
-    h = hash_bytes(&n->access.at, sizeof n->access.at, h ^ n->access.leaf.i);
-    return hash_bytes(&n->access.guards, sizeof n->access.guards, h + (uint64_t)n->access.dyn);
+    Affine rest = {.base = (int64_t)n->imm_u64};
+    memcpy(&rest.stride[0], &n->imm, sizeof n->imm);
+    for (int i = 0; i < 6; i++) rest.stride[1 + i] = n->arg[i];
+    rest.stride[7] = (int64_t)n->kind << 32 | (int64_t)n->code;
+    rest.stride[8] = (int64_t)n->dtype << 32 | n->access.leaf.i;
+    rest.stride[9] = n->access.dyn;
+    rest.stride[10] = (int64_t)(intptr_t)n->access.guards;
+    uint64_t h = affine_hash(&rest, n->n_args);
+    return n->kind == FN_LOAD || n->kind == FN_INDEX ? affine_hash(&n->access.at, h) : h;
 }
 
 static bool node_equal(const FormNode *x, const FormNode *y)
@@ -380,8 +386,9 @@ static FormResult want_op(FormBuilder *b, const Want *w, int32_t *node)
 
 static uint64_t want_hash(ValueId v, const IndexMap *map, const AccessGuard *guards)
 {
-    uint64_t h = hash_bytes(map->dim, (size_t)map->rank * sizeof map->dim[0], v.i);
-    return hash_bytes(&guards, sizeof guards, h);
+    uint64_t h = v.i ^ (uint64_t)(uintptr_t)guards;
+    for (int d = 0; d < map->rank; d++) h = affine_hash(&map->dim[d], h);
+    return h;
 }
 
 static bool seen_is(const FormSeen *s, ValueId v, const IndexMap *map, const AccessGuard *guards)
