@@ -104,38 +104,50 @@ static ProgramInfo program_info(const CodegenTarget *t, const CodegenOptions *op
     return info;
 }
 
-static void count_kernels(const Module *m, const KernelSet *set, CodegenStats *stats)
+static void count_kernels(const Module *m, const Program *p, CodegenStats *stats)
 {
-    stats->n_kernels = set->uses.n;
-    stats->n_distinct = set->kernels.n;
+    stats->n_distinct = p->kernels.n;
     for (uint32_t i = 0; i < m->funcs.n; i++) FOR_OPS(m->funcs.at[i], op)
         {
             const Op *o = op_cget(m->funcs.at[i], op);
-            if (o->body) stats->n_ops += func_n_ops(o->body) - 1; /* without return */
+            if (!o->body) continue;
+            stats->n_kernels++;
+            stats->n_ops += func_n_ops(o->body) - 1; /* without return */
         }
+}
+
+Status codegen_objects(Arena *a, const Module *m, const CodegenTarget *t, const CodegenOptions *opt,
+                       const char *dir, Program *p, const char *const **objects,
+                       uint32_t *n_objects)
+{
+    KernelSet set;
+    CpuObjects o;
+    ZM_TRY(kernel_set_build(a, m, &set));
+    ZM_TRY(compile_kernels(a, t, opt, &set, dir, &o));
+    ProgramInfo info = program_info(t, opt);
+    ZM_TRY(program_build(a, m, &set, kernel_codes(a, &o), &info, p));
+    size_t n_bytes;
+    const char *blob = program_blob(p, &n_bytes);
+    const char **all = ARENA_ARRAY(a, const char *, o.n_files + 1);
+    all[0] = arena_printf(a, "%s/program.o", dir);
+    for (uint32_t i = 0; i < o.n_files; i++) all[i + 1] = o.files[i];
+    *objects = all;
+    *n_objects = o.n_files + 1;
+    return write_program(a, t, blob, n_bytes, &o, all[0]);
 }
 
 static Status build_in(Arena *a, const Module *m, const CodegenTarget *t, const CodegenOptions *opt,
                        const char *dir, const char *out_path, CodegenStats *stats)
 {
     double start = now_s();
-    KernelSet set;
-    CpuObjects o;
-    ZM_TRY(kernel_set_build(a, m, &set));
-    count_kernels(m, &set, stats);
-    ZM_TRY(compile_kernels(a, t, opt, &set, dir, &o));
+    Program p;
+    const char *const *objects;
+    uint32_t n_objects;
+    ZM_TRY(codegen_objects(a, m, t, opt, dir, &p, &objects, &n_objects));
+    count_kernels(m, &p, stats);
     stats->kernels_s = now_s() - start;
     start = now_s();
-    ProgramInfo info = program_info(t, opt);
-    Program p;
-    ZM_TRY(program_build(a, m, &set, kernel_codes(a, &o), &info, &p));
-    size_t n_bytes;
-    const char *blob = program_blob(&p, &n_bytes);
-    const char **objects = ARENA_ARRAY(a, const char *, o.n_files + 1);
-    objects[0] = arena_printf(a, "%s/program.o", dir);
-    for (uint32_t i = 0; i < o.n_files; i++) objects[i + 1] = o.files[i];
-    ZM_TRY(write_program(a, t, blob, n_bytes, &o, objects[0]));
-    Status s = link_executable(a, t->diag, objects, o.n_files + 1, opt->runtime_lib, dir, out_path);
+    Status s = link_executable(a, t->diag, objects, n_objects, opt->runtime_lib, dir, out_path);
     stats->link_s = now_s() - start;
     return s;
 }

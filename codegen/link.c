@@ -103,3 +103,19 @@ Status link_executable(Arena *a, Diag *diag, const char *const *objects, uint32_
     if (s != ZM_OK) unlink(made);
     return s;
 }
+
+Status link_shared(Arena *a, Diag *diag, const char *const *objects, uint32_t n_objects,
+                   const char *dir, const char *out_path)
+{
+    const char **argv = ARENA_ARRAY(a, const char *, n_objects + 8);
+    uint32_t n = 0;
+    argv[n++] = "cc";
+    argv[n++] = "-shared";
+    argv[n++] = "-o";
+    argv[n++] = out_path;
+    for (uint32_t i = 0; i < n_objects; i++) argv[n++] = objects[i];
+    argv[n++] = "-lm";
+    const char *log = arena_printf(a, "%s/cc.log", dir);
+    int code = run_to_end(argv, log);
+    return code == 0 ? ZM_OK : linker_failed(a, diag, code, log);
+}

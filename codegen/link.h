@@ -14,4 +14,8 @@ void link_dir_remove(const char *dir); /* with the files in it */
 Status link_executable(Arena *a, Diag *diag, const char *const *objects, uint32_t n_objects,
                        const char *runtime_lib, const char *dir, const char *out_path);
 
+/* The same objects as a shared library, for this process to load. */
+Status link_shared(Arena *a, Diag *diag, const char *const *objects, uint32_t n_objects,
+                   const char *dir, const char *out_path);
+
 #endif

@@ -2,6 +2,7 @@
 #ifndef ZM_CODEGEN_PROGRAM_H
 #define ZM_CODEGEN_PROGRAM_H
 
+#include "codegen/codegen.h"
 #include "codegen/kernel.h"
 #include "ir/base/program.h"
 
@@ -65,6 +66,11 @@ Status program_build(Arena *a, const Module *m, const KernelSet *set, const Kern
 /* The blob: header and tables, every table at a multiple of 8. */
 const char *program_blob(Program *p, size_t *n_bytes);
 void program_print(const Program *p, Str *out);
+
+/* Compiles m's kernels into dir; *objects: they and the program's (codegen.c). */
+Status codegen_objects(Arena *a, const Module *m, const CodegenTarget *t, const CodegenOptions *opt,
+                       const char *dir, Program *p, const char *const **objects,
+                       uint32_t *n_objects);
 
 uint32_t program_string(Program *p, const char *s); /* NULL: "" */
 uint32_t program_loc(Program *p, LocId loc);        /* "gpt2.zm:12:3", "" without a place */

@@ -13,7 +13,7 @@
 #include "ir/eval/eval.h"
 #include "passes/pass.h"
 
-enum { PROP_MAX_INPUTS = 16 };
+enum { PROP_MAX_INPUTS = 512 };
 
 typedef struct Prop {
     Arena arena;
