@@ -105,6 +105,30 @@ static RtStatus opened_map(Opened *o, Arena *a, const char *file, const MappedFi
     return RT_OK;
 }
 
+static size_t chunk_bytes(size_t at, size_t n_bytes)
+{
+    return n_bytes - at < PAGES_CHUNK_BYTES ? n_bytes - at : PAGES_CHUNK_BYTES;
+}
+
+static uint64_t checksum_once(const unsigned char *at, size_t n_bytes)
+{
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    for (size_t i = 0; i < n_bytes; i += PAGES_CHUNK_BYTES) {
+        XXH3_64bits_update(&state, at + i, chunk_bytes(i, n_bytes));
+        pages_forget(at + i, chunk_bytes(i, n_bytes));
+    }
+    return XXH3_64bits_digest(&state);
+}
+
+static void copy_once(char *to, const unsigned char *from, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes; i += PAGES_CHUNK_BYTES) {
+        memcpy(to + i, from + i, chunk_bytes(i, n_bytes));
+        pages_forget(from + i, chunk_bytes(i, n_bytes));
+    }
+}
+
 /* Maps the piece and checks its range; `is_checked`: its checksum too. */
 static RtStatus piece_open(Opened *o, Arena *a, const char *name, const json_t *piece, int64_t each,
                            bool is_checked, Piece *out, RtError *e)
@@ -126,10 +150,9 @@ static RtStatus piece_open(Opened *o, Arena *a, const char *name, const json_t *
                        "%s/%s is truncated: tensor %s ends at byte %" PRId64 ", the file has %zu",
                        o->dir, file, name, offset + (int64_t)n_bytes, map->n_bytes);
     out->at = map->at + offset;
-    if (is_checked && strtoull(sum, NULL, 16) != (uint64_t)XXH3_64bits(out->at, n_bytes))
+    if (is_checked && strtoull(sum, NULL, 16) != checksum_once(out->at, n_bytes))
         return rt_fail(e, RT_BAD, "%s/%s is damaged: the checksum of tensor %s does not hold",
                        o->dir, file, name);
-    safe_forget(&(SafeTensor){.at = out->at, .n_bytes = n_bytes});
     return RT_OK;
 }
 
@@ -222,8 +245,7 @@ static RtStatus load_tensors(Opened *o, Arena *a, const State *s, RtError *e)
             if (p.first > t->shape->elems || p.elems > t->shape->elems - p.first)
                 return rt_fail(e, RT_BAD, "%s: a piece of tensor %s lies outside it", o->dir,
                                t->name);
-            memcpy(t->at + p.first * each, p.at, (size_t)(p.elems * each));
-            safe_forget(&(SafeTensor){.at = p.at, .n_bytes = (size_t)(p.elems * each)});
+            copy_once(t->at + p.first * each, p.at, (size_t)(p.elems * each));
             covered += p.elems;
         }
         if (tensor && covered != t->shape->elems)

@@ -205,7 +205,7 @@ void data_forget(const Data *d)
         if (m->at) madvise((void *)(uintptr_t)m->at, m->n_bytes, MADV_DONTNEED);
     }
     for (uint32_t i = 0; i < d->p->n_feeds && d->is_tensors; i++)
-        if (d->feed_tensor[i]) safe_forget(d->feed_tensor[i]);
+        if (d->feed_tensor[i]) pages_forget(d->feed_tensor[i]->at, d->feed_tensor[i]->n_bytes);
 }
 
 /* ---- filling
@@ -244,11 +244,10 @@ static RtStatus row_of_tokens(const Data *d, const ZmpFeed *feed, int64_t sample
         if (!in_range(feed, v))
             return rt_fail(e, RT_BAD,
                            "%s: token %" PRId64 " at position %" PRId64 " (byte %" PRId64
-                           ") is out of range: the model takes 0 to %" PRId64
-                           "; check --dtype (read as u%d) and the model's "
-                           "vocabulary",
+                           ") is out of range: the model's vocabulary is %" PRId64
+                           "; check --dtype (read as u%d), or compile with a larger vocabulary",
                            f->path, v, first + i,
-                           (int64_t)(f->at - f->map.at) + (first + i) * f->width, feed->bound - 1,
+                           (int64_t)(f->at - f->map.at) + (first + i) * f->width, feed->bound,
                            8 * f->width);
         int32_t v32 = (int32_t)v;
         memcpy(out + i * (int64_t)sizeof v32, &v32, sizeof v32);

@@ -158,27 +158,26 @@ static RtStatus parse_list(FaultPlan *f, const char *text, uint32_t ranks, RtErr
     }
 }
 
-static bool overlap(const ZmpArg *a, const ZmpArg *b)
+/* Does `a` hold the first element of `b`? */
+static bool holds_first(const ZmpArg *a, const ZmpArg *b)
 {
-    return a->buffer == b->buffer && a->offset < b->offset + b->bytes &&
-           b->offset < a->offset + a->bytes;
+    return a->buffer == b->buffer && a->offset <= b->offset && b->offset < a->offset + a->bytes;
 }
 
-/* The last command before the probe that writes its first gradient: right after it nobody has read
- * the result. */
+/* The last command before the probe that writes the first element of its first gradient: right
+ * after it nobody has read the result. */
 static bool find_writer(FaultPlan *f, const Program *p)
 {
-    uint32_t first = p->last->first_command, probe = first;
-    while (probe < first + p->last->n_commands &&
-           (p->commands[probe].kind != ZMP_PROBE || p->commands[probe].n_args < 2))
+    uint32_t first = p->last->first_command, probe = first, end = first + p->last->n_commands;
+    while (probe < end && (p->commands[probe].kind != ZMP_PROBE || p->commands[probe].n_args < 2))
         probe++;
-    if (probe == first + p->last->n_commands) return false;
+    if (probe == end) return false;
     f->arg = p->commands[probe].first_arg;
     f->dtype = p->args[f->arg].dtype;
     for (uint32_t c = probe; c-- > first;)
         for (uint32_t i = 0; i < p->commands[c].n_args; i++) {
             const ZmpArg *arg = &p->args[p->commands[c].first_arg + i];
-            if (!(arg->flags & ZMP_ARG_WRITE) || !overlap(arg, &p->args[f->arg])) continue;
+            if (!(arg->flags & ZMP_ARG_WRITE) || !holds_first(arg, &p->args[f->arg])) continue;
             f->command = c;
             return true;
         }

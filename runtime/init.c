@@ -69,7 +69,7 @@ static void init_chunk(const void *job, int64_t task)
     convert_from_f32(j->t->at + first * zmp_dtype_bytes(j->t->dtype), j->t->dtype, buf, (size_t)n);
 }
 
-void init_state(const Exec *x, const State *s, uint64_t seed)
+void init_state(const Exec *x, const State *s, uint64_t seed, bool has_params)
 {
     for (uint32_t i = 0; i < s->all.n; i++) {
         const StateTensor *t = &s->all.at[i];
@@ -82,7 +82,7 @@ void init_state(const Exec *x, const State *s, uint64_t seed)
             continue;
         }
         if (t->kind != ZMP_PARAM && t->kind != ZMP_MASTER) continue; /* moments start at 0 */
-        if (t->shape->init == ZMP_ZEROS) continue;
+        if (t->shape->init == ZMP_ZEROS || !has_params) continue;
         InitJob job = {t, seed};
         pool_run_job(x->pool, init_chunk, &job, (t->shape->elems + CHUNK_ELEMS - 1) / CHUNK_ELEMS);
     }

@@ -2,6 +2,7 @@
 #include "runtime/memory.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -36,10 +37,46 @@ static char *map_aligned(size_t n_bytes)
     return got == MAP_FAILED ? NULL : at;
 }
 
+/* A number of bytes that follows `key` in a file of /proc or /sys; UINT64_MAX when there is none.
+ */
+static uint64_t number_after(const char *path, const char *key)
+{
+    char line[256];
+    uint64_t found = UINT64_MAX;
+    FILE *in = fopen(path, "re");
+    if (!in) return found;
+    while (found == UINT64_MAX && fgets(line, sizeof line, in)) {
+        unsigned long long n;
+        if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%llu", &n) == 1)
+            found = n;
+    }
+    fclose(in);
+    return found;
+}
+
+/* What this process may still get: beyond it the kernel would kill, without a word. */
+static uint64_t available_bytes(void)
+{
+    uint64_t free_kib = number_after("/proc/meminfo", "MemAvailable:");
+    uint64_t swap_kib = number_after("/proc/meminfo", "SwapFree:");
+    uint64_t bytes = free_kib == UINT64_MAX
+                         ? UINT64_MAX
+                         : 1024 * (free_kib + (swap_kib == UINT64_MAX ? 0 : swap_kib));
+    uint64_t group = number_after("/sys/fs/cgroup/memory.max", "");
+    return group < bytes ? group : bytes;
+}
+
 RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e)
 {
     *m = (Memory){.n_bytes = n_bytes};
     if (n_bytes == 0) return RT_OK;
+    uint64_t available = available_bytes();
+    if (n_bytes > available)
+        return rt_fail(e, RT_FAILED,
+                       "%s takes %.1f MiB of memory, %.1f MiB are available; compile with a "
+                       "smaller batch, --recompute or "
+                       "--memory, or free memory on this machine",
+                       what, (double)n_bytes / (1 << 20), (double)available / (1 << 20));
     m->at = map_aligned(n_bytes);
     if (!m->at) return no_memory(n_bytes, what, errno, e);
     madvise(m->at, n_bytes, MADV_HUGEPAGE); /* a hint: a refusal costs speed only */

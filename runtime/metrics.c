@@ -5,8 +5,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "ir/base/file.h"
 #include "runtime/output.h"
 
 void json_add_number(Str *s, double v)
@@ -33,16 +37,45 @@ void step_result_read(StepResult *r, const Exec *x, int64_t step)
     r->skips_in_row = (int64_t)exec_scalar(x, ZMP_S_SKIPS, 0);
 }
 
-RtStatus metrics_open(Metrics *m, const char *path, bool is_appending, RtError *e)
+/* Bytes of the whole lines of steps before first_step, and of evaluations up to it. */
+static size_t kept_bytes(const char *text, size_t n, int64_t first_step)
+{
+    static const char key[] = "{\"step\":";
+    size_t at = 0;
+    while (at < n) {
+        const char *end = memchr(text + at, '\n', n - at);
+        if (!end || strncmp(text + at, key, sizeof key - 1) != 0) break;
+        long long step = strtoll(text + at + sizeof key - 1, NULL, 10);
+        bool is_eval = memmem(text + at, (size_t)(end - text) - at, "\"eval_loss\"", 11) != NULL;
+        if (step > first_step || (step == first_step && !is_eval)) break;
+        at = (size_t)(end - text) + 1;
+    }
+    return at;
+}
+
+static RtStatus cut(Metrics *m, int64_t first_step, RtError *e)
+{
+    struct stat st;
+    if (fstat(m->fd, &st) != 0 || !S_ISREG(st.st_mode)) return RT_OK;
+    Arena a = {0};
+    char *text;
+    size_t n;
+    int err = file_read(&a, m->path, &text, &n);
+    if (!err && ftruncate(m->fd, (off_t)kept_bytes(text, n, first_step)) != 0) err = errno;
+    arena_free(&a);
+    return err ? output_failed(m->path, err, e) : RT_OK;
+}
+
+RtStatus metrics_open(Metrics *m, const char *path, int64_t first_step, RtError *e)
 {
     *m = (Metrics){.path = path, .fd = -1};
     if (!path) return RT_OK;
-    m->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (is_appending ? O_APPEND : O_TRUNC), 0666);
+    m->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (first_step ? O_APPEND : O_TRUNC), 0666);
     if (m->fd < 0) {
         output_failed(path, errno, e);
         return RT_BAD;
     }
-    return RT_OK;
+    return first_step ? cut(m, first_step, e) : RT_OK;
 }
 
 static RtStatus write_line(Metrics *m, RtError *e)

@@ -22,8 +22,9 @@ typedef struct Metrics {
     Str line; /* reused: no allocation in a step */
 } Metrics;
 
-RtStatus metrics_open(Metrics *m, const char *path, bool is_appending,
-                      RtError *e); /* path NULL: off */
+/* path NULL: off.  first_step > 0: goes on in an existing file, behind the lines of the steps
+ * before it; what a run that was killed wrote beyond its last checkpoint is cut off. */
+RtStatus metrics_open(Metrics *m, const char *path, int64_t first_step, RtError *e);
 RtStatus metrics_step(Metrics *m, const StepResult *r, uint64_t arena_bytes, RtError *e);
 RtStatus metrics_eval(Metrics *m, int64_t step, double loss, double tokens, RtError *e);
 RtStatus metrics_close(Metrics *m, RtError *e);

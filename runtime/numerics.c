@@ -64,6 +64,12 @@ void numerics_scan_state(Numerics *n, const Exec *x)
     }
 }
 
+/* A kernel fills its workspace as far as it needs it; the rest is whatever was there. */
+static bool is_workspace(const Program *p, const ZmpArg *arg)
+{
+    return strcmp(program_str(p, p->buffers[arg->buffer].cat), "workspace") == 0;
+}
+
 static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
     Numerics *n = self;
@@ -72,15 +78,20 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
     if (c->kind != ZMP_KERNEL && c->kind != ZMP_COPY) return RT_OK;
     for (uint32_t i = c->first_arg; i < c->first_arg + c->n_args; i++) {
         const ZmpArg *arg = &p->args[i];
-        if (!(arg->flags & ZMP_ARG_WRITE)) continue;
+        if (!(arg->flags & ZMP_ARG_WRITE) || is_workspace(p, arg)) continue;
         int64_t bad = nonfinite_find(x->arg_at[i], arg->dtype, arg->bytes);
         if (bad < 0) continue;
         double value = scalar_get(x->arg_at[i] + bad * zmp_dtype_bytes(arg->dtype), arg->dtype);
         n->is_found = true;
         n->text.n = 0;
-        str_addf(&n->text, "%s: %s[%" PRId64 "] = %g, written by %s (command %u of %s)",
-                 program_str(p, c->loc), program_str(p, arg->name), bad, value,
-                 program_str(p, c->label), command - f->first_command, program_str(p, f->name));
+        const char *name = program_str(p, arg->name), *label = program_str(p, c->label);
+        str_addf(&n->text, "%s: ", program_str(p, c->loc));
+        if (!*name || *name == '%') /* a value without a name in the model */
+            str_addf(&n->text, "element %" PRId64 " of the result of %s is %g", bad, label, value);
+        else
+            str_addf(&n->text, "%s[%" PRId64 "] = %g, written by %s", name, bad, value, label);
+        str_addf(&n->text, " (command %u of %s)", command - f->first_command,
+                 program_str(p, f->name));
         return rt_fail(e, RT_FAILED, "first number that is not finite: %s", str_c(&n->text));
     }
     return RT_OK;

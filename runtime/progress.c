@@ -60,6 +60,8 @@ void progress_step(Progress *p, const StepResult *r)
     double now = now_seconds();
     int64_t done = r->step + 1 - p->first_step, left = p->n_steps - r->step - 1;
     bool is_edge = done == 1 || left == 0;
+    p->tokens += r->tokens_per_second * r->seconds;
+    p->seconds += r->seconds;
     if (!is_edge && now - p->last_shown < (p->is_terminal ? terminal_period : log_period)) return;
     p->last_shown = now;
     p->line.n = 0;
@@ -68,7 +70,8 @@ void progress_step(Progress *p, const StepResult *r)
     if (r->is_skipped) str_add(&p->line, "  skipped");
     if (isfinite(r->loss_scale) && r->loss_scale != 1)
         str_addf(&p->line, "  scale %g", r->loss_scale);
-    add_rate(&p->line, r->tokens_per_second);
+    add_rate(&p->line, p->tokens / p->seconds);
+    p->tokens = p->seconds = 0;
     add_time(&p->line, left ? "left" : "took",
              left ? (now - p->started) / (double)done * (double)left : now - p->started);
     str_add(&p->line, p->is_terminal ? "\033[K" : "\n");

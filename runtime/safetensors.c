@@ -62,12 +62,12 @@ int64_t safe_integer(const SafeTensor *t, int64_t element)
     return t->dtype == SAFE_U64 && v < 0 ? INT64_MAX : v;
 }
 
-void safe_forget(const SafeTensor *t)
+void pages_forget(const void *at, size_t n_bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t from = ((uintptr_t)t->at + page - 1) / page * page;
-    uintptr_t to = ((uintptr_t)t->at + t->n_bytes) / page * page;
-    if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
+    uintptr_t from = (uintptr_t)at / page * page;
+    uintptr_t to = ((uintptr_t)at + n_bytes + page - 1) / page * page;
+    if (n_bytes) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 /* ---- one file

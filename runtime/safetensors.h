@@ -56,8 +56,10 @@ int64_t safe_dtype_bytes(SafeDType dtype); /* 0: SAFE_OTHER */
 uint32_t safe_zmp_dtype(SafeDType dtype);  /* of a float */
 int64_t safe_integer(const SafeTensor *t,
                      int64_t element); /* U64 above INT64_MAX reads as INT64_MAX */
-/* Lets go of the pages of the mapping that hold the tensor. */
-void safe_forget(const SafeTensor *t);
+/* Lets go of the pages of a mapping that hold these bytes: read once, they need not count as
+ * resident. They are read from the file again when touched. */
+void pages_forget(const void *at, size_t n_bytes);
+enum { PAGES_CHUNK_BYTES = 4 << 20 }; /* how much to read between two calls */
 
 /* ---- writing
  * ------------------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ static void load_tensor(const State *s, Arena *a, const Match *m)
 {
     const StateTensor *master = state_find(s, arena_printf(a, "master/%s", m->param->path));
     const StateTensor *to[2] = {m->param, master};
-    size_t each = (size_t)safe_dtype_bytes(m->from->dtype);
+    size_t each = (size_t)safe_dtype_bytes(m->from->dtype), forgotten = 0;
     uint32_t dtype = safe_zmp_dtype(m->from->dtype);
     float buf[CHUNK_ELEMS];
     for (int64_t at = 0; at < m->from->elems; at += CHUNK_ELEMS) {
@@ -205,12 +205,11 @@ static void load_tensor(const State *s, Arena *a, const Match *m)
             if (to[i])
                 convert_from_f32(to[i]->at + at * zmp_dtype_bytes(to[i]->dtype), to[i]->dtype, buf,
                                  (size_t)n);
-        SafeTensor part = *m->from; /* read once: its pages need not stay */
-        part.at += (size_t)at * each;
-        part.n_bytes = (size_t)n * each;
-        if ((at / CHUNK_ELEMS) % 32 == 31) safe_forget(&part);
+        if ((size_t)(at + n) * each - forgotten < PAGES_CHUNK_BYTES) continue;
+        pages_forget(m->from->at + forgotten, (size_t)(at + n) * each - forgotten);
+        forgotten = (size_t)(at + n) * each;
     }
-    safe_forget(m->from);
+    pages_forget(m->from->at + forgotten, m->from->n_bytes - forgotten);
 }
 
 static RtStatus match_all(const Exec *x, const State *s, Arena *a, const SafeFile *f, Match *all,

@@ -112,7 +112,7 @@ static RtStatus take_checkpoint(Run *r, const CheckpointInfo *info, RtError *e)
 static RtStatus open_state(Run *r, RtError *e)
 {
     state_list(&r->s, &r->arena, &r->x);
-    init_state(&r->x, &r->s, r->seed);
+    init_state(&r->x, &r->s, r->seed, !r->o.load && !r->o.resume);
     if (r->o.load) RT_TRY(weights_load(&r->x, &r->s, &r->arena, r->o.load, e));
     if (r->o.resume) {
         CheckpointInfo info;
@@ -153,7 +153,7 @@ static RtStatus open_run(Run *r, RtError *e)
             "--dump-grads writes the gradients of a step, but --steps %lld leaves none to run",
             (long long)o->steps);
     if (o->dump_grads) RT_TRY(grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e));
-    RT_TRY(metrics_open(&r->metrics, o->metrics, o->resume != NULL, e));
+    RT_TRY(metrics_open(&r->metrics, o->metrics, r->first_step, e));
     RT_TRY(trace_open(&r->trace, o->profile, &r->x, e));
     if (o->profile) exec_observe(&r->x, trace_observer(&r->trace));
     return RT_OK;

@@ -1,5 +1,6 @@
 /* rt_cli.c -- the command line, --info, damaged programs, wrong CPUs, wrong launches. */
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "runtime/program.h"
 #include "tests/unit/rt_tiny.h"
@@ -114,6 +115,31 @@ static void test_damaged_program(const Tiny *t)
     free(blob);
 }
 
+static void limit_memory(void)
+{
+    struct rlimit limit = {(rlim_t)3 << 30, (rlim_t)3 << 30};
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+/* Too much memory is a message, not the end by the kernel's hand. */
+static void test_memory(const Tiny *t)
+{
+    Tiny other = *t;
+    other.h.arena_bytes = (uint64_t)1 << 45;
+    tiny_pack(&other);
+    CHECK(tiny_run(&other, "--data text --steps 1") == 2);
+    CHECK(tiny_has("err", "the arena takes 33554432.0 MiB of memory") &&
+          tiny_has("err", "are available"));
+#ifndef __SANITIZE_ADDRESS__ /* needs more address space itself */
+    other.h.arena_bytes = (uint64_t)4 << 30;
+    tiny_pack(&other);
+    CHECK(tiny_wait(tiny_start(&other, limit_memory, "--data text --steps 1")) == 2 &&
+          tiny_has("err", "MiB"));
+#else
+    (void)limit_memory;
+#endif
+}
+
 static void test_large_vocabulary(const Tiny *t)
 {
     CHECK(tiny_run(t, "--steps 0 --generate 3") == 0); /* no prompt: starts from a new line */
@@ -145,6 +171,7 @@ int main(void)
     test_world(&t);
     test_damaged_program(&t);
     test_large_vocabulary(&t);
+    test_memory(&t);
     tiny_remove_dir();
     return 0;
 }

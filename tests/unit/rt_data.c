@@ -146,9 +146,8 @@ static void test_refusals(const Tiny *t)
     tiny_write("wide", wide, sizeof wide);
     CHECK(tiny_run(t, "--data wide --dtype u16 --steps 124 --order sequential") == 0);
     CHECK(tiny_run(t, "--data wide --dtype u16 --steps 125 --order sequential") == 1);
-    CHECK(tiny_has(
-        "err",
-        "wide: token 256 at position 3990 (byte 7980) is out of range: the model takes 0 to 255"));
+    CHECK(tiny_has("err", "wide: token 256 at position 3990 (byte 7980) is out of range: the "
+                          "model's vocabulary is 256"));
 }
 
 /* k = ((s A + m) R + r) B + b: step 0 of two micro-batches of B = 2 reads samples 0 .. 3. */

@@ -65,8 +65,11 @@ static void test_resume(const Tiny *t)
     CHECK(tiny_run(t, "--data text --steps 23 --save ck --save-every 10 --metrics m2") == 0);
     CHECK(access("ck/step-00000010/manifest.json", F_OK) == 0 &&
           access("ck/step-00000023/manifest.json", F_OK) == 0);
+    /* A run that was killed had gone on after the checkpoint and was writing a line. */
+    CHECK(system("echo '{\"step\":23,\"loss\":9}' >> m2; printf '{\"step\":24,\"lo' >> m2") == 0);
     CHECK(tiny_run(t, "--data text --steps 60 --resume ck --export r.safetensors --metrics m2") ==
           0);
+    CHECK(system("test $(wc -l < m2) = 60") == 0);
     CHECK(tiny_same("w.safetensors", "r.safetensors"));
     for (int i = 0; i < 60; i++) CHECK(number("m", i, "loss") == number("m2", i, "loss"));
     CHECK(tiny_run(t, "--data text --steps 60 --resume ck --seed 3") == 1 &&
