@@ -65,9 +65,9 @@ typedef struct Nvrtc {
  *   4. PyPI's wheels (nvidia-cuda-nvrtc, nvidia-cuda-nvrtc-cu12), in the site-packages of
  * $VIRTUAL_ENV, $CONDA_PREFIX, ~/.local, /usr/local, /usr.  The wheel's library cannot find its
  * libnvrtc-builtins, so that one is opened by its full path. False: none opens; `why` says where it
- * looked and what to install.  Strings live in `a`. */
+ * looked and what to install.  Strings live in `a`.  The library stays loaded: it keeps memory of
+ * its own that unloading would leak. */
 bool nvrtc_find(Arena *a, Nvrtc *out, Str *why);
-void nvrtc_close(Nvrtc *n);
 
 /* Compiles src, `name` in messages.  arch "compute_80" gives PTX; "sm_90" gives PTX, and cubin when
  * not NULL.  log: NVRTC's messages, also of a success.  Multiplications and additions are not

@@ -171,13 +171,6 @@ bool nvrtc_find(Arena *a, Nvrtc *out, Str *why)
     return false;
 }
 
-void nvrtc_close(Nvrtc *n)
-{
-    if (n->library) dlclose(n->library);
-    if (n->builtins) dlclose(n->builtins);
-    *n = (Nvrtc){0};
-}
-
 /* ---- compiling ---- */
 
 typedef int (*SizeFn)(NvrtcProgramRef p, size_t *n);

@@ -121,7 +121,6 @@ int main(void)
         printf("SKIP cuda_models: NVRTC not found (%s)\n", str_c(&why));
     else
         printf("%s: %d failures\n", rc ? "FAIL" : "PASS", n_failures);
-    nvrtc_close(&nvrtc);
     str_free(&why);
     arena_free(&arena);
     return rc;

@@ -92,7 +92,6 @@ int main(void)
     if (diag.n_errors) diag_print(&diag, stderr);
     printf("%s: %d kernels, NVRTC %d.%d (%s), %d failures\n", n_failures ? "FAIL" : "PASS",
            N_CUDA_CASES, n.major, n.minor, n.path ? n.path : "none", n_failures);
-    nvrtc_close(&n);
     str_free(&why);
     str_free(&src);
     arena_free(&arena);
