@@ -155,6 +155,7 @@ static void return_gradients(Reverse *r, OpId ret)
 
 Status pass_autodiff(PassCtx *cx, bool *changed)
 {
+    if (!fact_check(cx->m, FACT_HAS_GRAD_BIT, cx->scratch)) return ZM_OK; /* nothing left to do */
     Func *f = func_find(cx->m, "train");
     OpId ret = f->last, last = op_cget(f, ret)->prev;
     Reverse r = {.cx = cx, .f = f, .n_values = f->values.n};

@@ -2,7 +2,7 @@
  * given. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ir/base/file.h"
@@ -48,7 +48,15 @@ static Status run_fail(PassCtx *cx, bool *changed)
     return diag_error(cx->diag, (SrcPos){0}, E_PASS_OPTION, "this pass always fails");
 }
 
+static Status run_abort(PassCtx *cx, bool *changed)
+{
+    (void)cx;
+    (void)changed;
+    abort();
+}
+
 static const PassInfo passes[] = {
+    {"abort", run_abort, 0, 0, 0, ""},
     {"nothing", run_nothing, 0, 0, 0, ""},
     {"boast", run_boast, 0, 0, 0, ""},
     {"secret", run_secret, 0, 0, 0, ""},
@@ -86,17 +94,54 @@ static bool file_has(Arena *a, const char *path, const char *want)
     return file_read(a, path, &have, &n) == 0 && strstr(have, want) != NULL;
 }
 
+static Module *parse(Arena *arena, SourceSet *sources, Diag *diag)
+{
+    *sources = (SourceSet){.arena = arena};
+    *diag = (Diag){.arena = arena, .sources = sources};
+    Module *m = module_parse(arena, sources, diag, "text", text, sizeof text - 1);
+    ZM_CHECK(m != NULL);
+    return m;
+}
+
+static PipelineRun run_in(const char *dir)
+{
+    return (PipelineRun){.verify_each = true,
+                         .dump_dir = dir,
+                         .extra = passes,
+                         .n_extra = sizeof passes / sizeof *passes};
+}
+
+/* A pass that aborts takes the process with it, but not the evidence. */
+static int check_abort(const char *dir)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        Arena arena = {0};
+        SourceSet sources;
+        Diag diag;
+        PipelineRun run = run_in(dir);
+        Status st = pipeline_run(parse(&arena, &sources, &diag), "nothing,abort", &run);
+        _exit(st == ZM_OK);
+    }
+    int status = 0;
+    Arena arena = {0};
+    bool ok = child > 0 && waitpid(child, &status, 0) == child && WIFSIGNALED(status);
+    const char *crash = arena_printf(&arena, "%s/crash.zir", dir);
+    ok = ok && file_has(&arena, crash, "// RUN: zm-opt --passes='abort'");
+    unlink(crash);
+    unlink(arena_printf(&arena, "%s/01-nothing.zir", dir));
+    arena_free(&arena);
+    if (!ok) fprintf(stderr, "an aborting pass left no crash.zir\n");
+    return !ok;
+}
+
 static int check(const Case *c, const char *dir)
 {
     Arena arena = {0};
-    SourceSet sources = {.arena = &arena};
-    Diag diag = {.arena = &arena, .sources = &sources};
-    Module *m = module_parse(&arena, &sources, &diag, "text", text, sizeof text - 1);
-    ZM_CHECK(m != NULL);
-    PipelineRun run = {.verify_each = true,
-                       .dump_dir = dir,
-                       .extra = passes,
-                       .n_extra = sizeof passes / sizeof *passes};
+    SourceSet sources;
+    Diag diag;
+    Module *m = parse(&arena, &sources, &diag);
+    PipelineRun run = run_in(dir);
     bool wants_fail = c->code != N_DIAG;
     bool ok = (pipeline_run(m, c->pipeline, &run) != ZM_OK) == wants_fail;
     if (wants_fail)
@@ -123,7 +168,7 @@ int main(void)
 {
     char dir[] = "/tmp/zm-manager-XXXXXX";
     ZM_CHECK(mkdtemp(dir) != NULL);
-    int bad = 0;
+    int bad = check_abort(dir);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) bad += check(&cases[i], dir);
     Arena arena = {0};
     const char *dumps[] = {"01-nothing.zir", "02-canon.zir", "03-nothing.zir"};
