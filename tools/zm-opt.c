@@ -1,5 +1,6 @@
 /* zm-opt.c -- reads textual IR, runs passes on it, prints it.  Verifies before the first pass and
  * after every one.  Exit status: 0 done, 1 bad use, bad IR or a pass that failed. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "ir/base/file.h"
 #include "passes/pass.h"
 #include "tools/zm-opt/ops_md.h"
+#include "tools/zm-opt/passes_md.h"
 
 static const char usage[] =
     "usage: zm-opt FILE.zir|- [options]\n"
@@ -16,13 +18,21 @@ static const char usage[] =
     "  --dump-dir=DIR              IR after every pass in DIR/NN-pass.zir\n"
     "  --verify-each               accepted: passes are always verified here\n"
     "  --timing                    seconds, ops and rewrites of each pass, on stderr\n"
+    "  --rules                     how often each rewrite rule fired, on stderr\n"
+    "  --load=FILE.so              a pass from elsewhere: its symbol `const PassInfo zm_pass`\n"
     "  -o FILE                     the resulting IR (default: standard output)\n"
-    "  --print-ops-md              the op reference, docs/ops.md, from ir/ops.def\n";
+    "  --print-ops-md              the op reference, docs/ops.md, from ir/ops.def\n"
+    "  --print-passes-md           the pass reference, docs/passes.md, from passes/*.def\n";
+
+enum { MAX_PLUGINS = 16 };
 
 typedef struct Options {
     const char *file, *passes, *pipeline, *out;
-    bool print_ops_md;
+    bool print_ops_md, print_passes_md;
     PipelineRun run;
+    const char *load[MAX_PLUGINS];
+    PassInfo plugin[MAX_PLUGINS];
+    uint32_t n_load;
 } Options;
 
 static bool take_value(const char *arg, const char *name, const char **value)
@@ -39,7 +49,11 @@ static bool read_option(Options *o, const char *arg)
     if (take_value(arg, "--pipeline=", &o->pipeline)) return true;
     if (take_value(arg, "--print-ir-after=", &o->run.print_after)) return true;
     if (take_value(arg, "--dump-dir=", &o->run.dump_dir)) return true;
+    if (o->n_load < MAX_PLUGINS && take_value(arg, "--load=", &o->load[o->n_load]))
+        return ++o->n_load;
     if (strcmp(arg, "--verify-each") == 0) return true;
+    if (strcmp(arg, "--rules") == 0) return o->run.rule_stats = true;
+    if (strcmp(arg, "--print-passes-md") == 0) return o->print_passes_md = true;
     if (strcmp(arg, "--timing") == 0) return o->run.timing = true;
     if (strcmp(arg, "--print-ops-md") == 0) return o->print_ops_md = true;
     return false;
@@ -64,8 +78,9 @@ static bool read_options(Options *o, int argc, char **argv)
             o->file = arg;
         }
     }
-    if (!o->file && !o->print_ops_md) fputs(usage, stderr);
-    return o->file || o->print_ops_md;
+    bool is_ok = o->file || o->print_ops_md || o->print_passes_md;
+    if (!is_ok) fputs(usage, stderr);
+    return is_ok;
 }
 
 static int read_text(Arena *a, const char *file, char **text, size_t *n)
@@ -88,8 +103,24 @@ static int write_text(const char *path, const Str *s)
     return is_ok ? 0 : errno;
 }
 
-static Status run_passes(const Options *o, Module *m)
+/* The passes of --load.  The libraries stay loaded: their code runs until the end. */
+static Status load_plugins(Options *o, Diag *diag)
 {
+    for (uint32_t i = 0; i < o->n_load; i++) {
+        void *lib = dlopen(o->load[i], RTLD_NOW | RTLD_LOCAL);
+        const PassInfo *pass = lib ? dlsym(lib, "zm_pass") : NULL;
+        if (!pass)
+            return diag_error(diag, (SrcPos){0}, E_FILE, "cannot load a pass: %s", dlerror());
+        o->plugin[i] = *pass;
+    }
+    o->run.extra = o->plugin;
+    o->run.n_extra = o->n_load;
+    return ZM_OK;
+}
+
+static Status run_passes(Options *o, Module *m)
+{
+    ZM_TRY(load_plugins(o, m->diag));
     const char *passes = o->passes;
     ZM_TRY(module_verify(m, NULL));
     if (o->pipeline && !(passes = pipeline_text(o->pipeline)))
@@ -98,7 +129,7 @@ static Status run_passes(const Options *o, Module *m)
 }
 
 /* The resulting text, or ZM_FAIL after a diagnostic. */
-static Status optimize(const Options *o, Arena *a, SourceSet *sources, Diag *diag, Str *out)
+static Status optimize(Options *o, Arena *a, SourceSet *sources, Diag *diag, Str *out)
 {
     char *text;
     size_t n;
@@ -124,6 +155,8 @@ int main(int argc, char **argv)
     Status st = ZM_OK;
     if (o.print_ops_md)
         ops_md_print(&out);
+    else if (o.print_passes_md)
+        passes_md_print(&out);
     else
         st = optimize(&o, &arena, &sources, &diag, &out);
     int err = st == ZM_OK ? write_text(o.out, &out) : 0;
