@@ -65,7 +65,7 @@ def tokens(n=4000, vocab=251):
     x, out = 12345, bytearray()
     for i in range(n):
         x = (1103515245 * x + 12345) % 2**31
-        out.append((i * 7 + (x >> 16) % 11) % vocab)
+        out.append((i * 7 + (x >> 16) % 11) % 61 % vocab)
     return write(f"tokens-{n}-{vocab}", bytes(out))
 
 
