@@ -286,6 +286,15 @@ static void set_sharing(KernelBuilder *b)
     }
 }
 
+bool kernel_may_share(const Kernel *k, uint32_t out, uint32_t in)
+{
+    if (k->kind == KK_SCATTER) return k->args[out].alias_in == (int32_t)in;
+    for (uint32_t i = 0; i < k->n_stores; i++)
+        if (k->stores[i].to.arg == (int32_t)out && !may_share(k, &k->stores[i], (int32_t)in))
+            return false;
+    return k->kind != KK_ATTENTION;
+}
+
 /* ---- cost and name ---- */
 
 static double points(const Kernel *k, uint32_t mask)

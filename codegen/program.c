@@ -148,6 +148,19 @@ static void end_command(FuncBuild *x)
     c->n_args = x->p->args.n - c->first_arg;
 }
 
+/* The plan lays a result over an operand only where the kernel form allows it, which is decided
+ * apart from the plan (passes/memory/alias.c). */
+static void check_shared_memory(const FuncBuild *x, const Kernel *k, const Op *op, uint32_t n_in)
+{
+    for (uint32_t r = 0; r < op->n_out; r++)
+        for (uint32_t i = 0; i < n_in; i++) {
+            const Place *out = &value_cget(x->f, op->out[r])->place,
+                        *in = &value_cget(x->f, op->in[i])->place;
+            if (out->offset < in->offset + in->bytes && in->offset < out->offset + out->bytes)
+                ZM_CHECK(kernel_may_share(k, n_in + r, i));
+        }
+}
+
 static Status add_kernel(FuncBuild *x, OpId id, const Op *op)
 {
     const KernelUse *use = kernel_set_use(x->set, x->index, id);
@@ -158,6 +171,7 @@ static Status add_kernel(FuncBuild *x, OpId id, const Op *op)
     c->bytes = use->bytes;
     ValueId workspace = op_workspace(x->f, op);
     uint32_t n_in = op->n_in - (value_ok(workspace) ? 1 : 0);
+    check_shared_memory(x, x->set->kernels.at[use->kernel], op, n_in);
     for (uint32_t i = 0; i < n_in; i++) add_value_arg(x, op->in[i], ZMP_ARG_READ, NULL);
     for (uint32_t i = 0; i < op->n_out; i++) add_value_arg(x, op->out[i], ZMP_ARG_WRITE, NULL);
     int64_t needs = x->code ? x->code[use->kernel].workspace_bytes : 0;

@@ -4,9 +4,10 @@
  * copied by it:
  *   1. views: reshape, and slices that are one contiguous range;
  *   2. reads: the variable's storage;
- *   3. operands of a pack that fill their unit: placed inside the pack's;
+ *   3. operands of a pack that fill their unit: placed inside the pack's, with what they are made
+ * over;
  *   4. values written to a variable: made in the variable's storage, when no older reading of it is
- * used later;
+ * used later, with what they are made over;
  *   5. results of a kernel over an operand that dies there.
  * What cannot be merged is copied at run time by the `pack` or `write` itself.
  */
@@ -149,17 +150,6 @@ static bool fills_plain_unit(const Build *b, ValueId v)
            b->u.at[unit].bytes == type_bytes(value_type(b->f, v));
 }
 
-static void place_in_pack(Build *b, const Op *pack)
-{
-    uint32_t into = b->u.of[pack->out[0].i].unit;
-    const int64_t *start = attrs_find(pack->attrs, AT_STARTS)->as.list.at;
-    int64_t elem = dtype_bytes(value_type(b->f, pack->out[0])->dtype);
-    for (uint32_t i = 0; i < pack->n_in; i++)
-        if (fills_plain_unit(b, pack->in[i]) && b->u.of[pack->in[i].i].unit != into)
-            merge(b, b->u.of[pack->in[i].i].unit, into, start[i] * elem);
-    b->is_plain[into] = false;
-}
-
 /* ---- writes ---- */
 
 static bool ranges_meet(int64_t lo1, int64_t n1, int64_t lo2, int64_t n2)
@@ -205,18 +195,6 @@ static bool may_live_in_variable(Build *b, ValueId x, uint32_t home, int64_t lo,
     return true;
 }
 
-static void place_write(Build *b, const Op *write, int32_t pos)
-{
-    ValueId x = write->in[0];
-    int64_t lo;
-    uint32_t home = storage_unit(b, op_var(b, write), &lo);
-    if (!fills_plain_unit(b, x) || b->u.last_use[x.i] > pos) return;
-    if (!may_live_in_variable(b, x, home, lo, pos)) return;
-    merge(b, b->u.of[x.i].unit, home, lo);
-}
-
-/* ---- results over dying operands ---- */
-
 static int32_t unit_last_use(const Build *b, uint32_t unit)
 {
     int32_t last = 0;
@@ -224,6 +202,57 @@ static int32_t unit_last_use(const Build *b, uint32_t unit)
         if (b->u.last_use[v] > last) last = b->u.last_use[v];
     return last;
 }
+
+/* The operand that dies where x is made and whose bytes x may take over; none: no such operand. */
+static ValueId dying_operand(const Build *b, ValueId x)
+{
+    OpId maker = value_cget(b->f, x)->def;
+    const Op *op = op_cget(b->f, maker);
+    int32_t pos = b->u.def_pos[x.i];
+    for (uint32_t i = 0; op->code == OP_FUSED && i < op->n_in; i++) {
+        ValueId in = op->in[i];
+        if (value_type(b->f, in) != value_type(b->f, x) || !fills_plain_unit(b, in)) continue;
+        if (unit_last_use(b, b->u.of[in.i].unit) != pos) continue;
+        if (fused_may_alias(b->scratch, b->f, maker, value_cget(b->f, x)->index, i)) return in;
+    }
+    return (ValueId){0};
+}
+
+/* Makes the written value in the variable's storage, and what it is made over in turn. */
+static void place_write(Build *b, const Op *write, int32_t pos)
+{
+    int64_t lo;
+    uint32_t home = storage_unit(b, op_var(b, write), &lo);
+    ValueId x = write->in[0];
+    if (b->u.last_use[x.i] > pos) return;
+    while (value_ok(x) && fills_plain_unit(b, x) && may_live_in_variable(b, x, home, lo, pos)) {
+        ValueId under = op_ok(value_cget(b->f, x)->def) ? dying_operand(b, x) : (ValueId){0};
+        merge(b, b->u.of[x.i].unit, home, lo);
+        x = under;
+    }
+}
+
+/* A pack lives from its first operand on.  What a placed operand is made over joins it only where
+ * that is most of the pack: else the rest of the pack would be taken early for little. */
+static void place_in_pack(Build *b, const Op *pack)
+{
+    uint32_t into = b->u.of[pack->out[0].i].unit;
+    const int64_t *start = attrs_find(pack->attrs, AT_STARTS)->as.list.at;
+    int64_t elem = dtype_bytes(value_type(b->f, pack->out[0])->dtype);
+    b->is_plain[into] = false;
+    for (uint32_t i = 0; i < pack->n_in; i++) {
+        ValueId x = pack->in[i];
+        bool is_most = 2 * type_bytes(value_type(b->f, x)) >= b->u.at[into].bytes;
+        while (value_ok(x) && fills_plain_unit(b, x) && b->u.of[x.i].unit != into) {
+            ValueId under =
+                is_most && op_ok(value_cget(b->f, x)->def) ? dying_operand(b, x) : (ValueId){0};
+            merge(b, b->u.of[x.i].unit, into, start[i] * elem);
+            x = under;
+        }
+    }
+}
+
+/* ---- results over dying operands ---- */
 
 static void reuse_operands(Build *b, OpId id, int32_t pos)
 {
