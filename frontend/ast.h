@@ -24,7 +24,7 @@ typedef enum {
     N_OPR
 } Operator;
 
-enum { AST_MAX_DEPTH = 200, AST_MAX_SOURCE_BYTES = 16 << 20 };
+enum { AST_MAX_DEPTH = 200, AST_MAX_SOURCE_BYTES = 1 << 20 };
 
 typedef struct Ast Ast;
 struct Ast {

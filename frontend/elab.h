@@ -17,11 +17,14 @@
 #include "frontend/value.h"
 
 enum {
-    MAX_OPS = 1 << 18,    /* of a function */
-    MAX_STEPS = 1 << 22,  /* statements and expressions walked for a function */
-    MAX_WALK_DEPTH = 600, /* nested expressions and calls */
-    MAX_SPLIT = 4096,     /* parts of a split */
-    MAX_ARGS = 16         /* parameters of a builtin */
+    MAX_OPS = 1 << 18,       /* of a function */
+    MAX_STEPS = 1 << 22,     /* statements and expressions walked for a function */
+    MAX_WALK_DEPTH = 600,    /* nested expressions and calls */
+    MAX_SPLIT = 4096,        /* parts of a split */
+    MAX_ARGS = 16,           /* parameters of a builtin */
+    MAX_INSTANCES = 1 << 17, /* of a function */
+    MAX_PATH = 1024,         /* bytes of an instance's path */
+    MAX_NAMES = 1 << 14      /* items of a file; names and instances of a block */
 };
 #define MAX_ELEMS ((int64_t)1 << 48) /* of a tensor */
 
@@ -98,7 +101,7 @@ typedef struct Elab {
     uint32_t n_globals, frame;
     Instance *inst;
     Call *call;
-    uint32_t depth, n_steps;
+    uint32_t depth, n_steps, n_instances;
     bool said, said_limit; /* said: the last error was shown, not a repetition */
     ValueId rng;
     VEC(ValueId) reads; /* by VarId: the read in this function */
@@ -209,7 +212,6 @@ void elab_output(Elab *e, const Ast *output);
 void elab_loss(Elab *e, const Ast *loss);
 Status elab_globals(Elab *e);
 Func *elab_function(Elab *e, ElabMode mode); /* NULL after errors */
-void func_drop_dead(Module *m, Func *f);     /* pure ops whose results are unused */
 const char *model_batch_dim(const Program *prog);
 
 /* ---- names.c, program.c, feeds.c, index_range.c, sections.c ---- */

@@ -35,10 +35,17 @@ static Instance *instance_find(const Elab *e, const char *name)
     return NULL;
 }
 
+/* NULL after an error: too many, or too long a path. */
 static Instance *instance_add(Elab *e, Instance *up, const char *name, const Ast *block, SrcPos pos)
 {
-    Instance *i = ARENA_NEW(e->arena, Instance);
     const char *path = *up->path ? arena_printf(e->arena, "%s.%s", up->path, name) : name;
+    if (strlen(path) > MAX_PATH || ++e->n_instances > MAX_INSTANCES) {
+        elab_error(e, pos, E_LIMIT,
+                   "more than %d instances, or an instance's path longer than %d bytes",
+                   MAX_INSTANCES, MAX_PATH);
+        return NULL;
+    }
+    Instance *i = ARENA_NEW(e->arena, Instance);
     *i = (Instance){.name = name,
                     .path = module_str(e->m, path),
                     .block = block,
@@ -213,6 +220,7 @@ static Val chain_walk(Elab *e, Instance *chain, Args *args, const Ast *call)
                           "a chain passes its first argument, a tensor, through all instances");
     for (uint32_t i = 0; i < chain->count; i++) {
         Instance *member = i < chain->kids.n ? chain->kids.at[i] : member_add(e, chain, i);
+        if (!member) return val_error();
         args->val[0] = block_walk(e, chain->block, member, args, call->pos);
         if (args->val[0].kind == VAL_ERROR) return val_error();
         if (args->val[0].kind != VAL_TENSOR)
@@ -309,6 +317,7 @@ Val elab_instance(Elab *e, const Ast *ast)
     if (!inst)
         inst = instance_add(e, e->inst, ast->text, block,
                             ast->pos); /* a second walk finds its instances */
+    if (!inst) return val_error();
     inst->count = count;
     return instance_walk(e, inst, call, is_chain_use(inst));
 }

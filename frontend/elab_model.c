@@ -9,8 +9,8 @@
 /* "T = 2048, ctx = 1024": the names of the condition, each once. */
 static void text_names(Elab *e, const Ast *ast, const char **seen, uint32_t *n_seen, Str *out)
 {
-    enum { MAX_NAMES = 8 };
-    if (ast->kind == AST_NAME && *n_seen < MAX_NAMES) {
+    enum { MAX_SHOWN = 8 };
+    if (ast->kind == AST_NAME && *n_seen < MAX_SHOWN) {
         for (uint32_t i = 0; i < *n_seen; i++)
             if (seen[i] == ast->text) return;
         const Binding *b = scope_find(e, ast->text);
@@ -209,9 +209,10 @@ static Status return_outputs(Elab *e)
 
 /* ---- functions ---- */
 
-void func_drop_dead(Module *m, Func *f)
+/* Pure ops, and reads, whose results are unused. */
+static void func_drop_dead(Arena *scratch, Func *f)
 {
-    bool *is_live = ARENA_ARRAY(m->arena, bool, f->values.n);
+    bool *is_live = ARENA_ARRAY(scratch, bool, f->values.n);
     for (OpId op = f->last, prev; op_ok(op); op = prev) {
         const Op *o = op_cget(f, op);
         bool keep = o->n_out == 0;
@@ -246,7 +247,7 @@ static void elab_reset(Elab *e, ElabMode mode, const char *name)
     *e->inst = (Instance){.name = "", .path = "", .count = NOT_A_CHAIN};
     e->call = NULL;
     e->batch = 0;
-    e->depth = e->n_steps = 0;
+    e->depth = e->n_steps = e->n_instances = 0;
     e->rng = (ValueId){0};
     e->reads.n = 0;
     e->outputs.n = 0;
@@ -268,7 +269,7 @@ Func *elab_function(Elab *e, ElabMode mode)
     if (e->diag->n_errors > n_errors) return NULL;
     Status st = mode == MODE_GENERATE ? return_outputs(e) : return_loss(e);
     if (st != ZM_OK) return NULL;
-    func_drop_dead(e->m, e->f);
+    func_drop_dead(e->arena, e->f);
     func_drop_params(e, mode == MODE_GENERATE ? 0 : model->kid[0]->n);
     return e->f;
 }

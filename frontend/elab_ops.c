@@ -97,6 +97,15 @@ Val emit_const(Elab *e, SrcPos pos, double v, DType dtype, int rank, const int64
     return emit(e, pos, OP_CONST, NULL, 0, &l);
 }
 
+/* The same view of the items' weights: what was ignored stays so. */
+static Val view(Elab *e, SrcPos pos, OpCode code, Val v, const AttrList *l)
+{
+    Val r = emit(e, pos, code, &v.tensor, 1, l);
+    if (r.kind == VAL_TENSOR && value_ok(v.weight))
+        r.weight = emit(e, pos, code, &v.weight, 1, l).tensor;
+    return r;
+}
+
 static Val emit_shaped(Elab *e, SrcPos pos, OpCode code, Val v, int rank, const int64_t *dim)
 {
     if (shape_check(e, pos, rank, dim) != ZM_OK) return val_error();
@@ -104,7 +113,7 @@ static Val emit_shaped(Elab *e, SrcPos pos, OpCode code, Val v, int rank, const 
     if (t->rank == rank && memcmp(t->dim, dim, (size_t)rank * sizeof *dim) == 0) return v;
     AttrList l = {0};
     attr_add_list(&l, AT_SHAPE, dim, (uint32_t)rank);
-    return emit(e, pos, code, &v.tensor, 1, &l);
+    return view(e, pos, code, v, &l);
 }
 
 Val emit_broadcast(Elab *e, SrcPos pos, Val v, int rank, const int64_t *dim)
@@ -114,19 +123,14 @@ Val emit_broadcast(Elab *e, SrcPos pos, Val v, int rank, const int64_t *dim)
 
 Val emit_reshape(Elab *e, SrcPos pos, Val v, int rank, const int64_t *dim)
 {
-    Val r = emit_shaped(e, pos, OP_RESHAPE, v, rank, dim);
-    if (r.kind == VAL_TENSOR && value_ok(v.weight)) {
-        Val w = emit_shaped(e, pos, OP_RESHAPE, val_tensor(v.weight), rank, dim);
-        r.weight = w.tensor;
-    }
-    return r;
+    return emit_shaped(e, pos, OP_RESHAPE, v, rank, dim);
 }
 
 Val emit_transpose(Elab *e, SrcPos pos, Val v, const int64_t *perm)
 {
     AttrList l = {0};
     attr_add_list(&l, AT_PERM, perm, (uint32_t)val_type(e, v)->rank);
-    return emit(e, pos, OP_TRANSPOSE, &v.tensor, 1, &l);
+    return view(e, pos, OP_TRANSPOSE, v, &l);
 }
 
 Val emit_slice(Elab *e, SrcPos pos, Val v, const int64_t *start, const int64_t *size)
@@ -136,7 +140,7 @@ Val emit_slice(Elab *e, SrcPos pos, Val v, const int64_t *start, const int64_t *
     AttrList l = {0};
     attr_add_list(&l, AT_STARTS, start, (uint32_t)t->rank);
     attr_add_list(&l, AT_SIZES, size, (uint32_t)t->rank);
-    return emit(e, pos, OP_SLICE, &v.tensor, 1, &l);
+    return view(e, pos, OP_SLICE, v, &l);
 }
 
 Val emit_slice_axis(Elab *e, SrcPos pos, Val v, int axis, int64_t start, int64_t size)
@@ -249,7 +253,6 @@ Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_
         return ZM_FAIL;
     }
     for (uint32_t i = 0; i < n; i++) {
-        ValueId weight = v[i].weight;
         Val wide;
         if (v[i].kind == VAL_TENSOR)
             wide = emit_broadcast(e, pos, v[i], rank, dim);
@@ -258,8 +261,6 @@ Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_
         else
             return ZM_FAIL;
         if (wide.kind == VAL_ERROR) return ZM_FAIL;
-        if (wide.tensor.i == v[i].tensor.i)
-            wide.weight = weight; /* repeated items have no weights */
         v[i] = wide;
     }
     return ZM_OK;

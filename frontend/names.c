@@ -20,6 +20,7 @@ typedef struct NameCx {
     VEC(Entry) instances; /* of the running block */
     bool *block_used;     /* by index in prog->blocks */
     bool is_section;      /* words of settings are not names */
+    bool said_limit;
 } NameCx;
 
 static void unused_add(NameCx *cx, const char *what, const char *name, SrcPos pos)
@@ -38,7 +39,11 @@ static Entry *value_find(NameCx *cx, const char *name)
 static void value_add(NameCx *cx, const char *name, const char *what, SrcPos pos)
 {
     Entry entry = {name, what, pos, false};
-    VEC_PUSH(cx->arena, &cx->values, entry);
+    if (cx->values.n < 2 * MAX_NAMES)
+        VEC_PUSH(cx->arena, &cx->values, entry);
+    else if (!cx->said_limit)
+        diag_error(cx->diag, pos, E_LIMIT, "more than %d names are visible here", 2 * MAX_NAMES);
+    cx->said_limit = cx->values.n == 2 * MAX_NAMES;
 }
 
 /* From entry `from` on: one scope. */
@@ -128,7 +133,11 @@ static void names_instance(NameCx *cx, const Ast *ast)
         return;
     }
     Entry entry = {ast->text, "instance", ast->name_pos, true};
-    VEC_PUSH(cx->arena, &cx->instances, entry);
+    if (cx->instances.n == MAX_NAMES)
+        diag_error(cx->diag, ast->name_pos, E_LIMIT, "more than %d instances in a block",
+                   MAX_NAMES);
+    else if (cx->instances.n < MAX_NAMES)
+        VEC_PUSH(cx->arena, &cx->instances, entry);
 }
 
 static void names_kids(NameCx *cx, const Ast *ast)

@@ -17,6 +17,9 @@ Status program_sort(Arena *arena, Diag *diag, Ast *file, Program *prog)
 {
     uint32_t n_errors = diag->n_errors;
     Status st = ZM_OK;
+    if (file->n > MAX_NAMES)
+        return diag_error(diag, file->kid[MAX_NAMES]->pos, E_LIMIT,
+                          "more than %d declarations in a file", MAX_NAMES);
     for (uint32_t i = 0; i < file->n; i++) {
         Ast *item = file->kid[i];
         if (item->kind == AST_DIM || item->kind == AST_CONST || item->kind == AST_ASSERT)

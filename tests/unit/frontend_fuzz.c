@@ -154,6 +154,103 @@ static void random_words(Tally *t, Random *r, int rounds)
     }
 }
 
+/* ---- inputs that would take memory, stack or time without the limits of frontend/elab.h ---- */
+
+static void repeat(Str *s, const char *text, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) str_add(s, text);
+}
+
+static void hostile_expressions(Tally *t)
+{
+    static const char *const texts[] = {"(",  "-",    "[",     "1 + ",  "a[",
+                                        "f(", "not ", "x: f(", "2 ** ", "n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        Str s = {0};
+        str_add(&s, "dim a = ");
+        repeat(&s, texts[i], 20000);
+        str_add(&s, "1\n");
+        compile(t, str_c(&s), s.n, false);
+        str_free(&s);
+    }
+}
+
+/* Blocks that each call the one before `each` times: each^30 calls if nothing stopped it. */
+static void hostile_blocks(Tally *t, const char *call, const char *innermost)
+{
+    Str s = {0};
+    str_addf(&s, "dim B = 2\nblock f0(x: [..., n]) -> [..., n] {\n return %s\n}\n", innermost);
+    for (uint32_t i = 1; i < 30; i++) {
+        str_addf(&s, "block f%u(x: [..., n]) -> [..., n] {\n return ", i);
+        for (const char *p = call; *p; p++) {
+            if (*p == '#')
+                str_addf(&s, "%u", i - 1);
+            else
+                str_add_n(&s, p, 1);
+        }
+        str_add(&s, "\n}\n");
+    }
+    str_add(&s, "model m(x: [B, 3]) {\n loss q: f29(x)\n}\n");
+    uint32_t n_accepted = t->n_accepted;
+    compile(t, str_c(&s), s.n, false);
+    ZM_CHECK(t->n_accepted == n_accepted); /* too large, and said so */
+    str_free(&s);
+}
+
+static void hostile_sizes(Tally *t)
+{
+    static const char *const bodies[] = {
+        "loss split(x, 1000000000)[0]",
+        "loss split(x, 3, 0)[0]",
+        "loss broadcast(x, [1000000000, 1000000000, 2, 3])",
+        "loss full([2000000000, 1, 1], 1) @ full([1, 2000000000], 1)",
+        "loss x * full([65536, 65536, 65536, 2, 3], 1)",
+        "param w: [9223372036854775807, 9223372036854775807] = zeros\n loss x",
+        "loss h[100000]: f(g[100000]: f(x))",
+        "loss reshape(x, [..., 9223372036854775807, 9223372036854775807])",
+        "loss x ** 9223372036854775807",
+        "loss x * 9223372036854775807 ** 2",
+        "loss x[9223372036854775807..]",
+        "loss sum(x, -9223372036854775807)",
+        "loss embed(full([2, 3], 1), arange(2147483647))",
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        Str s = {0};
+        str_addf(&s,
+                 "dim B = 2\nblock f(x: [..., n]) -> [..., n] {\n return x + 1\n}\nmodel m(x: [B, "
+                 "3]) {\n %s\n}\n",
+                 bodies[i]);
+        compile(t, str_c(&s), s.n, false);
+        str_free(&s);
+    }
+}
+
+/* Values of -D are parsed and evaluated like the file. */
+static void hostile_defines(Tally *t, Random *r, int rounds)
+{
+    static const char text[] =
+        "dim B = 2, n = 3\nconst c = 1\nmodel m(x: [B, n]) {\n loss x * c\n}\n";
+    static const char *const names[] = {
+        "B", "n", "c", "train.optimizer", "train.optimizer.betas", "train.clip", "x", ""};
+    for (int k = 0; k < rounds; k++) {
+        Arena arena = {0};
+        SourceSet sources = {.arena = &arena};
+        Diag diag = {.arena = &arena, .sources = &sources};
+        Str value = {0};
+        uint32_t n = random_below(r, 6);
+        for (uint32_t i = 0; i < n; i++)
+            str_add(&value, words[random_below(r, sizeof words / sizeof *words)]);
+        Define d = {names[random_below(r, sizeof names / sizeof *names)], str_c(&value), false};
+        FrontendOptions opt = {&d, 1};
+        Module *m = frontend_compile(&arena, &sources, &diag, "fuzz.zm", text, strlen(text), &opt);
+        ZM_CHECK(m ? diag.n_errors == 0 : diag.n_errors > 0);
+        t->n_runs++;
+        t->n_accepted += m != NULL;
+        str_free(&value);
+        arena_free(&arena);
+    }
+}
+
 int main(void)
 {
     static const char *const models[] = {"mlp.zm", "gpt2.zm"};
@@ -172,6 +269,12 @@ int main(void)
     }
     random_bytes(&t, &r, 500);
     random_words(&t, &r, 2000);
+    hostile_expressions(&t);
+    hostile_blocks(&t, "a[1000]: f#(x)", "x + 1");
+    hostile_blocks(&t, "a: f#(b: f#(x))", "x");
+    hostile_blocks(&t, "f#(f#(f#(x)))", "x");
+    hostile_sizes(&t);
+    hostile_defines(&t, &r, 1000);
     compile(&t, "", 0, true);
     printf("%u files, %u of them accepted\n", t.n_runs, t.n_accepted);
     arena_free(&arena);
