@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -95,13 +97,22 @@ static RtStatus write_text(const char *path, const Str *text, RtError *e)
     return s;
 }
 
-/* What an earlier run left unfinished. */
+/* ".tmp-step-00001000-PID" of a process that is not there any more, or of this one. */
+static bool is_leftover(const char *name)
+{
+    static const char prefix[] = TEMPORARY "step-";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return false;
+    long pid = atol(strrchr(name, '-') + 1);
+    return pid <= 0 || pid == (long)getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH);
+}
+
+/* What earlier runs left unfinished. */
 static void remove_leftovers(const char *dir, Arena *a)
 {
     DIR *d = opendir(dir);
     if (!d) return;
     for (struct dirent *entry; (entry = readdir(d));)
-        if (strncmp(entry->d_name, TEMPORARY "step-", strlen(TEMPORARY "step-")) == 0)
+        if (is_leftover(entry->d_name))
             output_remove_dir(arena_printf(a, "%s/%s", dir, entry->d_name));
     closedir(d);
 }

@@ -3,15 +3,20 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 RtStatus rt_fail(RtError *e, RtStatus status, const char *fmt, ...)
 {
     if (e->text.n) return status;
-    char buf[4096];
-    va_list ap;
+    va_list ap, again;
     va_start(ap, fmt);
-    vsnprintf(buf, sizeof buf, fmt, ap);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
+    char *text = n >= 0 ? malloc((size_t)n + 1) : NULL;
+    if (text) vsnprintf(text, (size_t)n + 1, fmt, ap);
     va_end(ap);
-    str_add(&e->text, buf);
+    str_add(&e->text, text ? text : fmt);
+    free(text);
     return status;
 }

@@ -17,7 +17,8 @@
 enum {
     CHEAP_COST =
         40000, /* a phase below this costs less than handing it to other threads (about 10 us) */
-    SPIN_TURNS = 4000, /* about 20-100 us, by the CPU's pause */
+    GRAIN_COST = 10000, /* taking tasks below this one by one costs more than running them */
+    SPIN_TURNS = 4000,  /* about 20-100 us, by the CPU's pause */
     LINE_BYTES = 64
 };
 
@@ -30,6 +31,7 @@ typedef struct Worker {
 struct Pool {
     _Alignas(LINE_BYTES) _Atomic int64_t remaining; /* tasks not yet taken */
     _Alignas(LINE_BYTES) _Atomic int64_t n_done;    /* tasks finished */
+    _Atomic int64_t grain;                          /* tasks taken at a time */
     /* The phase. */
     _Alignas(LINE_BYTES) ZmKernelFn fn;
     char *const *bufs;
@@ -56,24 +58,31 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* Runs tasks until none is left to take.  The index of a task is its order of being taken. */
+static void tasks_done(Pool *p, int64_t n, int64_t n_tasks)
+{
+    if (atomic_fetch_add(&p->n_done, n) + n != n_tasks || !atomic_load(&p->is_waiting)) return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_signal(&p->done);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Runs tasks until none is left to take.  The index of a task is its order of being taken.  A grain
+ * that is out of date costs balance only: how many were taken is what the exchange says. */
 static void tasks_run(Pool *p, char *scratch)
 {
     int64_t left = atomic_load(&p->remaining);
     while (left > 0) {
-        if (!atomic_compare_exchange_weak(&p->remaining, &left, left - 1)) continue;
-        int64_t task = p->n_tasks - left;
-        int64_t n_tasks =
-            p->n_tasks; /* read before the task counts as done: then the phase may change */
-        if (p->fn)
-            p->fn(p->bufs, task, scratch);
-        else
-            p->job_fn(p->job, task);
-        if (atomic_fetch_add(&p->n_done, 1) + 1 == n_tasks && atomic_load(&p->is_waiting)) {
-            pthread_mutex_lock(&p->lock);
-            pthread_cond_signal(&p->done);
-            pthread_mutex_unlock(&p->lock);
+        int64_t grain = atomic_load_explicit(&p->grain, memory_order_relaxed);
+        int64_t n = grain < left ? grain : left;
+        if (!atomic_compare_exchange_weak(&p->remaining, &left, left - n)) continue;
+        int64_t n_tasks = p->n_tasks; /* once these are done the phase may change */
+        for (int64_t task = n_tasks - left; task < n_tasks - left + n; task++) {
+            if (p->fn)
+                p->fn(p->bufs, task, scratch);
+            else
+                p->job_fn(p->job, task);
         }
+        tasks_done(p, n, n_tasks);
         left = atomic_load(&p->remaining);
     }
 }
@@ -119,8 +128,17 @@ static void wait_for_others(Pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-static void phase_run(Pool *p)
+/* Small tasks are taken several at a time, but each thread still gets at least four helpings. */
+static int64_t grain_of(const Pool *p, int64_t cost)
 {
+    int64_t grain = cost > 0 ? GRAIN_COST / cost : 1, most = p->n_tasks / (4 * p->n_threads);
+    if (grain > most) grain = most;
+    return grain > 1 ? grain : 1;
+}
+
+static void phase_run(Pool *p, int64_t cost)
+{
+    atomic_store_explicit(&p->grain, grain_of(p, cost), memory_order_relaxed);
     atomic_store(&p->n_done, 0);
     atomic_store(&p->remaining, p->n_tasks);
     if (atomic_load(&p->n_sleeping) > 0) {
@@ -144,7 +162,7 @@ void pool_run(Pool *p, ZmKernelFn fn, char *const *bufs, int64_t n_tasks, int64_
     p->fn = fn;
     p->bufs = bufs;
     p->n_tasks = n_tasks;
-    phase_run(p);
+    phase_run(p, cost);
 }
 
 void pool_run_job(Pool *p, PoolJobFn fn, const void *job, int64_t n_tasks)
@@ -157,7 +175,7 @@ void pool_run_job(Pool *p, PoolJobFn fn, const void *job, int64_t n_tasks)
     p->job_fn = fn;
     p->job = job;
     p->n_tasks = n_tasks;
-    phase_run(p);
+    phase_run(p, 0);
 }
 
 /* ---- start and end

@@ -1,5 +1,6 @@
 /* rt_checkpoint.c -- what can go wrong while saving and resuming: damage, full disks, interrupted
  * writes, other models. */
+#include <signal.h>
 #include <sys/resource.h>
 
 #include "tests/unit/rt_tiny.h"
@@ -79,13 +80,12 @@ static void test_damage(const Tiny *t)
     resumes_at(t, 10, "cannot read ck/step-00000015/manifest.json");
     CHECK(unlink("ck/step-00000010/rank-0.safetensors") == 0);
     resumes_at(t, 5, "cannot read ck/step-00000010/rank-0.safetensors");
-    CHECK(
-        system(
-            "mkdir ck/step-00000099 ck/.tmp-step-00000100-1; echo x > ck/.tmp-step-00000100-1/x") ==
-        0);
+    CHECK(system("mkdir ck/step-00000099 ck/.tmp-step-00000100-999999999; echo x > "
+                 "ck/.tmp-step-00000100-999999999/x") == 0);
     resumes_at(t, 5, "step-00000099");
     CHECK(tiny_run(t, "--data text --steps 7 --resume ck --save ck") == 0);
-    CHECK(access("ck/.tmp-step-00000100-1", F_OK) != 0); /* leftovers go with the next save */
+    CHECK(access("ck/.tmp-step-00000100-999999999", F_OK) !=
+          0); /* leftovers go with the next save */
     resumes_at(t, 7, "");
     CHECK(tiny_run(t, "--data text --steps 8 --resume ck/step-00000005 --save ck") ==
           0); /* one of them by name */
@@ -165,6 +165,26 @@ static void test_other_layout(const Tiny *t)
     CHECK(tiny_run(&other, "--data text --steps 0 --resume ck") == 0);
 }
 
+/* Killed at any moment, also while saving: what is found is whole. */
+static void test_killed(const Tiny *t)
+{
+    for (int round = 0; round < 12; round++) {
+        pid_t pid = tiny_start(t, NULL, "--data text --steps 100000000 --save kill --save-every 1");
+        for (int turn = 0; turn < 1000 && access("kill", F_OK) != 0; turn++) usleep(2000);
+        usleep(3000 + 1237 * (useconds_t)round);
+        CHECK(kill(pid, SIGKILL) == 0 && tiny_wait(pid) == 1000 + SIGKILL);
+        int code = tiny_run(t, "--data text --steps 0 --resume kill");
+        CHECK(code == 0 ? tiny_has("err", "resumed at step")
+                        : tiny_has("err", "holds no checkpoint"));
+        char *err = tiny_read("err", NULL);
+        CHECK(!strstr(err, "warning"));
+        free(err);
+        if (code) continue;
+        CHECK(tiny_run(t, "--data text --steps 0 --resume kill --save kill2") == 0);
+        CHECK(system("rm -rf kill kill2") == 0);
+    }
+}
+
 int main(void)
 {
     static Tiny t;
@@ -177,6 +197,7 @@ int main(void)
     test_every_manifest_byte(&t);
     test_other_model(&t);
     test_other_layout(&t);
+    test_killed(&t);
     tiny_remove_dir();
     return 0;
 }
