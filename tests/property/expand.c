@@ -132,7 +132,7 @@ static int check_variant(OpCode code, int variant, DType dtype)
 {
     const OpInfo *info = op_info(code);
     Prop p;
-    prop_open(&p, 77u * (uint64_t)code + (uint64_t)variant, dtype);
+    prop_open(&p, hash_bytes(info->name, strlen(info->name), (uint64_t)variant), dtype);
     p.variant = variant;
     OpId op = build_sample(&p, code);
     if (!op_ok(op)) {

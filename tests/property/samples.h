@@ -53,7 +53,7 @@ static inline ValueId sample_broadcast(Prop *p)
     static const int64_t from[][3] = {{3, 1, 5}, {5}, {1}};
     static const int rank[] = {3, 1, 1};
     ValueId x = prop_real(p, rank[p->variant % 3], from[p->variant % 3], SD_ANY);
-    int64_t to[] = {2, 3, 7, 5};
+    int64_t to[] = {2, 3, 3, 5};
     return build_broadcast(&p->b, x, prop_type(p, p->dtype, 4, to));
 }
 
