@@ -26,6 +26,13 @@ static uint64_t hash_u64(uint64_t v, uint64_t seed)
     return hash_bytes(&v, sizeof v, seed);
 }
 
+static uint64_t f64_bits(double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
 static uint64_t hash_attrs(Attrs attrs, uint64_t h)
 {
     for (uint32_t i = 0; i < attrs.n; i++) {
@@ -34,7 +41,7 @@ static uint64_t hash_attrs(Attrs attrs, uint64_t h)
         if (attr_kind(a->key) == AK_LIST)
             h = hash_bytes(a->as.list.at, a->as.list.n * sizeof *a->as.list.at, h);
         else if (attr_kind(a->key) == AK_FLOAT)
-            h = hash_bytes(&a->as.f, sizeof a->as.f, h);
+            h = hash_u64(f64_bits(a->as.f), h);
         else
             h = hash_u64((uint64_t)a->as.i,
                          h); /* strings are interned: the pointer, in the same union */
@@ -47,7 +54,7 @@ static bool attr_same(const Attr *a, const Attr *b)
     if (a->key != b->key) return false;
     switch (attr_kind(a->key)) {
     case AK_STR: return a->as.s == b->as.s;
-    case AK_FLOAT: return memcmp(&a->as.f, &b->as.f, sizeof a->as.f) == 0; /* -0 is not 0 */
+    case AK_FLOAT: return f64_bits(a->as.f) == f64_bits(b->as.f); /* -0 is not 0, NaN is NaN */
     case AK_LIST:
         return a->as.list.n == b->as.list.n &&
                memcmp(a->as.list.at, b->as.list.at, a->as.list.n * sizeof *a->as.list.at) == 0;

@@ -1,7 +1,7 @@
 /* rewrite.c -- see rewrite.h. */
 #include "passes/rewrite.h"
 
-#include <string.h>
+#include <math.h>
 
 typedef struct Users {
     VEC(OpId) ops; /* may hold ops that no longer use the value */
@@ -108,7 +108,7 @@ static bool match_const(const Driver *d, double value, ValueId v)
     OpId def = value_cget(d->f, v)->def;
     if (!op_ok(def) || op_cget(d->f, def)->code != OP_CONST) return false;
     double have = attr_float(op_cget(d->f, def)->attrs, AT_VALUE, 0);
-    return memcmp(&have, &value, sizeof value) == 0;
+    return have == value && signbit(have) == signbit(value);
 }
 
 static bool match_operands(const Driver *d, const Pat *p, const Op *o, bool swapped, Rewrite *rw)
