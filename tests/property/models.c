@@ -114,20 +114,39 @@ static double along(const Prop *p, const EvalTensor *out, State u)
     return sum;
 }
 
+static int count_differing(const Prop *p, const EvalTensor *have, const EvalTensor *want)
+{
+    int bad = 0;
+    for (uint32_t r = 0; r < eval_n_results(p->f); r++)
+        for (int64_t k = 0; k < type_elems(have[r].type); k++)
+            if (!(fabs(have[r].at[k] - want[r].at[k]) <= 1e5 * 0x1p-53 * (1 + fabs(want[r].at[k]))))
+                bad++;
+    return bad;
+}
+
 static int check_stages(Prop *p, State s, const EvalTensor *want)
 {
     static const char *const stages[] = {"canon", "cse", "dce", "expand", "canon", "cse", "dce"};
     int bad = 0;
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         prop_passes(p, stages[i]);
-        EvalTensor *have = run_at(p, p->f, s, s, 0);
-        for (uint32_t r = 0; r < eval_n_results(p->f); r++)
-            for (int64_t k = 0; k < type_elems(have[r].type); k++)
-                if (!(fabs(have[r].at[k] - want[r].at[k]) <=
-                      1e5 * 0x1p-53 * (1 + fabs(want[r].at[k]))))
-                    bad++;
+        bad += count_differing(p, run_at(p, p->f, s, s, 0), want);
         if (bad) fprintf(stderr, "%d results differ after %s\n", bad, stages[i]);
     }
+    return bad;
+}
+
+/* The gradient of the expanded model is the expansion of the gradient, but for rounding. */
+static int check_expanded_first(const Model *model, const EvalTensor *want)
+{
+    Prop p;
+    compile(&p, model);
+    fill_inputs(&p);
+    State s = random_state(&p, 0.3);
+    prop_passes(&p, "expand,canon,cse,autodiff,canon,cse,dce");
+    int bad = count_differing(&p, run_at(&p, p.f, s, s, 0), want);
+    if (bad) fprintf(stderr, "%s: %d gradients differ when expanded first\n", model->file, bad);
+    prop_close(&p);
     return bad;
 }
 
@@ -148,6 +167,7 @@ static int check_model(const Model *model)
     printf("%s: gradient along u %.12g, by differences %.12g, bound %g\n", model->file, grad, d,
            bound);
     bad += check_stages(&p, s, out);
+    bad += check_expanded_first(model, out);
     prop_close(&p);
     return bad;
 }
