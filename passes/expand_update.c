@@ -9,12 +9,23 @@ enum { CHUNK_ELEMS = 4096 }; /* design section 6: the squared norm's chunks */
 
 /* ---- reductions over many operands ---- */
 
-static ValueId reduce_all(Builder *b, OpCode code, ValueId x)
+/* x as [chunks, CHUNK_ELEMS], zeros at the end: the verdict and the norm then read x in one sweep.
+ */
+static ValueId chunks_of(Builder *b, ValueId x)
 {
-    int64_t dims[ZM_MAX_RANK];
-    int rank = value_type(b->f, x)->rank;
-    for (int i = 0; i < rank; i++) dims[i] = i;
-    return build_reduce(b, code, x, dims, (uint32_t)rank);
+    int64_t n = type_elems(value_type(b->f, x));
+    int64_t zero = 0, rest = (CHUNK_ELEMS - n % CHUNK_ELEMS) % CHUNK_ELEMS;
+    ValueId flat = build_reshape(b, x, 1, &n);
+    if (rest) flat = build_pad(b, flat, &zero, &rest);
+    return build_reshape(b, flat, 2, (int64_t[]){(n + rest) / CHUNK_ELEMS, CHUNK_ELEMS});
+}
+
+static ValueId is_bad_of(Builder *b, ValueId x)
+{
+    ValueId is_bad = build_unary(b, OP_NOT, build_unary(b, OP_IS_FINITE, chunks_of(b, x)));
+    ValueId rows = build_reduce(b, OP_REDUCE_MAX, is_bad, &(int64_t){1}, 1);
+    rows = build_cast(b, rows, DT_I32); /* of i1, canon would make one reduction of the two again */
+    return build_cast(b, build_reduce(b, OP_REDUCE_MAX, rows, &(int64_t){0}, 1), DT_I1);
 }
 
 void expand_ALL_FINITE(Expand *e)
@@ -22,8 +33,7 @@ void expand_ALL_FINITE(Expand *e)
     Builder *b = &e->b;
     ValueId bad = {0};
     for (uint32_t i = 0; i < e->op.n_in; i++) {
-        ValueId is_bad = build_unary(b, OP_NOT, build_unary(b, OP_IS_FINITE, e->op.in[i]));
-        is_bad = reduce_all(b, OP_REDUCE_MAX, is_bad);
+        ValueId is_bad = is_bad_of(b, e->op.in[i]);
         bad = value_ok(bad) ? build_binary(b, OP_OR, bad, is_bad) : is_bad;
     }
     e->out[0] = build_unary(b, OP_NOT, bad);
@@ -32,13 +42,9 @@ void expand_ALL_FINITE(Expand *e)
 /* f64[]: sum of squares of x, in chunks. */
 static ValueId sum_squares_of(Builder *b, ValueId x)
 {
-    int64_t n = type_elems(value_type(b->f, x));
-    int64_t zero = 0, rest = (CHUNK_ELEMS - n % CHUNK_ELEMS) % CHUNK_ELEMS;
-    ValueId flat = build_reshape(b, x, 1, &n);
-    if (rest) flat = build_pad(b, flat, &zero, &rest);
-    ValueId chunks = build_reshape(b, flat, 2, (int64_t[]){(n + rest) / CHUNK_ELEMS, CHUNK_ELEMS});
-    ValueId sums = build_reduce(b, OP_REDUCE_SUM, form_square(b, chunks), &(int64_t){1}, 1);
-    return build_reduce(b, OP_REDUCE_SUM, build_cast(b, sums, DT_F64), &zero, 1);
+    ValueId square = form_square(b, chunks_of(b, x));
+    ValueId sums = build_reduce(b, OP_REDUCE_SUM, square, &(int64_t){1}, 1);
+    return build_reduce(b, OP_REDUCE_SUM, build_cast(b, sums, DT_F64), &(int64_t){0}, 1);
 }
 
 void expand_SUM_SQUARES(Expand *e)

@@ -1,4 +1,5 @@
-/* nest.c -- kernels `nest` and `scatter`: phases, tasks, rows, blocks of columns.  How: nest.h. */
+/* nest.c -- kernels `nest` and `scatter`: phases, tasks, rows and blocks of columns.  How: nest.h.
+ */
 #include "codegen/cpu/nest.h"
 
 typedef struct Phase {
@@ -15,7 +16,8 @@ typedef struct Phase {
     CpuEval *row_eval; /* of that row */
 } Phase;
 
-/* ---- partial results in the workspace ---- */
+/* ---- partial results in the workspace
+ * ---------------------------------------------------------------------------------- */
 
 static LLVMValueRef partial_ptr(const Phase *f, const NestBlock *b, const CpuEval *e, uint32_t i,
                                 LLVMValueRef chunk)
@@ -65,7 +67,9 @@ static void partials_read(const Phase *f, const NestBlock *b)
     }
 }
 
-/* ---- blocks ---- */
+/* ---- blocks
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void round_reductions(const Phase *f, NestBlock *b, uint32_t stage)
 {
@@ -116,7 +120,9 @@ static void block_step(void *user, const NestStep *step, LLVMValueRef *carried)
     emit_block(f, slot, step->n_slots);
 }
 
-/* ---- rows ---- */
+/* ---- rows
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static void hoist_roots(const Phase *f, CpuEval *e, uint32_t known)
 {
@@ -223,7 +229,9 @@ static void add_phase(CpuModule *m, const char *name, CpuKernelCode *out, int64_
     out->task_cost[i] = work / n_tasks > 0 ? work / n_tasks : 1;
 }
 
-/* ---- scatter: the base first ---- */
+/* ---- scatter: the base first
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 enum { COPY_BYTES = 256 << 10, COPY_MAX_TASKS = 512 };
 
@@ -255,7 +263,9 @@ static void emit_base_copy(CpuModule *m, const Kernel *k, const char *name, CpuK
     cpu_function_end(m);
 }
 
-/* ---- entry points ---- */
+/* ---- entry points
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 KernelNeeds cpu_nest_needs(const CpuTarget *t, const Kernel *k)
 {
