@@ -84,10 +84,13 @@ Status link_executable(Arena *a, Diag *diag, const char *const *objects, uint32_
         return diag_error(diag, (SrcPos){0}, E_FILE, "cannot write %s: %s", out_path,
                           strerror(errno));
     close(fd);
-    const char **argv = ARENA_ARRAY(a, const char *, n_objects + 12);
+    const char **argv = ARENA_ARRAY(a, const char *, n_objects + 16);
     uint32_t n = 0;
     argv[n++] = "cc";
     argv[n++] = "-pie";
+#ifdef __SANITIZE_ADDRESS__ /* then libzmrt.a is built with the sanitizers as well */
+    argv[n++] = "-fsanitize=address,undefined";
+#endif
     argv[n++] = "-o";
     argv[n++] = made;
     for (uint32_t i = 0; i < n_objects; i++) argv[n++] = objects[i];

@@ -17,7 +17,7 @@ typedef struct KernelUse { /* one `fused` op */
 typedef struct KernelSet {
     VEC(const Kernel *) kernels; /* distinct forms, in order of first use */
     VEC(KernelUse) uses;
-    Map use_of; /* kernel_use_key() -> index into uses */
+    Map use_of; /* (function, op) -> index into uses */
 } KernelSet;
 
 /* Builds the form of every fused op and finds equal ones.  An op without a form is an error. */

@@ -1,11 +1,16 @@
 /* cpu.h -- the CPU back end: kernel forms to object code through LLVM's C API.
  *
- *   target.c     CpuTarget from --cpu            module.c    one LLVM module under construction
- *   loop.c       loops, tasks, constants         memory.c    addresses, vector loads and stores
- *   value.c      scalar nodes to LLVM values     point.c     the POINT primitives      math.c  exp
- * log tanh erf sin cos nest*.c      kernels `nest`                  scatter.c   kernels `scatter`
- *   contract*.c  kernels `contract`              attention*.c  kernels `attention`     objects.c
- * all kernels of a program
+ *   target.c     CpuTarget from --cpu
+ *   module.c     one LLVM module under construction
+ *   loop.c       constants, register types, control flow
+ *   memory.c     vector loads and stores, casts
+ *   value.c      scalar nodes to LLVM values: memo, addresses, guards
+ *   point.c      the POINT primitives, random numbers
+ *   math.c       exp log tanh erf sin cos of f32
+ *   nest*.c      kernels `nest` and `scatter`
+ *   contract*.c  kernels `contract`
+ *   attention*.c kernels `attention`
+ *   objects.c    all kernels of a program; program_object.c: its tables
  *
  * Numbers: every IR op is done as written and rounded once; no fast-math flag on nests, no
  * contraction of a * b + c.  Only the order of a reduction's sum is the back end's, fixed by the
@@ -25,9 +30,7 @@
 #include "codegen/kernel.h"
 #include "ir/base/program.h"
 
-/* ---- target (target.c)
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- target (target.c) ---- */
 
 typedef struct CpuTarget {
     const char *name; /* as given: "native", "x86-64-v3", ... */
@@ -48,9 +51,7 @@ Status cpu_target_from_name(Arena *a, Diag *diag, const char *name, CpuTarget *o
 /* May this process run code for t? */
 bool cpu_target_runs_here(const CpuTarget *t);
 
-/* ---- module (module.c)
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- module (module.c) ---- */
 
 typedef struct CpuModule {
     const CpuTarget *target;
@@ -89,8 +90,7 @@ LLVMValueRef cpu_intrinsic(CpuModule *m, const char *name, LLVMTypeRef *overload
 LLVMValueRef cpu_libm(CpuModule *m, const char *name, LLVMTypeRef t, LLVMValueRef *args,
                       uint32_t n_args);
 
-/* ---- constants, types, loops (loop.c)
- * ----------------------------------------------------------------------------------- */
+/* ---- constants, types, loops (loop.c) ---- */
 
 LLVMValueRef cpu_i64(CpuModule *m, int64_t v);
 LLVMValueRef cpu_i32(CpuModule *m, int32_t v);
@@ -129,9 +129,7 @@ typedef struct CpuIf {
 CpuIf cpu_if_begin(CpuModule *m, LLVMValueRef cond);
 void cpu_if_end(CpuModule *m, CpuIf *i);
 
-/* ---- memory (memory.c)
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- memory (memory.c) ---- */
 
 /* Address of element `elem` (i64) of an argument of dtype dt. */
 LLVMValueRef cpu_elem_ptr(CpuModule *m, LLVMValueRef base, DType dt, LLVMValueRef elem);
@@ -152,8 +150,7 @@ LLVMValueRef cpu_cast(CpuModule *m, LLVMValueRef v, DType from, DType to);
 /* A register of a 16-bit dtype after arithmetic in f32: rounded to dt, still float. */
 LLVMValueRef cpu_round(CpuModule *m, LLVMValueRef v, DType dt);
 
-/* ---- values (value.c, point.c, math.c)
- * -------------------------------------------------------------------------------------- */
+/* ---- values (value.c, point.c, math.c) ---- */
 
 /* Where nodes are evaluated: loop indices, lanes, memo.  Start with cpu_eval_new at function entry,
  * set `index` of a loop when it starts, and work on a cpu_eval_fork inside a block whose values
@@ -214,9 +211,7 @@ LLVMValueRef cpu_philox(CpuModule *m, const LLVMValueRef c[4], const LLVMValueRe
 LLVMValueRef cpu_random(CpuModule *m, const LLVMValueRef key[4], LLVMValueRef element,
                         LLVMValueRef sample, uint64_t stream);
 
-/* ---- kernels
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- kernels ---- */
 
 typedef struct CpuKernelCode {
     uint32_t n_phases;
@@ -239,8 +234,7 @@ KernelNeeds cpu_nest_needs(const CpuTarget *t, const Kernel *k);
 KernelNeeds cpu_contract_needs(const CpuTarget *t, const Kernel *k);
 KernelNeeds cpu_attention_needs(const CpuTarget *t, const Kernel *k);
 
-/* ---- all kernels of a program (objects.c)
- * ------------------------------------------------------------------------------------- */
+/* ---- all kernels of a program (objects.c) ---- */
 
 Status cpu_emit_kernel(CpuModule *m, const Kernel *k, const char *name, CpuKernelCode *out);
 /* Before memory planning; a pure function of form and target. */

@@ -207,9 +207,7 @@ LLVMValueRef cpu_erf_f32(CpuModule *m, LLVMValueRef x)
     return with_sign(m, select_if(m, a, LLVMRealOLT, 0.89, small, large), x);
 }
 
-/* ---- sine and cosine
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- sine and cosine ---- */
 
 #define TRIG_LIMIT 0x1p20 /* larger arguments go to libm */
 /* pi / 2 in parts of 33, 33 and 53 bits: n times the first two is exact for n < 2^20 */

@@ -1,5 +1,4 @@
-/* nest.c -- kernels `nest` and `scatter`: phases, tasks, rows and blocks of columns.  How: nest.h.
- */
+/* nest.c -- kernels `nest` and `scatter`: phases, tasks, rows, blocks of columns.  How: nest.h. */
 #include "codegen/cpu/nest.h"
 
 typedef struct Phase {
@@ -16,8 +15,7 @@ typedef struct Phase {
     CpuEval *row_eval; /* of that row */
 } Phase;
 
-/* ---- partial results in the workspace
- * ---------------------------------------------------------------------------------- */
+/* ---- partial results in the workspace ---- */
 
 static LLVMValueRef partial_ptr(const Phase *f, const NestBlock *b, const CpuEval *e, uint32_t i,
                                 LLVMValueRef chunk)
@@ -67,9 +65,7 @@ static void partials_read(const Phase *f, const NestBlock *b)
     }
 }
 
-/* ---- blocks
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- blocks ---- */
 
 static void round_reductions(const Phase *f, NestBlock *b, uint32_t stage)
 {
@@ -120,9 +116,7 @@ static void block_step(void *user, const NestStep *step, LLVMValueRef *carried)
     emit_block(f, slot, step->n_slots);
 }
 
-/* ---- rows
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- rows ---- */
 
 static void hoist_roots(const Phase *f, CpuEval *e, uint32_t known)
 {
@@ -229,9 +223,7 @@ static void add_phase(CpuModule *m, const char *name, CpuKernelCode *out, int64_
     out->task_cost[i] = work / n_tasks > 0 ? work / n_tasks : 1;
 }
 
-/* ---- scatter: the base first
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- scatter: the base first ---- */
 
 enum { COPY_BYTES = 256 << 10, COPY_MAX_TASKS = 512 };
 
@@ -263,9 +255,7 @@ static void emit_base_copy(CpuModule *m, const Kernel *k, const char *name, CpuK
     cpu_function_end(m);
 }
 
-/* ---- entry points
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- entry points ---- */
 
 KernelNeeds cpu_nest_needs(const CpuTarget *t, const Kernel *k)
 {

@@ -3,15 +3,17 @@
  *
  * Everything here is a function of the form and the target, so the order of every sum is too.
  *
- *   rows    PAR loops other than the vector loop; a flat row number runs over their product
- *   cols    the vector loop when it is PAR: each task owns a range of columns, done in blocks of
- * unroll * lanes reds    RED loops other than the vector loop, run in order inside a row
+ *   rows   PAR loops other than the vector loop; a flat row number runs over their product
+ *   cols   the vector loop when it is PAR: each task owns a range of columns, done in blocks of
+ *          unroll * lanes
+ *   reds   RED loops other than the vector loop, run in order inside a row
  *
- *   lanes along RED   a row has unroll vector accumulators; at its end they are added as a tree,
- * then the lanes as a tree lanes along PAR   each column has its own accumulator; no tree chunks >
- * 1        few rows but much work: the outermost RED loop is cut into chunks of fixed size.  One
- * phase per sweep writes partial results of its chunks to the workspace; later phases combine them
- * in order of chunks. Stores per row get a last phase of their own. */
+ * Lanes along RED: a row has `unroll` vector accumulators; at its end they are added as a tree,
+ * then the lanes as a tree.  Lanes along PAR: each column has its own accumulator; no tree.
+ *
+ * Few rows but much work: the outermost RED loop is cut into chunks of fixed size.  One phase per
+ * sweep writes partial results of its chunks to the workspace; later phases combine them in order
+ * of chunks.  Stores per row get a last phase of their own. */
 #ifndef ZM_CODEGEN_CPU_NEST_H
 #define ZM_CODEGEN_CPU_NEST_H
 

@@ -26,9 +26,7 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* ---- loops
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- loops ---- */
 
 static void access_permute(Access *x, Arena *a, const int *from, uint32_t n)
 {
@@ -136,9 +134,7 @@ static void plan_loops(NestPlan *p, Arena *a, const Kernel *k)
     join_loops(p->k, a);
 }
 
-/* ---- lanes
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- lanes ---- */
 
 static bool is_guarded_along(const Access *x, uint32_t d)
 {
@@ -257,9 +253,7 @@ static void plan_lanes(NestPlan *p)
     }
 }
 
-/* ---- tasks
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- tasks ---- */
 
 static double access_bytes(const Kernel *k, const Access *x, DType dt)
 {

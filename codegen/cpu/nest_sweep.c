@@ -35,9 +35,7 @@ uint32_t nest_roots(const NestPlan *p, uint32_t stage, int32_t *out, uint64_t *s
     return n;
 }
 
-/* ---- along the vector loop
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- along the vector loop ---- */
 
 CpuEval nest_slot(const NestPlan *p, const CpuEval *e, const NestStep *s, int u)
 {
@@ -92,9 +90,7 @@ void nest_along(const NestPlan *p, CpuModule *m, LLVMValueRef lo, LLVMValueRef h
     step_loop(m, end, hi, s, false, carried, n_carried, body, user);
 }
 
-/* ---- accumulators
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- accumulators ---- */
 
 static LLVMValueRef identity(CpuModule *m, const Node *reduce, int lanes)
 {

@@ -13,9 +13,7 @@ static bool is_float(const PointIn *p)
     return dtype_class(p->in_dt) == DTC_FLOAT;
 }
 
-/* ---- arithmetic
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- arithmetic ---- */
 
 static LLVMValueRef point_add(const PointIn *p)
 {
@@ -100,9 +98,7 @@ static LLVMValueRef point_min(const PointIn *p)
     return pick(p->m, p->a, p->b, LLVMRealOLT, LLVMIntSLT);
 }
 
-/* ---- logic and comparison
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- logic and comparison ---- */
 
 static LLVMValueRef compare(const PointIn *p, LLVMRealPredicate real, LLVMIntPredicate integer)
 {
@@ -177,9 +173,7 @@ static LLVMValueRef point_is_finite(const PointIn *p)
     return LLVMBuildICmp(p->m->b, LLVMIntNE, bits, mask, "");
 }
 
-/* ---- functions
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- functions ---- */
 
 /* f64 values are few (learning rate, norms, losses): libm, lane by lane. */
 static LLVMValueRef by_libm(const PointIn *p, const char *name)
@@ -227,9 +221,7 @@ static LLVMValueRef point_cos(const PointIn *p)
     return p->dt == DT_F64 ? by_libm(p, "cos") : cpu_cos_f32(p->m, p->a);
 }
 
-/* ---- table
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- table ---- */
 
 typedef LLVMValueRef (*PointFn)(const PointIn *p);
 
@@ -269,9 +261,7 @@ LLVMValueRef cpu_emit_point(CpuModule *m, OpCode op, DType dt, DType in_dt, LLVM
     return rule->is_exact ? v : cpu_round(m, v, dt);
 }
 
-/* ---- random numbers
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- random numbers ---- */
 
 /* High and low words of the product of v with a constant. */
 static void mul_wide(CpuModule *m, LLVMValueRef v, uint32_t k, LLVMValueRef *high,

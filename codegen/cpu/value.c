@@ -32,9 +32,7 @@ CpuEval cpu_eval_fork(const CpuEval *e)
     return f;
 }
 
-/* ---- addresses
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- addresses ---- */
 
 /* Which partial an access has: loads by index, stores behind them; NULL for an access of neither
  * table. */
@@ -124,9 +122,22 @@ static LLVMValueRef lane_elems(CpuEval *e, const Access *x, LLVMValueRef elem)
     return LLVMBuildNSWAdd(e->m->b, elem, ramp, "");
 }
 
-/* ---- loads and stores
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- loads and stores ---- */
+
+/* Where a vector reads: `elem` of the buffer, or the buffer's start when no lane is inside its
+ * guards. A masked load of nothing at an unmapped address is right but takes an assist of hundreds
+ * of cycles. */
+static LLVMValueRef guarded_ptr(CpuEval *e, LLVMValueRef base, DType dt, LLVMValueRef elem,
+                                LLVMValueRef inside)
+{
+    CpuModule *m = e->m;
+    if (!inside) return cpu_elem_ptr(m, base, dt, elem);
+    LLVMTypeRef t = LLVMTypeOf(inside);
+    LLVMValueRef any = inside;
+    if (cpu_lanes(inside) > 1) any = cpu_intrinsic(m, "llvm.vector.reduce.or", &t, 1, &inside, 1);
+    elem = LLVMBuildSelect(m->b, any, elem, cpu_i64(m, 0), "");
+    return LLVMBuildGEP2(m->b, cpu_mem_type(m, dt), base, &elem, 1, "");
+}
 
 LLVMValueRef cpu_emit_load(CpuEval *e, const Access *x, DType dt)
 {
@@ -140,10 +151,9 @@ LLVMValueRef cpu_emit_load(CpuEval *e, const Access *x, DType dt)
     bool is_dynamic = cpu_lanes(elem) > 1;
     bool varies = e->lanes > 1 && (step != 0 || is_dynamic || (inside && cpu_lanes(inside) > 1));
     if (!varies) return cpu_load(m, dt, cpu_elem_ptr(m, base, dt, elem), 1, inside);
-    if (inside) inside = cpu_splat(m, inside, e->lanes);
-    LLVMValueRef mask = mask_and(m, e->mask, inside);
+    LLVMValueRef mask = mask_and(m, e->mask, inside ? cpu_splat(m, inside, e->lanes) : NULL);
     if (step == 1 && !is_dynamic)
-        return cpu_load(m, dt, cpu_elem_ptr(m, base, dt, elem), e->lanes, mask);
+        return cpu_load(m, dt, guarded_ptr(e, base, dt, elem, inside), e->lanes, mask);
     return cpu_gather(m, dt, base, lane_elems(e, x, elem), e->lanes, mask);
 }
 
@@ -176,9 +186,7 @@ void cpu_emit_store(CpuEval *e, const Store *s, LLVMValueRef value)
         cpu_scatter(m, dt, value, base, elem, lanes, mask);
 }
 
-/* ---- nodes
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- nodes ---- */
 
 static LLVMValueRef emit_const(CpuModule *m, const Node *n)
 {
@@ -271,9 +279,7 @@ LLVMValueRef cpu_emit_node_lanes(CpuEval *e, int32_t node)
     return cpu_splat(e->m, cpu_emit_node(e, node), e->lanes);
 }
 
-/* ---- hoisting
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- hoisting ---- */
 
 static uint32_t access_loops(const Kernel *k, const Access *x)
 {

@@ -8,9 +8,7 @@
 #include "tests/unit/cpu_so.h"
 #include "tests/unit/kernel_bound.h"
 
-/* ---- kernels
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- kernels ---- */
 
 static Kernel *axpy(Arena *a, int64_t n)
 {
@@ -257,9 +255,7 @@ static Kernel *half_precision(Arena *a, int64_t rows, int64_t cols, DType dt)
     return &b->k;
 }
 
-/* ---- running
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- running ---- */
 
 typedef struct Buffer {
     char *map, *at;
@@ -434,9 +430,7 @@ static bool test_kernel(const CpuSo *so, const Kernel *k, const CpuKernelCode *c
     return ok;
 }
 
-/* ---- all
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- all ---- */
 
 enum { MAX_KERNELS = 128, BOUND = 11 /* of random i32 */ };
 

@@ -103,9 +103,7 @@ static inline void km_store(KernelMaker *b, int32_t node, Level level, int arg,
 
 #define S(...) ((const int64_t[KERNEL_MAX_LOOPS]){__VA_ARGS__})
 
-/* ---- meaning
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- meaning ---- */
 
 typedef struct RefValue {
     double v, err; /* |exact v - what correct code may compute| <= err */
