@@ -299,6 +299,10 @@ Val emit_select(Elab *e, SrcPos pos, const Val *v, const Ast *const *ast)
     if (cond.kind != VAL_TENSOR || val_type(e, cond)->dtype != DT_I1)
         return elab_error(e, operand_pos(pos, ast, 0), E_TYPE,
                           "the condition must be a tensor of bool, not %s", elab_text(e, cond));
+    if (choice[0].kind == VAL_INT &&
+        choice[1].kind == VAL_INT && /* two integers make an int tensor */
+        val_to_tensor(e, pos, choice[0], DT_I32, &choice[0]) != ZM_OK)
+        return val_error();
     if (operands_join(e, pos, choice, ast + 1, 2, "where") != ZM_OK) return val_error();
     if (!join_shape(val_type(e, choice[0]), &rank, dim) ||
         !join_shape(val_type(e, cond), &rank, dim)) {

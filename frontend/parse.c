@@ -207,6 +207,7 @@ static Ast *parse_run(ParseCx *cx, const char *text, size_t n)
         return NULL;
     }
     void *scanner;
+    cx->text = cx->diag->sources->all.at[cx->source].text;
     if (zm_lex_lex_init_extra(cx, &scanner)) ZM_UNREACHABLE("no memory for the scanner");
     zm_lex__scan_bytes(text, (int)n, scanner);
     zm_parse(scanner, cx);

@@ -20,6 +20,7 @@ typedef struct ParseCx {
     Interner *strings;
     Diag *diag;
     uint32_t source;
+    const char *text; /* NUL-terminated */
     /* lexer */
     uint32_t offset, line, line_start; /* of the next byte */
     VEC(Span) open;                    /* the ( and [ around it: newlines in them are not tokens */
