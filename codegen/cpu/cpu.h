@@ -111,7 +111,7 @@ LLVMValueRef cpu_mad(CpuModule *m, LLVMValueRef a, int64_t k, LLVMValueRef b);
 /* for (index = lo; index < hi; index += step) with carried values.  Between begin and end the
  * builder stands in the body and carried[i] is the value at the iteration's start; after end it
  * stands behind the loop and carried[i] is the final value. */
-enum { CPU_MAX_CARRIED = 256 };
+enum { CPU_MAX_CARRIED = 1024 };
 typedef struct CpuLoop {
     LLVMValueRef index, hi, step;
     LLVMBasicBlockRef head, body, exit;

@@ -143,7 +143,7 @@ typedef struct Sweep {
     NestBlock *b;
     CpuModule *m;
     uint32_t stage;
-    const Node *reduce[CPU_MAX_CARRIED];
+    const Node *reduce[KERNEL_MAX_ARGS];
     uint32_t n_reduce;
     int n_sets;                        /* of accumulators: slots, or unroll + 1 for a scalar tail */
     LLVMValueRef acc[CPU_MAX_CARRIED]; /* [set][reduce] */
@@ -266,17 +266,18 @@ static int count_sets(const NestPlan *p, const NestBlock *b)
 void nest_sweep(const NestPlan *p, NestBlock *b, uint32_t stage)
 {
     Sweep s = {.p = p, .b = b, .m = b->slot[0].m, .stage = stage};
-    int32_t node[CPU_MAX_CARRIED];
+    int32_t node[KERNEL_MAX_ARGS];
     for (uint32_t i = 0; i < p->n_reduce; i++) {
         const Node *r = &p->k->nodes[p->reduce[i]];
         if ((uint32_t)r->stage != stage) continue;
-        ZM_CHECK(s.n_reduce < CPU_MAX_CARRIED / (NEST_MAX_UNROLL + 1));
+        ZM_CHECK(s.n_reduce < KERNEL_MAX_ARGS);
         node[s.n_reduce] = p->reduce[i];
         s.reduce[s.n_reduce++] = r;
     }
     bool has_stores = stage == p->n_stages - 1 && p->has_elem_stores;
     if (!s.n_reduce && !has_stores) return;
     s.n_sets = count_sets(p, b);
+    ZM_CHECK((uint32_t)s.n_sets * s.n_reduce <= CPU_MAX_CARRIED);
     for (int set = 0; set < s.n_sets; set++) {
         int lanes = !p->vec_is_red ? b->slot[set].lanes : set < p->unroll ? p->lanes : 1;
         for (uint32_t i = 0; i < s.n_reduce; i++)

@@ -255,6 +255,19 @@ static Kernel *half_precision(Arena *a, int64_t rows, int64_t cols, DType dt)
     return &b->k;
 }
 
+/* one verdict per array, as over the buckets of a deep model */
+static Kernel *many_reductions(Arena *a, int n, int64_t elems)
+{
+    KernelMaker *b = km_new(a, KK_NEST, "many_reductions");
+    km_loop(b, LOOP_RED, elems);
+    for (int i = 0; i < n; i++) km_arg(b, DT_F32, elems, false, -1);
+    for (int i = 0; i < n; i++) {
+        int32_t v = km_reduce(b, i % 2 ? OP_REDUCE_SUM : OP_REDUCE_MAX, km_load(b, i, S(1)), 0);
+        km_store(b, v, LV_ROW, km_arg(b, DT_F32, 1, true, -1), S(0));
+    }
+    return &b->k;
+}
+
 /* ---- running ---- */
 
 typedef struct Buffer {
@@ -462,6 +475,7 @@ static int make_kernels(Arena *a, Kernel **k)
     k[n++] = pick_target(a, 37, BOUND), k[n++] = scatter(a, 1000, 1, BOUND);
     k[n++] = scatter(a, 7, 9001, BOUND);
     k[n++] = dropout(a, 3, 77), k[n++] = update(a, 5003), k[n++] = scalars(a);
+    k[n++] = many_reductions(a, 60, 77), k[n++] = many_reductions(a, 3, 40000);
     return n;
 }
 
