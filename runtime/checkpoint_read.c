@@ -55,9 +55,9 @@ static RtStatus read_manifest(Opened *o, Arena *a, CheckpointInfo *info, RtError
     char *text;
     size_t n;
     int err = file_read(a, path, &text, &n);
-    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
+    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
     if (!checksum_holds(text, n))
-        return rt_fail(e, RT_BAD, "%s is damaged: its checksum does not hold", path);
+        return RT_FAIL(e, RT_BAD, "%s is damaged: its checksum does not hold", path);
     RT_TRY(json_object_read(&o->manifest, text, n, path, e));
     int64_t version = 0;
     const char *seed = "", *order = "";
@@ -69,7 +69,7 @@ static RtStatus read_manifest(Opened *o, Arena *a, CheckpointInfo *info, RtError
                  json_get_text(o->manifest, "order", &order) &&
                  order_from_name(order, &info->order) && json_is_object(o->tensors) &&
                  info->step >= 0 && info->samples >= 0;
-    if (!is_ok) return rt_fail(e, RT_BAD, "%s is not a checkpoint manifest of version 1", path);
+    if (!is_ok) return RT_FAIL(e, RT_BAD, "%s is not a checkpoint manifest of version 1", path);
     info->seed = strtoull(seed, NULL, 10);
     return RT_OK;
 }
@@ -99,7 +99,7 @@ static RtStatus opened_map(Opened *o, Arena *a, const char *file, const MappedFi
         o->n_files--;
     }
     int err = file_map(path, &o->file[o->n_files]);
-    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
+    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
     o->file_name[o->n_files] = file;
     *out = &o->file[o->n_files++];
     return RT_OK;
@@ -141,17 +141,17 @@ static RtStatus piece_open(Opened *o, Arena *a, const char *name, const json_t *
                  !strchr(file, '/') && offset >= 0 && out->first >= 0 && out->elems >= 0 &&
                  out->elems <= INT64_MAX / 16;
     if (!is_ok)
-        return rt_fail(e, RT_BAD, "%s: bad piece of tensor %s in the manifest", o->dir, name);
+        return RT_FAIL(e, RT_BAD, "%s: bad piece of tensor %s in the manifest", o->dir, name);
     const MappedFile *map = NULL;
     RT_TRY(opened_map(o, a, file, &map, e));
     size_t n_bytes = (size_t)(out->elems * each);
     if ((uint64_t)offset > map->n_bytes || n_bytes > map->n_bytes - (size_t)offset)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s/%s is truncated: tensor %s ends at byte %" PRId64 ", the file has %zu",
                        o->dir, file, name, offset + (int64_t)n_bytes, map->n_bytes);
     out->at = map->at + offset;
     if (is_checked && strtoull(sum, NULL, 16) != checksum_once(out->at, n_bytes))
-        return rt_fail(e, RT_BAD, "%s/%s is damaged: the checksum of tensor %s does not hold",
+        return RT_FAIL(e, RT_BAD, "%s/%s is damaged: the checksum of tensor %s does not hold",
                        o->dir, file, name);
     return RT_OK;
 }
@@ -174,7 +174,7 @@ static RtStatus check_tensors(Opened *o, Arena *a, RtError *e)
         json_get_text(tensor, "dtype", &dtype);
         int64_t each = zmp_dtype_bytes(dtype_from_name(dtype));
         if (!each)
-            return rt_fail(e, RT_BAD, "%s: tensor %s has no known dtype in the manifest", o->dir,
+            return RT_FAIL(e, RT_BAD, "%s: tensor %s has no known dtype in the manifest", o->dir,
                            name);
         const json_t *pieces = json_object_get(tensor, "pieces");
         Piece p;
@@ -226,7 +226,7 @@ static RtStatus check_fit(const Opened *o, const State *s, RtError *e)
     if (n > MAX_LISTED) str_addf(&bad, "\n    and %u more", n - MAX_LISTED);
     RtStatus status = RT_OK;
     if (n)
-        status = rt_fail(e, RT_BAD, "checkpoint %s is of another model; nothing was loaded%s",
+        status = RT_FAIL(e, RT_BAD, "checkpoint %s is of another model; nothing was loaded%s",
                          o->dir, str_c(&bad));
     str_free(&bad);
     return status;
@@ -243,13 +243,13 @@ static RtStatus load_tensors(Opened *o, Arena *a, const State *s, RtError *e)
             Piece p;
             RT_TRY(piece_open(o, a, t->name, json_array_get(pieces, k), each, false, &p, e));
             if (p.first > t->shape->elems || p.elems > t->shape->elems - p.first)
-                return rt_fail(e, RT_BAD, "%s: a piece of tensor %s lies outside it", o->dir,
+                return RT_FAIL(e, RT_BAD, "%s: a piece of tensor %s lies outside it", o->dir,
                                t->name);
             copy_once(t->at + p.first * each, p.at, (size_t)(p.elems * each));
             covered += p.elems;
         }
         if (tensor && covered != t->shape->elems)
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "%s: the pieces of tensor %s hold %" PRId64 " of %" PRId64 " elements",
                            o->dir, t->name, covered, t->shape->elems);
     }
@@ -300,7 +300,7 @@ RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info
         DIR *d = opendir(dir);
         RtStatus status =
             d ? RT_OK
-              : rt_fail(e, RT_BAD, "cannot read checkpoints in %s: %s", dir, strerror(errno));
+              : RT_FAIL(e, RT_BAD, "cannot read checkpoints in %s: %s", dir, strerror(errno));
         for (struct dirent *entry; d && (entry = readdir(d));)
             if (is_step_name(entry->d_name)) {
                 const char *path = arena_printf(&a, "%s/%s", dir, entry->d_name);
@@ -319,15 +319,14 @@ RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info
         RtError why = {0};
         status = try_one(found.at[i], &a, s, info, &is_other, &why);
         if (is_other)
-            rt_fail(e, RT_BAD, "%s", str_c(&why.text));
+            rt_say(e, "%s", str_c(&why.text));
         else if (status != RT_OK)
             str_addf(skipped, "%s\n", str_c(&why.text));
         str_free(&why.text);
     }
     if (status != RT_OK && !is_other)
-        rt_fail(e, RT_BAD,
-                found.n ? "no checkpoint in %s is valid" : "%s holds no checkpoint (step-...)",
-                dir);
+        rt_say(e, found.n ? "no checkpoint in %s is valid" : "%s holds no checkpoint (step-...)",
+               dir);
     arena_free(&a);
     return status;
 }

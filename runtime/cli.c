@@ -36,7 +36,7 @@ static RtStatus unknown_option(const char *arg, RtError *e)
 {
     Str accepted = {0};
     list_accepted(&accepted);
-    RtStatus s = rt_fail(e, RT_BAD, "unknown option %s; accepted are%s\n  --help explains them",
+    RtStatus s = RT_FAIL(e, RT_BAD, "unknown option %s; accepted are%s\n  --help explains them",
                          arg, str_c(&accepted));
     str_free(&accepted);
     return s;
@@ -59,7 +59,7 @@ static RtStatus option_set(Options *o, const OptionInfo *info, const char *value
     case KIND_COUNT: {
         long long n = strtoll(value, &end, 10);
         if (errno || *end || end == value || n < 0 || n > INT32_MAX)
-            return rt_fail(e, RT_BAD, "--%s takes a whole number from 0 to %d, not \"%s\"",
+            return RT_FAIL(e, RT_BAD, "--%s takes a whole number from 0 to %d, not \"%s\"",
                            info->name, INT32_MAX, value);
         *(OptionCount *)at = n;
         return RT_OK;
@@ -67,7 +67,7 @@ static RtStatus option_set(Options *o, const OptionInfo *info, const char *value
     case KIND_SEED: {
         unsigned long long n = strtoull(value, &end, 10);
         if (errno || *end || end == value || *value == '-')
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "--%s takes a whole number from 0 to 18446744073709551615, not \"%s\"",
                            info->name, value);
         *(OptionSeed *)at = (OptionSeed){true, n};
@@ -94,11 +94,11 @@ RtStatus options_parse(Options *o, int argc, char **argv, RtError *e)
             option_find(arg + 2, equals ? (size_t)(equals - arg - 2) : strlen(arg + 2));
         if (!info) return unknown_option(arg, e);
         if (info->kind == KIND_FLAG && equals)
-            return rt_fail(e, RT_BAD, "--%s takes no value", info->name);
+            return RT_FAIL(e, RT_BAD, "--%s takes no value", info->name);
         const char *value = equals ? equals + 1 : NULL;
         if (info->kind != KIND_FLAG && !value) {
             if (i + 1 >= argc)
-                return rt_fail(e, RT_BAD, "--%s needs a value: --%s %s", info->name, info->name,
+                return RT_FAIL(e, RT_BAD, "--%s needs a value: --%s %s", info->name, info->name,
                                info->arg);
             value = argv[++i];
         }
@@ -110,25 +110,25 @@ RtStatus options_parse(Options *o, int argc, char **argv, RtError *e)
 RtStatus options_check(const Options *o, RtError *e)
 {
     if (o->steps < 0)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--steps N is missing: the total number of steps (0 to only load, evaluate, "
                        "export or generate)");
     if (o->load && o->resume)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--load and --resume exclude each other: a checkpoint holds its weights");
-    if (o->save_every >= 0 && !o->save) return rt_fail(e, RT_BAD, "--save-every needs --save DIR");
-    if (o->save_every == 0) return rt_fail(e, RT_BAD, "--save-every takes 1 or more steps");
+    if (o->save_every >= 0 && !o->save) return RT_FAIL(e, RT_BAD, "--save-every needs --save DIR");
+    if (o->save_every == 0) return RT_FAIL(e, RT_BAD, "--save-every takes 1 or more steps");
     if (o->eval_every >= 0 && !o->eval_data)
-        return rt_fail(e, RT_BAD, "--eval-every needs --eval-data FILE");
-    if (o->eval_every == 0) return rt_fail(e, RT_BAD, "--eval-every takes 1 or more steps");
+        return RT_FAIL(e, RT_BAD, "--eval-every needs --eval-data FILE");
+    if (o->eval_every == 0) return RT_FAIL(e, RT_BAD, "--eval-every takes 1 or more steps");
     if (o->threads == 0 || o->threads > 1024)
-        return rt_fail(e, RT_BAD, "--threads takes 1 to 1024");
-    if (o->prompt && o->generate < 0) return rt_fail(e, RT_BAD, "--prompt needs --generate N");
+        return RT_FAIL(e, RT_BAD, "--threads takes 1 to 1024");
+    if (o->prompt && o->generate < 0) return RT_FAIL(e, RT_BAD, "--prompt needs --generate N");
     if (o->dtype && strcmp(o->dtype, "u8") != 0 && strcmp(o->dtype, "u16") != 0 &&
         strcmp(o->dtype, "u32") != 0)
-        return rt_fail(e, RT_BAD, "--dtype takes u8, u16 or u32, not \"%s\"", o->dtype);
+        return RT_FAIL(e, RT_BAD, "--dtype takes u8, u16 or u32, not \"%s\"", o->dtype);
     if (o->order && strcmp(o->order, "random") != 0 && strcmp(o->order, "sequential") != 0)
-        return rt_fail(e, RT_BAD, "--order takes random or sequential, not \"%s\"", o->order);
+        return RT_FAIL(e, RT_BAD, "--order takes random or sequential, not \"%s\"", o->order);
     return RT_OK;
 }
 

@@ -38,7 +38,7 @@ static RtStatus sample_length(Data *d, RtError *e)
     for (uint32_t i = 0; i < p->n_feeds; i++) {
         const ZmpPort *port = feed_port(p, p->last, &p->feeds[i]);
         if (p->feeds[i].kind == ZMP_TENSOR)
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "%s: this model reads tensors, not tokens (input %s); give --data "
                            "FILE.safetensors with tensors "
                            "named like its inputs, dimension 0 = samples",
@@ -46,11 +46,11 @@ static RtStatus sample_length(Data *d, RtError *e)
         if (!port) continue;
         int64_t t = port->dim[0] > 0 ? port_elems(port) / port->dim[0] : 0;
         if (d->T && t != d->T)
-            return rt_fail(e, RT_FAILED, "inputs of the program disagree on T: %lld and %lld",
+            return RT_FAIL(e, RT_FAILED, "inputs of the program disagree on T: %lld and %lld",
                            (long long)d->T, (long long)t);
         d->T = t;
     }
-    if (!d->T) return rt_fail(e, RT_BAD, "this program has no inputs that --data could fill");
+    if (!d->T) return RT_FAIL(e, RT_BAD, "this program has no inputs that --data could fill");
     return RT_OK;
 }
 
@@ -86,7 +86,7 @@ static int by_name(const void *x, const void *y)
 static RtStatus add_directory(Data *d, Arena *a, const char *dir, RtError *e)
 {
     DIR *in = opendir(dir);
-    if (!in) return rt_fail(e, RT_BAD, "cannot read directory %s: %s", dir, strerror(errno));
+    if (!in) return RT_FAIL(e, RT_BAD, "cannot read directory %s: %s", dir, strerror(errno));
     VEC(const char *) names = {0};
     for (struct dirent *entry; (entry = readdir(in));) {
         if (entry->d_name[0] == '.') continue;
@@ -99,7 +99,7 @@ static RtStatus add_directory(Data *d, Arena *a, const char *dir, RtError *e)
         VEC_PUSH(a, &names, path);
     }
     closedir(in);
-    if (names.n == 0) return rt_fail(e, RT_BAD, "directory %s holds no data files", dir);
+    if (names.n == 0) return RT_FAIL(e, RT_BAD, "directory %s holds no data files", dir);
     qsort(names.at, names.n, sizeof *names.at, by_name);
     for (uint32_t i = 0; i < names.n; i++) RT_TRY(add_file(d, a, names.at[i], e));
     return RT_OK;
@@ -111,7 +111,7 @@ static RtStatus open_tokens(Data *d, Arena *a, RtError *e)
     struct stat st;
     const char *path = d->spec.path;
     if (stat(path, &st) != 0)
-        return rt_fail(e, RT_BAD, "cannot read data %s: %s", path, strerror(errno));
+        return RT_FAIL(e, RT_BAD, "cannot read data %s: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))
         RT_TRY(add_directory(d, a, path, e));
     else
@@ -120,7 +120,7 @@ static RtStatus open_tokens(Data *d, Arena *a, RtError *e)
     int64_t most = 0;
     for (uint32_t i = 0; i < d->files.n; i++)
         if (d->files.at[i].n_tokens > most) most = d->files.at[i].n_tokens;
-    return rt_fail(e, RT_BAD,
+    return RT_FAIL(e, RT_BAD,
                    "%s is shorter than one sample: %" PRId64
                    " tokens, a sample takes T + 1 = %" PRId64
                    "; give more data, or compile with a smaller T (-D T=%" PRId64 ")",
@@ -137,17 +137,17 @@ static RtStatus check_tensor(const Data *d, Arena *a, const ZmpFeed *feed, const
     const ZmpPort *port = feed_port(d->p, d->p->last, feed);
     const char *name = program_str(d->p, feed->input);
     if (!t)
-        return rt_fail(e, RT_BAD, "%s has no tensor %s, an input of the model", d->spec.path, name);
+        return RT_FAIL(e, RT_BAD, "%s has no tensor %s, an input of the model", d->spec.path, name);
     bool is_int = port->dtype == ZMP_I32 || port->dtype == ZMP_I1;
     if (is_int ? !safe_is_integer(t->dtype) : !safe_is_float(t->dtype))
-        return rt_fail(e, RT_BAD, "%s: tensor %s is %s, the model's input is %s", d->spec.path,
+        return RT_FAIL(e, RT_BAD, "%s: tensor %s is %s, the model's input is %s", d->spec.path,
                        name, t->dtype_text, zmp_dtype_name(port->dtype));
     bool is_same = t->rank == port->rank && t->rank > 0;
     for (uint32_t i = 1; i < port->rank && is_same; i++) is_same = t->dim[i] == port->dim[i];
     if (is_same) return RT_OK;
     int64_t want[ZMP_MAX_RANK];
     memcpy(want, port->dim, sizeof want);
-    return rt_fail(
+    return RT_FAIL(
         e, RT_BAD,
         "%s: tensor %s is %s, the model's input is %s (dimension 0 of the file counts samples)",
         d->spec.path, name, shape_text(a, t->rank, t->dim), shape_text(a, port->rank, want));
@@ -165,14 +165,14 @@ static RtStatus open_tensors(Data *d, Arena *a, RtError *e)
         const SafeTensor *t = safe_find(&d->tensors, program_str(d->p, feed->input));
         RT_TRY(check_tensor(d, a, feed, t, e));
         if (d->n_samples >= 0 && t->dim[0] != d->n_samples)
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "%s: tensor %s has %" PRId64 " samples, the one before %" PRId64,
                            d->spec.path, t->name, t->dim[0], d->n_samples);
         d->n_samples = t->dim[0];
         d->feed_tensor[i] = t;
         d->mapped_bytes += t->n_bytes;
     }
-    if (d->n_samples <= 0) return rt_fail(e, RT_BAD, "%s holds no samples", d->spec.path);
+    if (d->n_samples <= 0) return RT_FAIL(e, RT_BAD, "%s holds no samples", d->spec.path);
     return RT_OK;
 }
 
@@ -242,13 +242,13 @@ static RtStatus row_of_tokens(const Data *d, const ZmpFeed *feed, int64_t sample
     for (int64_t i = 0; i < d->T; i++) {
         int64_t v = token_at(f, first + i);
         if (!in_range(feed, v))
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "%s: token %" PRId64 " at position %" PRId64 " (byte %" PRId64
-                           ") is out of range: the model's vocabulary is %" PRId64
-                           "; check --dtype (read as u%d), or compile with a larger vocabulary",
+                           ") is out of range: the model's vocabulary is %" PRId64 " (0 to %" PRId64
+                           "); check --dtype (read as u%d), or compile with a larger vocabulary",
                            f->path, v, first + i,
                            (int64_t)(f->at - f->map.at) + (first + i) * f->width, feed->bound,
-                           8 * f->width);
+                           feed->bound - 1, 8 * f->width);
         int32_t v32 = (int32_t)v;
         memcpy(out + i * (int64_t)sizeof v32, &v32, sizeof v32);
     }
@@ -266,7 +266,7 @@ static RtStatus row_of_integers(const Data *d, const ZmpFeed *feed, const ZmpPor
             continue;
         }
         if (!in_range(feed, v))
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "%s: tensor %s, sample %" PRId64 ", element %" PRId64 ": %" PRId64
                            " is out of range: the model takes 0 to %" PRId64,
                            d->spec.path, t->name, first / n, i, v, feed->bound - 1);

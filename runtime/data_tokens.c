@@ -31,7 +31,7 @@ int64_t token_at(const TokenFile *f, int64_t i)
 static RtStatus set_width(TokenFile *f, int found, int width, bool is_given, RtError *e)
 {
     if (is_given && found != width)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: its header says tokens of %d bits, --dtype says u%d; leave --dtype out",
                        f->path, 8 * found, 8 * width);
     f->width = found;
@@ -57,7 +57,7 @@ static RtStatus open_llmc(TokenFile *f, int width, bool is_given, RtError *e)
     RT_TRY(set_width(f, head[0] == LLMC_GPT2 ? 2 : 4, width, is_given, e));
     int64_t has = (int64_t)(f->map.n_bytes - LLMC_HEADER_BYTES) / f->width;
     if (head[2] < 0 || head[2] > has)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: its llm.c header says %d tokens, the file holds %" PRId64
                        ": truncated; copy it again",
                        f->path, head[2], has);
@@ -84,19 +84,19 @@ static RtStatus read_index(TokenFile *f, const char *idx, const MappedFile *m, i
     static const int width_of[] = {0, 1, 1, 2, 4, 8, 0, 0, 2};
     if (m->n_bytes < MEGATRON_HEADER_BYTES ||
         memcmp(m->at, megatron_magic, sizeof megatron_magic) != 0)
-        return rt_fail(e, RT_BAD, "%s is not a Megatron index: it does not start with MMIDIDX",
+        return RT_FAIL(e, RT_BAD, "%s is not a Megatron index: it does not start with MMIDIDX",
                        idx);
     uint64_t version, n_sequences;
     memcpy(&version, m->at + 9, sizeof version);
     unsigned code = m->at[17];
     memcpy(&n_sequences, m->at + 18, sizeof n_sequences);
     if (version != 1)
-        return rt_fail(e, RT_BAD, "%s: Megatron index version %" PRIu64 ", 1 is understood", idx,
+        return RT_FAIL(e, RT_BAD, "%s: Megatron index version %" PRIu64 ", 1 is understood", idx,
                        version);
     if (code >= sizeof width_of / sizeof *width_of || !width_of[code])
-        return rt_fail(e, RT_BAD, "%s: dtype code %u is not an integer type", idx, code);
+        return RT_FAIL(e, RT_BAD, "%s: dtype code %u is not an integer type", idx, code);
     if (n_sequences > (m->n_bytes - MEGATRON_HEADER_BYTES) / 12)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: says %" PRIu64
                        " sequences, but is too short for them: truncated; copy it again",
                        idx, n_sequences);
@@ -111,7 +111,7 @@ static RtStatus read_index(TokenFile *f, const char *idx, const MappedFile *m, i
         memcpy(&length, lengths + 4 * i, sizeof length);
         memcpy(&offset, offsets + 8 * i, sizeof offset);
         if (length < 0 || offset != total * f->width)
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "%s: sequence %" PRIu64 " does not start where the one before ends", idx,
                            i);
         total += length;
@@ -125,18 +125,18 @@ static RtStatus open_megatron(TokenFile *f, Arena *a, const char *idx, int width
 {
     MappedFile m;
     int err = file_map(idx, &m);
-    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", idx, strerror(err));
+    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", idx, strerror(err));
     RtStatus s = read_index(f, idx, &m, width, is_given, e);
     file_unmap(&m);
     if (s != RT_OK) return s;
     const char *bin = arena_printf(a, "%.*sbin", (int)strlen(idx) - 3, idx);
     err = file_map(bin, &f->map);
     if (err)
-        return rt_fail(e, RT_BAD, "cannot read %s, the data of %s: %s", bin, idx, strerror(err));
+        return RT_FAIL(e, RT_BAD, "cannot read %s, the data of %s: %s", bin, idx, strerror(err));
     f->path = bin;
     f->at = f->map.at;
     if ((uint64_t)f->n_tokens > f->map.n_bytes / (size_t)f->width)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: %s says %" PRId64
                        " tokens, the file holds %zu: truncated; copy it again",
                        bin, idx, f->n_tokens, f->map.n_bytes / (size_t)f->width);
@@ -153,7 +153,7 @@ static RtStatus open_raw(TokenFile *f, int width, RtError *e)
     f->at = f->map.at;
     f->n_tokens = (int64_t)(f->map.n_bytes / (size_t)width);
     if (f->map.n_bytes % (size_t)width)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: %zu bytes are not a whole number of u%d tokens; check --dtype", f->path,
                        f->map.n_bytes, 8 * width);
     return RT_OK;
@@ -169,6 +169,6 @@ RtStatus token_file_open(TokenFile *f, Arena *a, const char *path, int width, bo
         if (access(idx, F_OK) == 0) return open_megatron(f, a, idx, width, is_given, e);
     }
     int err = file_map(path, &f->map);
-    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
+    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
     return is_llmc(&f->map) ? open_llmc(f, width, is_given, e) : open_raw(f, width, e);
 }

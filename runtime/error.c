@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-RtStatus rt_fail(RtError *e, RtStatus status, const char *fmt, ...)
+void rt_say(RtError *e, const char *fmt, ...)
 {
-    if (e->text.n) return status;
+    if (e->text.n) return;
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
@@ -18,5 +18,4 @@ RtStatus rt_fail(RtError *e, RtStatus status, const char *fmt, ...)
     va_end(ap);
     str_add(&e->text, text ? text : fmt);
     free(text);
-    return status;
 }

@@ -16,8 +16,11 @@ typedef struct RtError {
     Str text; /* empty: no error */
 } RtError;
 
-/* Sets the message (the first one wins) and returns `status`. */
-RtStatus rt_fail(RtError *e, RtStatus status, const char *fmt, ...) ZM_PRINTF(3, 4);
+/* Sets the message; the first one wins. */
+void rt_say(RtError *e, const char *fmt, ...) ZM_PRINTF(2, 3);
+
+/* Sets the message; its value is STATUS, in sight of the compiler. */
+#define RT_FAIL(E, STATUS, ...) (rt_say((E), __VA_ARGS__), (STATUS))
 
 #define RT_TRY(CALL)                                                                               \
     do {                                                                                           \

@@ -7,10 +7,10 @@
 RtStatus evaluate_check(const Run *r, RtError *e)
 {
     if (!r->p.eval)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--eval-data: this program was compiled without an evaluation function");
     if (r->eval_data.n_samples < r->p.h->batch && !data_can_pad(&r->p))
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s holds %lld samples, fewer than one batch of %lld, and the model cannot "
                        "ignore targets",
                        r->o.eval_data, (long long)r->eval_data.n_samples, (long long)r->p.h->batch);

@@ -44,7 +44,7 @@ RtStatus exec_open(Exec *x, const Program *p, Pool *pool, size_t spread, RtError
     x->arg_at = calloc((size_t)p->n_args + 1, sizeof *x->arg_at);
     if (!x->buffer_at || !x->arg_at) {
         exec_close(x);
-        return rt_fail(e, RT_FAILED, "cannot get memory for %u addresses", p->n_args);
+        return RT_FAIL(e, RT_FAILED, "cannot get memory for %u addresses", p->n_args);
     }
     place_buffers(x, spread);
     for (uint32_t i = 0; i < p->n_args; i++)

@@ -31,7 +31,7 @@ static RtStatus find_ports(const Run *r, Generator *g, RtError *e)
 {
     const Program *p = &r->p;
     if (!p->generate)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--generate: this model was compiled without a function that generates (it "
                        "needs an output named logits over its tokens)");
     g->logits = program_out(p, p->generate, "logits");
@@ -39,13 +39,13 @@ static RtStatus find_ports(const Run *r, Generator *g, RtError *e)
         if (p->feeds[i].kind == ZMP_TOKENS)
             g->tokens = program_in(p, p->generate, program_str(p, p->feeds[i].input));
     if (!g->logits || !g->tokens || g->logits->rank < 2 || g->tokens->dtype != ZMP_I32)
-        return rt_fail(
+        return RT_FAIL(
             e, RT_BAD,
             "--generate: this model has no tokens to read or no output logits to draw from");
     g->T = port_elems(g->tokens);
     g->V = g->logits->dim[g->logits->rank - 1];
     if (port_elems(g->logits) != g->T * g->V)
-        return rt_fail(e, RT_BAD, "--generate: the model's logits are not one row for each token");
+        return RT_FAIL(e, RT_BAD, "--generate: the model's logits are not one row for each token");
     return RT_OK;
 }
 
@@ -56,7 +56,7 @@ static RtStatus find_ports(const Run *r, Generator *g, RtError *e)
 static RtStatus add_token(Generator *g, int64_t v, RtError *e)
 {
     if (v < 0 || v >= g->V)
-        return rt_fail(e, RT_BAD, "--prompt: token %lld is out of range, the vocabulary has %lld",
+        return RT_FAIL(e, RT_BAD, "--prompt: token %lld is out of range, the vocabulary has %lld",
                        (long long)v, (long long)g->V);
     g->text[g->n++] = (int32_t)v;
     return RT_OK;
@@ -75,7 +75,7 @@ static RtStatus prompt_numbers(Generator *g, const char *prompt, RtError *e)
         char *end;
         long long v = strtoll(at, &end, 10);
         if (end == at)
-            return rt_fail(e, RT_BAD,
+            return RT_FAIL(e, RT_BAD,
                            "--prompt: with a vocabulary of %lld the prompt is numbers of tokens "
                            "(\"15496 995\"), not \"%s\"",
                            (long long)g->V, prompt);
@@ -83,7 +83,7 @@ static RtStatus prompt_numbers(Generator *g, const char *prompt, RtError *e)
         at = end + strspn(end, " ,\t\n");
     }
     if (g->n) return RT_OK;
-    return rt_fail(
+    return RT_FAIL(
         e, RT_BAD,
         "--generate: with a vocabulary of %lld give --prompt, the numbers of the first tokens",
         (long long)g->V);
@@ -98,7 +98,7 @@ static RtStatus generator_open(const Run *r, Generator *g, RtError *e)
     g->text = calloc((size_t)g->cap, sizeof *g->text);
     g->row = calloc((size_t)g->V, sizeof *g->row);
     if (!g->text || !g->row)
-        return rt_fail(e, RT_FAILED, "cannot get memory for %lld tokens", (long long)g->cap);
+        return RT_FAIL(e, RT_FAILED, "cannot get memory for %lld tokens", (long long)g->cap);
     return g->V <= MAX_BYTE_VOCABULARY ? prompt_bytes(g, prompt, e) : prompt_numbers(g, prompt, e);
 }
 
@@ -135,7 +135,7 @@ static int top_tokens(const float *row, int64_t n, int32_t best[TOP_K])
 
 static int32_t draw(const float *row, int64_t n, uint64_t seed, int64_t number)
 {
-    int32_t best[TOP_K];
+    int32_t best[TOP_K] = {0};
     double weight[TOP_K], sum = 0;
     int k = top_tokens(row, n, best);
     for (int i = 0; i < k; i++) sum += weight[i] = exp((row[best[i]] - row[best[0]]) / temperature);
@@ -146,7 +146,7 @@ static int32_t draw(const float *row, int64_t n, uint64_t seed, int64_t number)
         u -= weight[i];
         if (u < 0) return best[i];
     }
-    return best[k - 1];
+    return best[k > 0 ? k - 1 : 0]; /* the sum's rounding */
 }
 
 static RtStatus next_token(Run *r, Generator *g, RtError *e)
@@ -162,7 +162,7 @@ static RtStatus next_token(Run *r, Generator *g, RtError *e)
     convert_to_f32(g->row, row, g->logits->dtype, (size_t)g->V);
     for (int64_t v = 0; v < g->V; v++)
         if (!isfinite(g->row[v]))
-            return rt_fail(e, RT_FAILED,
+            return RT_FAIL(e, RT_FAILED,
                            "--generate: logit %lld is %g; run with --check-numerics to see where "
                            "it comes from",
                            (long long)v, (double)g->row[v]);

@@ -33,7 +33,7 @@ RtStatus grad_dump_open(GradDump *g, Arena *a, const Exec *x, const char *path, 
                     .writer.fd = -1,
                     .beside = arena_printf(a, "%s.tmp-%ld", path, (long)getpid())};
     if (!has_probe(p))
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--dump-grads: this program shows no gradients; compile the model again "
                        "with its train section");
     g->entries = ARENA_ARRAY(a, SafeEntry, p->n_vars + 1);
@@ -78,7 +78,7 @@ static RtStatus write_probe(GradDump *g, const Exec *x, uint32_t arg, float fact
     const Program *p = x->p;
     const ZmpVar *of = gradient_of(p, &p->args[arg]);
     if (!of)
-        return rt_fail(e, RT_FAILED, "the program shows the gradient of %s, which it does not have",
+        return RT_FAIL(e, RT_FAILED, "the program shows the gradient of %s, which it does not have",
                        program_str(p, p->args[arg].name));
     uint32_t dtype = p->args[arg].dtype;
     for (uint32_t i = 0; i < g->n; i++) {
@@ -127,7 +127,7 @@ RtStatus grad_dump_close(GradDump *g, RtError *e)
 
 static RtStatus bad_fault(const char *text, RtError *e)
 {
-    return rt_fail(e, RT_BAD, "--fault takes nonfinite@STEP[:RANK],..., at most 32, not \"%s\"",
+    return RT_FAIL(e, RT_BAD, "--fault takes nonfinite@STEP[:RANK],..., at most 32, not \"%s\"",
                    text);
 }
 
@@ -148,7 +148,7 @@ static RtStatus parse_list(FaultPlan *f, const char *text, uint32_t ranks, RtErr
             fault.rank = strtoll(at + 1, &end, 10);
             at = end;
             if (fault.rank >= ranks)
-                return rt_fail(e, RT_BAD, "--fault names rank %lld, the program has ranks 0 to %u",
+                return RT_FAIL(e, RT_BAD, "--fault names rank %lld, the program has ranks 0 to %u",
                                (long long)fault.rank, ranks - 1);
         }
         f->at[f->n++] = fault;
@@ -190,7 +190,7 @@ RtStatus fault_parse(FaultPlan *f, const char *text, const Exec *x, RtError *e)
     if (!text) return RT_OK;
     RT_TRY(parse_list(f, text, x->p->h->ranks, e));
     if (!find_writer(f, x->p))
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--fault: this program has no place where a gradient can be reached");
     return RT_OK;
 }

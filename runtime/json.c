@@ -6,12 +6,12 @@ RtStatus json_object_read(json_t **out, const char *text, size_t n, const char *
     json_error_t err;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
     if (!*out)
-        return rt_fail(e, RT_BAD, "%s is not valid JSON: %s at byte %d", what, err.text,
+        return RT_FAIL(e, RT_BAD, "%s is not valid JSON: %s at byte %d", what, err.text,
                        err.position);
     if (json_is_object(*out)) return RT_OK;
     json_decref(*out);
     *out = NULL;
-    return rt_fail(e, RT_BAD, "%s is not a JSON object", what);
+    return RT_FAIL(e, RT_BAD, "%s is not a JSON object", what);
 }
 
 bool json_get_text(const json_t *o, const char *key, const char **out)

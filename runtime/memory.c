@@ -11,7 +11,7 @@
 
 static RtStatus no_memory(size_t n_bytes, const char *what, int err, RtError *e)
 {
-    return rt_fail(e, RT_FAILED,
+    return RT_FAIL(e, RT_FAILED,
                    "cannot get %.1f MiB of memory for %s: %s; compile with a smaller batch, "
                    "--recompute or --memory, or "
                    "free memory on this machine",
@@ -72,7 +72,7 @@ RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e)
     if (n_bytes == 0) return RT_OK;
     uint64_t available = available_bytes();
     if (n_bytes > available)
-        return rt_fail(e, RT_FAILED,
+        return RT_FAIL(e, RT_FAILED,
                        "%s takes %.1f MiB of memory, %.1f MiB are available; compile with a "
                        "smaller batch, --recompute or "
                        "--memory, or free memory on this machine",

@@ -92,7 +92,7 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
             str_addf(&n->text, "%s[%" PRId64 "] = %g, written by %s", name, bad, value, label);
         str_addf(&n->text, " (command %u of %s)", command - f->first_command,
                  program_str(p, f->name));
-        return rt_fail(e, RT_FAILED, "first number that is not finite: %s", str_c(&n->text));
+        return RT_FAIL(e, RT_FAILED, "first number that is not finite: %s", str_c(&n->text));
     }
     return RT_OK;
 }

@@ -13,7 +13,7 @@
 RtStatus output_failed(const char *path, int err, RtError *e)
 {
     bool is_full = err == ENOSPC || err == EDQUOT || err == EFBIG;
-    return rt_fail(e, RT_FAILED, "cannot write %s: %s%s", path, strerror(err),
+    return RT_FAIL(e, RT_FAILED, "cannot write %s: %s%s", path, strerror(err),
                    is_full ? "; free space there, or write to another place" : "");
 }
 
@@ -59,21 +59,21 @@ RtStatus output_check_file(Arena *a, const char *path, bool is_plain, RtError *e
     struct stat st;
     if (stat(path, &st) == 0) {
         if (S_ISDIR(st.st_mode))
-            return rt_fail(e, RT_BAD, "cannot write %s: it is a directory", path);
+            return RT_FAIL(e, RT_BAD, "cannot write %s: it is a directory", path);
         if (is_plain && !S_ISREG(st.st_mode))
-            return rt_fail(e, RT_BAD, "cannot write %s: it is not a regular file", path);
+            return RT_FAIL(e, RT_BAD, "cannot write %s: it is not a regular file", path);
         return access(path, W_OK) == 0
                    ? RT_OK
-                   : rt_fail(e, RT_BAD, "cannot write %s: %s", path, strerror(errno));
+                   : RT_FAIL(e, RT_BAD, "cannot write %s: %s", path, strerror(errno));
     }
     const char *slash = strrchr(path, '/');
     const char *dir = !slash          ? "."
                       : slash == path ? "/"
                                       : arena_strndup(a, path, (size_t)(slash - path));
     if (stat(dir, &st) != 0)
-        return rt_fail(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
+        return RT_FAIL(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
     if (access(dir, W_OK | X_OK) != 0)
-        return rt_fail(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
+        return RT_FAIL(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
     return RT_OK;
 }
 
@@ -81,21 +81,21 @@ RtStatus output_make_dir(const char *dir, RtError *e)
 {
     char path[PATH_MAX];
     size_t n = strlen(dir);
-    if (n == 0 || n >= sizeof path) return rt_fail(e, RT_BAD, "bad directory name \"%s\"", dir);
+    if (n == 0 || n >= sizeof path) return RT_FAIL(e, RT_BAD, "bad directory name \"%s\"", dir);
     memcpy(path, dir, n + 1);
     for (size_t i = 1; i <= n; i++) {
         if (path[i] != '/' && path[i] != '\0') continue;
         char c = path[i];
         path[i] = '\0';
         if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            return rt_fail(e, RT_BAD, "cannot make directory %s: %s", path, strerror(errno));
+            return RT_FAIL(e, RT_BAD, "cannot make directory %s: %s", path, strerror(errno));
         path[i] = c;
     }
     struct stat st;
     if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
-        return rt_fail(e, RT_BAD, "%s is not a directory", dir);
+        return RT_FAIL(e, RT_BAD, "%s is not a directory", dir);
     if (access(dir, W_OK | X_OK) != 0)
-        return rt_fail(e, RT_BAD, "cannot write in directory %s: %s", dir, strerror(errno));
+        return RT_FAIL(e, RT_BAD, "cannot write in directory %s: %s", dir, strerror(errno));
     return RT_OK;
 }
 
@@ -103,9 +103,10 @@ void output_remove_dir(const char *dir)
 {
     DIR *d = opendir(dir);
     if (!d) return;
+    int fd = dirfd(d);
     for (struct dirent *entry; (entry = readdir(d));) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-        unlinkat(dirfd(d), entry->d_name, 0);
+        if (fd >= 0) unlinkat(fd, entry->d_name, 0);
     }
     closedir(d);
     rmdir(dir);

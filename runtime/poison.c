@@ -70,7 +70,7 @@ static RtStatus end(void *self, const Exec *x, const ZmpFunc *f, RtError *e)
         const ZmpBuffer *b = &p->buffers[i];
         bool is_low_ok = is_whole(x->buffer_at[i] - POISON_GUARD_BYTES, POISON_GUARD_BYTES);
         if (is_low_ok && is_whole(x->buffer_at[i] + b->bytes, tail_bytes(b))) continue;
-        return rt_fail(
+        return RT_FAIL(
             e, RT_FAILED,
             "poison: function %s wrote %s buffer %s (%s, %lld bytes): a kernel's range is wrong",
             program_str(p, f->name), is_low_ok ? "behind the end of" : "before the start of",

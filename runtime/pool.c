@@ -216,7 +216,7 @@ static RtStatus start_workers(Pool *p, RtError *e)
     for (int i = 1; i < p->n_threads; i++) {
         int err = pthread_create(&p->worker[i].thread, NULL, worker_main, &p->worker[i]);
         if (err)
-            return rt_fail(e, RT_FAILED,
+            return RT_FAIL(e, RT_FAILED,
                            "cannot start thread %d of %d: %s; run with fewer --threads", i + 1,
                            p->n_threads, strerror(err));
         p->n_started++;
@@ -236,7 +236,7 @@ RtStatus pool_new(Pool **out, int n_threads, size_t scratch_bytes, RtError *e)
         free(p);
         free(worker);
         free(scratch);
-        return rt_fail(
+        return RT_FAIL(
             e, RT_FAILED,
             "cannot get %.1f MiB of scratch memory for %d threads; run with fewer --threads",
             (double)each * n_threads / (1 << 20), n_threads);

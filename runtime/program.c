@@ -30,7 +30,7 @@ int64_t port_elems(const ZmpPort *port)
 
 static RtStatus corrupt(RtError *e, const char *what, uint64_t i)
 {
-    return rt_fail(e, RT_FAILED,
+    return RT_FAIL(e, RT_FAILED,
                    "the compiled program is damaged: %s %llu points outside its table; compile the "
                    "model again",
                    what, (unsigned long long)i);
@@ -182,11 +182,11 @@ RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
 {
     *p = (Program){.h = image->program, .fns = image->kernel_fns};
     if (image->program_bytes < sizeof(ZmpHeader) || p->h->magic != ZMP_MAGIC)
-        return rt_fail(
+        return RT_FAIL(
             e, RT_FAILED,
             "the compiled program is damaged: no program header; compile the model again");
     if (p->h->version != ZMP_VERSION)
-        return rt_fail(e, RT_FAILED,
+        return RT_FAIL(e, RT_FAILED,
                        "the program has format %u, this runtime reads %d; compile the model again",
                        p->h->version, ZMP_VERSION);
     RT_TRY(open_tables(p, image, e));
@@ -197,7 +197,7 @@ RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
     p->eval = program_func(p, "eval");
     p->generate = program_func(p, "generate");
     if (!p->last || (!p->micro && p->h->accumulate > 1))
-        return rt_fail(
+        return RT_FAIL(
             e, RT_FAILED,
             "the compiled program is damaged: function %s is missing; compile the model again",
             p->last ? "micro" : "last");

@@ -77,10 +77,10 @@ void pages_forget(const void *at, size_t n_bytes)
 static RtStatus read_shape(SafeTensor *t, const json_t *shape, RtError *e)
 {
     if (!json_is_array(shape))
-        return rt_fail(e, RT_BAD, "%s: tensor %s has no \"shape\"", t->file, t->name);
+        return RT_FAIL(e, RT_BAD, "%s: tensor %s has no \"shape\"", t->file, t->name);
     size_t rank = json_array_size(shape);
     if (rank > ZMP_MAX_RANK)
-        return rt_fail(e, RT_BAD, "%s: tensor %s has %zu dimensions, more than %d", t->file,
+        return RT_FAIL(e, RT_BAD, "%s: tensor %s has %zu dimensions, more than %d", t->file,
                        t->name, rank, ZMP_MAX_RANK);
     t->rank = (uint32_t)rank;
     t->elems = 1;
@@ -88,10 +88,10 @@ static RtStatus read_shape(SafeTensor *t, const json_t *shape, RtError *e)
         const json_t *d = json_array_get(shape, i);
         int64_t n = json_is_integer(d) ? json_integer_value(d) : -1;
         if (n < 0)
-            return rt_fail(e, RT_BAD, "%s: tensor %s has a bad dimension %zu in its shape", t->file,
+            return RT_FAIL(e, RT_BAD, "%s: tensor %s has a bad dimension %zu in its shape", t->file,
                            t->name, i);
         if (n && t->elems > INT64_MAX / 8 / n)
-            return rt_fail(e, RT_BAD, "%s: tensor %s has an impossible shape (too many elements)",
+            return RT_FAIL(e, RT_BAD, "%s: tensor %s has an impossible shape (too many elements)",
                            t->file, t->name);
         t->dim[i] = n;
         t->elems *= n;
@@ -104,21 +104,21 @@ static RtStatus read_offsets(SafeTensor *t, const json_t *offsets, const unsigne
 {
     const json_t *b = json_array_get(offsets, 0), *c = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(c))
-        return rt_fail(e, RT_BAD, "%s: tensor %s has no \"data_offsets\" [begin, end]", t->file,
+        return RT_FAIL(e, RT_BAD, "%s: tensor %s has no \"data_offsets\" [begin, end]", t->file,
                        t->name);
     int64_t begin = json_integer_value(b), end = json_integer_value(c);
     if (begin < 0 || end < begin)
-        return rt_fail(e, RT_BAD, "%s: tensor %s has bad data_offsets [%" PRId64 ", %" PRId64 "]",
+        return RT_FAIL(e, RT_BAD, "%s: tensor %s has bad data_offsets [%" PRId64 ", %" PRId64 "]",
                        t->file, t->name, begin, end);
     if ((uint64_t)end > n_data)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: tensor %s ends at byte %" PRId64
                        " of the data, but the file holds %zu: it is truncated; copy it "
                        "again",
                        t->file, t->name, end, n_data);
     int64_t each = safe_dtypes[t->dtype].bytes;
     if (each && end - begin != t->elems * each)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: tensor %s has %" PRId64
                        " bytes of data, its shape and dtype %s make %" PRId64,
                        t->file, t->name, end - begin, t->dtype_text, t->elems * each);
@@ -134,7 +134,7 @@ static RtStatus read_entry(SafeFile *f, Arena *a, const char *file, const char *
     SafeTensor t = {.name = arena_strdup(a, name), .file = file};
     const char *dtype;
     if (!json_is_object(entry) || !json_get_text(entry, "dtype", &dtype))
-        return rt_fail(e, RT_BAD, "%s: tensor %s has no \"dtype\"", file, t.name);
+        return RT_FAIL(e, RT_BAD, "%s: tensor %s has no \"dtype\"", file, t.name);
     t.dtype_text = arena_strdup(a, dtype);
     t.dtype = safe_dtype(dtype);
     RT_TRY(read_shape(&t, json_object_get(entry, "shape"), e));
@@ -148,11 +148,11 @@ static RtStatus read_header(SafeFile *f, Arena *a, const char *file, const Mappe
 {
     uint64_t n = 0;
     if (map->n_bytes < 8)
-        return rt_fail(e, RT_BAD, "%s: %zu bytes, too short for a safetensors file", file,
+        return RT_FAIL(e, RT_BAD, "%s: %zu bytes, too short for a safetensors file", file,
                        map->n_bytes);
     memcpy(&n, map->at, sizeof n);
     if (n > map->n_bytes - 8)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "%s: its header says %" PRIu64
                        " bytes, but the file has %zu: truncated, or not a safetensors file",
                        file, n, map->n_bytes);
@@ -178,7 +178,7 @@ static RtStatus open_one(SafeFile *f, Arena *a, const char *file, RtError *e)
 {
     MappedFile map;
     int err = file_map(file, &map);
-    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", file, strerror(err));
+    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", file, strerror(err));
     VEC_PUSH(a, &f->maps, map);
     return read_header(f, a, file, &map, e);
 }
@@ -192,7 +192,7 @@ static RtStatus open_shards(SafeFile *f, Arena *a, const char *index, const json
                             RtError *e)
 {
     const json_t *map = json_object_get(root, "weight_map");
-    if (!json_is_object(map)) return rt_fail(e, RT_BAD, "%s has no \"weight_map\"", index);
+    if (!json_is_object(map)) return RT_FAIL(e, RT_BAD, "%s has no \"weight_map\"", index);
     const char *slash = strrchr(index, '/');
     int n_dir = slash ? (int)(slash - index + 1) : 0;
     VEC(const char *) opened = {0};
@@ -202,7 +202,7 @@ static RtStatus open_shards(SafeFile *f, Arena *a, const char *index, const json
     {
         const char *file = json_string_value(value);
         if (!file || !*file || strchr(file, '/'))
-            return rt_fail(e, RT_BAD, "%s: bad file name for tensor %s", index, tensor);
+            return RT_FAIL(e, RT_BAD, "%s: bad file name for tensor %s", index, tensor);
         bool is_open = false;
         for (uint32_t i = 0; i < opened.n && !is_open; i++)
             is_open = strcmp(opened.at[i], file) == 0;
@@ -214,7 +214,7 @@ static RtStatus open_shards(SafeFile *f, Arena *a, const char *index, const json
     json_object_foreach((json_t *)(uintptr_t)map, tensor, value)
     {
         if (!safe_find(f, tensor))
-            return rt_fail(e, RT_BAD, "%s: tensor %s is not in its file %s", index, tensor,
+            return RT_FAIL(e, RT_BAD, "%s: tensor %s is not in its file %s", index, tensor,
                            json_string_value(value));
     }
     return RT_OK;
@@ -225,7 +225,7 @@ static RtStatus open_index(SafeFile *f, Arena *a, const char *index, RtError *e)
     char *text;
     size_t n;
     int err = file_read(a, index, &text, &n);
-    if (err) return rt_fail(e, RT_BAD, "cannot read %s: %s", index, strerror(err));
+    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", index, strerror(err));
     json_t *root;
     RT_TRY(json_object_read(&root, text, n, index, e));
     RtStatus s = open_shards(f, a, index, root, e);
@@ -244,7 +244,7 @@ static RtStatus check_twice(const SafeFile *f, RtError *e)
     for (uint32_t i = 0; i < f->all.n && f->maps.n > 1; i++)
         for (uint32_t j = 0; j < i; j++)
             if (strcmp(f->all.at[i].name, f->all.at[j].name) == 0)
-                return rt_fail(e, RT_BAD, "tensor %s is in both %s and %s", f->all.at[i].name,
+                return RT_FAIL(e, RT_BAD, "tensor %s is in both %s and %s", f->all.at[i].name,
                                f->all.at[j].file, f->all.at[i].file);
     return RT_OK;
 }

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t pending, n_received;
 
@@ -13,6 +14,17 @@ static void on_stop(int signal_number)
     if (++n_received < 3) return;
     signal(signal_number, SIG_DFL);
     raise(signal_number);
+}
+
+/* A page of a mapped file is gone: it was cut while the run reads it, or its disk failed. */
+static void on_bus_error(int signal_number)
+{
+    static const char text[] =
+        "error: a file that the run reads (data, weights or a checkpoint) became shorter or "
+        "unreadable while it was in use; restore it and resume\n";
+    (void)signal_number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(2);
+    _exit(2);
 }
 
 void signals_install(void)
@@ -25,6 +37,7 @@ void signals_install(void)
     action.sa_flags = SA_RESTART;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGBUS, on_bus_error);
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -33,6 +46,7 @@ void signals_restore(void)
 {
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    signal(SIGBUS, SIG_DFL);
 }
 
 int signal_pending(void)

@@ -67,7 +67,7 @@ static bool all_ignored(Run *r)
 static RtStatus explain_skips(Run *r, RtError *e)
 {
     if (all_ignored(r))
-        return rt_fail(e, RT_FAILED,
+        return RT_FAIL(e, RT_FAILED,
                        "%d steps in a row were skipped, the last is step %lld: no target of the "
                        "step counts (all are "
                        "ignored); look at the data",
@@ -81,7 +81,7 @@ static RtStatus explain_skips(Run *r, RtError *e)
         exec_unobserve(&r->x, &n);
         str_free(&unused.text);
     }
-    RtStatus s = rt_fail(e, RT_FAILED,
+    RtStatus s = RT_FAIL(e, RT_FAILED,
                          "%d steps in a row were skipped, the last is step %lld; first number that "
                          "is not finite: %s; "
                          "lower the learning rate, clip, or look at the data of this step",

@@ -178,7 +178,7 @@ static RtStatus report_refuse(Report *r, const char *path, const char *model, Rt
     report_section(&text, "missing from the file", r->n_missing, &r->missing);
     report_section(&text, "unexpected in the file", r->n_unexpected, &r->unexpected);
     report_section(&text, "of another shape or dtype", r->n_wrong, &r->wrong);
-    RtStatus s = rt_fail(e, RT_BAD,
+    RtStatus s = RT_FAIL(e, RT_BAD,
                          "%s does not fit the model %s; nothing was loaded%s\n  the model's "
                          "`weights` section can strip, "
                          "ignore, alias and rename published names",
@@ -234,7 +234,8 @@ RtStatus weights_load(const Exec *x, const State *s, Arena *a, const char *path,
     Match *all = ARENA_ARRAY(a, Match, s->all.n + 1);
     uint32_t n = 0;
     RtStatus status = match_all(x, s, a, &f, all, &n, e);
-    for (uint32_t i = 0; i < n && status == RT_OK; i++) load_tensor(s, a, &all[i]);
+    for (uint32_t i = 0; i < n && status == RT_OK; i++)
+        if (all[i].from) load_tensor(s, a, &all[i]); /* always: what is missing was refused */
     safe_close(&f);
     return status;
 }

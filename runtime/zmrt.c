@@ -31,12 +31,12 @@ static RtStatus check_world(const Program *p, RtError *e)
         if (text && atol(text) > 1) world = atol(text);
     }
     if (world != (long)p->h->ranks)
-        return rt_fail(
+        return RT_FAIL(
             e, RT_BAD,
             "the program was compiled for %u rank%s, but %ld started; compile it with --ranks %ld",
             p->h->ranks, p->h->ranks == 1 ? "" : "s", world, world);
     if (p->h->ranks > 1)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "this runtime was built without communication; compile with --ranks 1");
     return RT_OK;
 }
@@ -62,7 +62,7 @@ static RtStatus open_data(Run *r, RtError *e)
         RT_TRY(data_open(&r->data, &r->arena, &r->p, &spec, e));
         r->has_data = true;
     } else if (o->steps > 0)
-        return rt_fail(e, RT_BAD, "--data is missing: what to train on");
+        return RT_FAIL(e, RT_BAD, "--data is missing: what to train on");
     if (!o->eval_data) return RT_OK;
     spec.path = o->eval_data;
     spec.order = ORDER_SEQUENTIAL;
@@ -91,11 +91,11 @@ static RtStatus take_checkpoint(Run *r, const CheckpointInfo *info, RtError *e)
 {
     const Options *o = &r->o;
     if (o->seed.is_given && o->seed.value != info->seed)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--seed %llu: the checkpoint was made with seed %llu; leave --seed out",
                        (unsigned long long)o->seed.value, (unsigned long long)info->seed);
     if (o->order && strcmp(o->order, order_name(info->order)) != 0)
-        return rt_fail(e, RT_BAD,
+        return RT_FAIL(e, RT_BAD,
                        "--order %s: the checkpoint was made with order %s; leave --order out",
                        o->order, order_name(info->order));
     r->step = r->first_step = info->step;
@@ -130,7 +130,7 @@ static RtStatus open_state(Run *r, RtError *e)
     if (r->o.check_numerics) {
         numerics_scan_state(&r->numerics, &r->x);
         if (r->numerics.is_found)
-            return rt_fail(e, RT_FAILED, "first number that is not finite: %s",
+            return RT_FAIL(e, RT_FAILED, "first number that is not finite: %s",
                            str_c(&r->numerics.text));
     }
     return RT_OK;
@@ -148,7 +148,7 @@ static RtStatus open_run(Run *r, RtError *e)
     RT_TRY(fault_parse(&r->faults, o->fault, &r->x, e));
     RT_TRY(open_state(r, e));
     if (o->dump_grads && r->step >= o->steps)
-        return rt_fail(
+        return RT_FAIL(
             e, RT_BAD,
             "--dump-grads writes the gradients of a step, but --steps %lld leaves none to run",
             (long long)o->steps);

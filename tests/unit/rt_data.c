@@ -172,6 +172,17 @@ static void test_rows(const Tiny *t)
     free(g);
 }
 
+/* A mapped file that is cut under a running process. */
+static void test_cut_while_running(const Tiny *t)
+{
+    CHECK(system("cp text cut") == 0);
+    pid_t pid = tiny_start(t, NULL, "--data cut --steps 100000000 --metrics cm");
+    for (int turn = 0; turn < 1000 && access("cm", F_OK) != 0; turn++) usleep(2000);
+    usleep(20000);
+    CHECK(truncate("cut", 0) == 0);
+    CHECK(tiny_wait(pid) == 2 && tiny_has("err", "became shorter"));
+}
+
 int main(void)
 {
     static Tiny t;
@@ -183,6 +194,7 @@ int main(void)
     test_tensors(&t);
     test_refusals(&t);
     test_rows(&t);
+    test_cut_while_running(&t);
     tiny_remove_dir();
     return 0;
 }
