@@ -9,7 +9,6 @@ static const char *const kind_names[] = {"nest", "scatter", "contract", "attenti
 
 typedef struct Emitter {
     Fuse *s;
-    uint32_t n_values;  /* before the first kernel */
     ValueId *in_body;   /* by old value: within the body being written */
     ValueId *outside;   /* by old value: its new value in f */
     uint32_t *stamp;    /* by op: group + 1 that collected it */
@@ -169,9 +168,10 @@ static int by_pos(const void *x, const void *y)
 
 void fuse_emit(Fuse *s)
 {
-    Emitter e = {.s = s, .n_values = s->f->values.n};
-    e.in_body = ARENA_ARRAY(s->a, ValueId, e.n_values);
-    e.outside = ARENA_ARRAY(s->a, ValueId, e.n_values);
+    Emitter e = {.s = s};
+    uint32_t n_values = s->f->values.n;
+    e.in_body = ARENA_ARRAY(s->a, ValueId, n_values);
+    e.outside = ARENA_ARRAY(s->a, ValueId, n_values);
     e.stamp = ARENA_ARRAY(s->a, uint32_t, s->f->ops.n);
     uint64_t *order = ARENA_ARRAY(s->a, uint64_t, s->groups.n); /* position, group */
     for (uint32_t g = 0; g < s->groups.n; g++) order[g] = (uint64_t)s->groups.at[g].pos << 32 | g;

@@ -244,6 +244,12 @@ static FormKind kind_of(OpCode anchor)
     return anchor == OP_SCATTER_ADD ? FORM_SCATTER : FORM_ATTENTION;
 }
 
+static FormResult check_args(FormBuilder *b)
+{
+    bool fits = b->form->leaves.n + b->in->n_outs <= FORM_MAX_ARGS;
+    return fits ? FR_OK : form_refuse(b, b->in->outs[0], "too many operands");
+}
+
 Form *form_build(Arena *a, const FormIn *in, FormWhy *why)
 {
     Form *form = ARENA_NEW(a, Form);
@@ -257,7 +263,7 @@ Form *form_build(Arena *a, const FormIn *in, FormWhy *why)
         ValueId v = op_cget(in->f, found.special)->out[0];
         FormResult r = found.n_special > 1 ? form_refuse(&b, v, "two kernels of their own kind")
                                            : form_settle(&b);
-        return r == FR_OK ? form : NULL;
+        return r == FR_OK && check_args(&b) == FR_OK ? form : NULL;
     }
     nest_add_loops(&b, found.reduce, false);
     FormResult r = form_settle(&b);
@@ -266,7 +272,5 @@ Form *form_build(Arena *a, const FormIn *in, FormWhy *why)
         nest_add_loops(&b, found.reduce, true);
         r = form_settle(&b);
     }
-    if (r == FR_OK && form->leaves.n + in->n_outs > FORM_MAX_ARGS)
-        r = form_refuse(&b, in->outs[0], "too many operands");
-    return r == FR_OK ? form : NULL;
+    return r == FR_OK && check_args(&b) == FR_OK ? form : NULL;
 }

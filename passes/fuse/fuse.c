@@ -1,9 +1,9 @@
 /* fuse.c -- pass fuse: primitive ops become kernels.
  *
- *   in    only primitive ops
- *   out   every computing op inside of a `fused` op; outside only effects, packs and aliases of
- * values in memory inv   codegen/kernel_build.c has a form for every kernel: both ask form_build
- *   cost  O(n log n) in ops, for kernels of bounded size
+ * - in: only primitive ops
+ * - out: every computing op inside of a `fused` op; outside only effects, packs and aliases
+ * - inv: codegen/kernel_build.c has a form for every kernel, since both ask form_build
+ * - cost: O(n log n) in ops, for kernels of bounded size
  *
  * A round classifies and groups; where a kernel has no form, the value in the way is held in memory
  * and the round is repeated.  One primitive op on held operands always has a form, and every round

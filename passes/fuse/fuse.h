@@ -1,9 +1,9 @@
 /* fuse.h -- between the files of pass fuse.
  *
- *   prepare.c   small rewrites that make better kernels: layout of attention's result, sums of pads
- * as one concat classify.c  which values are held in memory (home) and which are computed again
- * where they are used (inline) group.c     joins home ops into kernels while form.h says that the
- * whole is one kernel emit.c      writes `fused` ops and their bodies
+ * - prepare.c: small rewrites that make better kernels
+ * - classify.c: which values are held in memory, and which are computed again where they are used
+ * - group.c: joins ops into kernels while form.h says that the whole is one kernel
+ * - emit.c: writes `fused` ops and their bodies
  *
  * Order: a group runs at the position of one of its own ops.  Joining two groups keeps every edge
  * pointing forward, which also keeps the group graph free of cycles and every read before the
@@ -42,8 +42,7 @@ typedef struct FuseGroup {
 typedef struct Fuse {
     PassCtx *cx;
     Func *f;
-    Arena *a; /* this round's scratch */
-    Uses uses;
+    Arena *a;      /* this round's scratch */
     uint32_t *pos; /* by op */
     OpId *op_at;   /* by position */
     uint32_t n_pos;

@@ -1,9 +1,11 @@
 /* group.c -- joins home ops into kernels.
  *
- * Down: a value and its user, so that it stays in registers: point chains, the sweeps of a row, the
- * epilogue of a product. Across: kernels that read the same large value in the same pattern.
- * Scalars: all arithmetic on single elements. A join must keep order (see fuse.h) and have a form
- * (form.h).
+ * - down: a value and its user, so that it stays in registers: point chains, the sweeps of a row,
+ *   the epilogue of a product
+ * - across: kernels that read the same large value in the same pattern
+ * - scalars: all arithmetic on single elements
+ *
+ * A join must keep order (see fuse.h) and have a form (form.h).
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,14 +1,16 @@
 /* prepare.c -- rewrites before fusion that make better kernels.
  *
- *   layout   out = sdpa(...); merged = transpose(out); other uses of out read merged through the
- * inverse transpose, so that only the merged layout is stored. concat   a sum of pads that tile one
- * axis (the gradient of a split) is a concat: stores into ranges, no additions.
+ * - layout: out = sdpa(...); merged = transpose(out).  Other uses of out read merged through the
+ *   inverse transpose, so that only the merged layout is stored.
+ * - concat: a sum of pads that tile one axis (the gradient of a split) is a concat: stores into
+ *   ranges, no additions.
+ * - wide: a concat of more operands than a kernel takes is a concat of concats.
  */
 #include <string.h>
 
 #include "passes/fuse/fuse.h"
 
-enum { MAX_TILES = 16 };
+enum { MAX_TILES = 16, MAX_CONCAT = 64 };
 
 static const Attr *list_attr(const Op *o, AttrKey key)
 {
@@ -139,6 +141,29 @@ static bool sum_to_concat(Func *f, const Uses *uses, OpId op)
     return true;
 }
 
+/* ---- wide ---- */
+
+/* Operands in runs of MAX_CONCAT; the loop goes on while there are too many runs. */
+static bool narrow_concat(Func *f, OpId op)
+{
+    bool is_changed = false;
+    while (op_cget(f, op)->n_in > MAX_CONCAT) {
+        Op o = *op_cget(f, op); /* by value: f grows */
+        AttrList l = {0};
+        attr_add_int(&l, AT_AXIS, attr_int(o.attrs, AT_AXIS, 0));
+        Builder b = {.f = f, .before = op, .loc = o.loc};
+        uint32_t n_runs = 0;
+        for (uint32_t i = 0; i < o.n_in; i += MAX_CONCAT) {
+            uint32_t n = o.n_in - i < MAX_CONCAT ? o.n_in - i : MAX_CONCAT;
+            ValueId run = n > 1 ? build1(&b, OP_CONCAT, o.in + i, n, &l) : o.in[i];
+            op_set_operand(f, op, n_runs++, run);
+        }
+        op_get(f, op)->n_in = n_runs;
+        is_changed = true;
+    }
+    return is_changed;
+}
+
 /* ---- what nobody uses any more ---- */
 
 static bool erase_unused(PassCtx *cx, Func *f)
@@ -169,6 +194,7 @@ void fuse_prepare(PassCtx *cx, Func *f, bool *changed)
     {
         OpCode code = op_cget(f, op)->code;
         if (code == OP_SDPA) *changed |= one_layout(f, &uses, pos, op);
+        if (code == OP_CONCAT) *changed |= narrow_concat(f, op);
         if (code == OP_ADD) *changed |= sum_to_concat(f, &uses, op);
     }
     *changed |= erase_unused(cx, f);
