@@ -1,22 +1,24 @@
-/* zm-run.c -- runs one function of textual IR on tensors from a file, by the reference interpreter.
- * Exit status: 0 done, 1 bad use, bad IR or bad data. */
+/* zm-run.c -- runs one function of textual IR on tensors from a file, by the reference interpreter
+ * or by the CPU back end.  Exit status: 0 done, 1 bad use, bad IR or bad data. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "ir/base/file.h"
-#include "tools/zm-run/tensors.h"
+#include "tools/zm-run/backend.h"
 
 static const char usage[] =
     "usage: zm-run FILE.zir [options]\n"
     "  --function NAME       function to run (default: the only one)\n"
     "  --inputs FILE         safetensors: inputs by parameter name, variables by name or @name\n"
     "  --outputs FILE        safetensors: results by name, then every variable\n"
-    "  --backend interp      the f64 reference interpreter, each result rounded to its dtype\n"
+    "  --backend interp|cpu  the f64 reference interpreter, each result rounded to its dtype\n"
+    "                        (default), or machine code, after the passes that it needs\n"
+    "  --cpu NAME            what the machine code may use (default native)\n"
     "  --seed N              draws of variables that are not in the file (default 0)\n"
     "  --times N             run N times, variables persist (default 1)\n";
 
 typedef struct Options {
-    const char *file, *function, *inputs, *outputs, *backend, *seed, *times;
+    const char *file, *function, *inputs, *outputs, *backend, *cpu, *seed, *times;
 } Options;
 
 static bool read_options(Options *o, int argc, char **argv)
@@ -25,7 +27,8 @@ static bool read_options(Options *o, int argc, char **argv)
         const char *name;
         const char **value;
     } known[] = {{"--function", &o->function}, {"--inputs", &o->inputs}, {"--outputs", &o->outputs},
-                 {"--backend", &o->backend},   {"--seed", &o->seed},     {"--times", &o->times}};
+                 {"--backend", &o->backend},   {"--cpu", &o->cpu},       {"--seed", &o->seed},
+                 {"--times", &o->times}};
     for (int i = 1; i < argc; i++) {
         const char **value = argv[i][0] == '-' ? NULL : &o->file;
         for (size_t k = 0; k < sizeof known / sizeof *known; k++)
@@ -81,24 +84,45 @@ static Status pick_function(const Module *m, const char *name, const Func **f)
     return *f ? ZM_OK : fail_usage(m->diag, "there is no function", name);
 }
 
-static Status run(const Options *o, Arena *a, SourceSet *sources, Diag *d)
+/* Interpreter (backend NULL) or machine code. */
+static Status run_function(RunTensors *t, CpuBackend *backend, uint64_t times)
 {
-    Module *m = NULL;
+    if (backend) {
+        cpu_backend_run(backend, t, times);
+        return ZM_OK;
+    }
+    for (uint64_t i = 0; i < times; i++) ZM_TRY(eval_run(t->e, t->f, t->in, t->e->arena, t->out));
+    return ZM_OK;
+}
+
+static Status run_module(const Options *o, Arena *a, Module *m, CpuBackend *backend)
+{
     RunTensors t = {0};
     uint64_t seed, times;
-    if (o->backend && strcmp(o->backend, "interp") != 0)
-        return fail_usage(d, "there is no back end", o->backend);
-    ZM_TRY(read_count(d, "--seed", o->seed, 0, &seed));
-    ZM_TRY(read_count(d, "--times", o->times, 1, &times));
-    ZM_TRY(read_module(a, sources, d, o->file, &m));
+    ZM_TRY(read_count(m->diag, "--seed", o->seed, 0, &seed));
+    ZM_TRY(read_count(m->diag, "--times", o->times, 1, &times));
     ZM_TRY(pick_function(m, o->function, &t.f));
     t.e = eval_new(a, m);
     t.in = ARENA_ARRAY(a, EvalTensor, t.f->params.n);
     t.out = ARENA_ARRAY(a, EvalTensor, eval_n_results(t.f));
     tensors_init_vars(t.e, seed);
     ZM_TRY(tensors_read(&t, o->inputs));
-    for (uint64_t i = 0; i < times; i++) ZM_TRY(eval_run(t.e, t.f, t.in, a, t.out));
+    ZM_TRY(run_function(&t, backend, times));
     return o->outputs ? tensors_write(&t, o->outputs) : ZM_OK;
+}
+
+static Status run(const Options *o, Arena *a, SourceSet *sources, Diag *d)
+{
+    Module *m = NULL;
+    CpuBackend *backend = NULL;
+    bool is_cpu = o->backend && strcmp(o->backend, "cpu") == 0;
+    if (o->backend && !is_cpu && strcmp(o->backend, "interp") != 0)
+        return fail_usage(d, "there is no back end", o->backend);
+    ZM_TRY(read_module(a, sources, d, o->file, &m));
+    if (is_cpu && !(backend = cpu_backend_new(a, m, o->cpu))) return ZM_FAIL;
+    Status st = run_module(o, a, m, backend);
+    cpu_backend_free(backend);
+    return st;
 }
 
 int main(int argc, char **argv)
