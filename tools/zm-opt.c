@@ -17,6 +17,7 @@ static const char usage[] =
     "  --print-ir-after=PASS|all   IR after each run of the pass, on stderr\n"
     "  --dump-dir=DIR              IR after every pass in DIR/NN-pass.zir\n"
     "  --verify-each               accepted: passes are always verified here\n"
+    "  --stats                     how often each rewrite rule fired, on stderr\n"
     "  --timing                    seconds, ops and rewrites of each pass, on stderr\n"
     "  --rules                     how often each rewrite rule fired, on stderr\n"
     "  --load=FILE.so              a pass from elsewhere: its symbol `const PassInfo zm_pass`\n"
@@ -54,6 +55,7 @@ static bool read_option(Options *o, const char *arg)
     if (strcmp(arg, "--verify-each") == 0) return true;
     if (strcmp(arg, "--rules") == 0) return o->run.rule_stats = true;
     if (strcmp(arg, "--print-passes-md") == 0) return o->print_passes_md = true;
+    if (strcmp(arg, "--stats") == 0) return o->run.rule_stats = true;
     if (strcmp(arg, "--timing") == 0) return o->run.timing = true;
     if (strcmp(arg, "--print-ops-md") == 0) return o->print_ops_md = true;
     return false;

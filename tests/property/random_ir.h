@@ -64,6 +64,7 @@ static void make_op(RandomIr *g, OpCode code)
     };
     uint32_t traits = op_info(code)->traits;
     bool fits = !g->is_body || (traits & TR_PURE && traits & TR_PRIMITIVE && code != OP_FUSED);
+    if (g->is_unfused && (code == OP_FUSED || code == OP_WORKSPACE)) return;
     if (fits) make[code](g, code);
 }
 
@@ -132,16 +133,29 @@ static void random_func(RandomIr *g, const char *name)
     random_return(g, coin(g));
 }
 
+static Module *random_module_of(RandomIr *g)
+{
+    source_find_or_add(g->m->sources, "model \"odd\".zm");
+    random_header(g);
+    random_vars(g);
+    random_func(g, "train");
+    random_func(g, "odd name");
+    return g->m;
+}
+
 /* sources must outlive the module. */
-static Module *random_module(Arena *a, SourceSet *sources, Diag *diag, uint64_t seed)
+static inline Module *random_module(Arena *a, SourceSet *sources, Diag *diag, uint64_t seed)
 {
     RandomIr g = {.m = module_new(a, sources, diag), .state = seed * 2654435761u + 1};
-    source_find_or_add(sources, "model \"odd\".zm");
-    random_header(&g);
-    random_vars(&g);
-    random_func(&g, "train");
-    random_func(&g, "odd name");
-    return g.m;
+    return random_module_of(&g);
+}
+
+/* Without fused ops and workspaces: IR as it is before pass fuse. */
+static inline Module *random_unfused(Arena *a, SourceSet *sources, Diag *diag, uint64_t seed)
+{
+    RandomIr g = {.m = module_new(a, sources, diag), .state = seed * 2654435761u + 1};
+    g.is_unfused = true;
+    return random_module_of(&g);
 }
 
 #endif

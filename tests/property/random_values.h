@@ -12,6 +12,7 @@ typedef struct RandomIr {
     Func *f;
     Builder b;
     uint64_t state;
+    bool is_unfused;    /* no fused ops and workspaces: IR before pass fuse */
     bool is_body;       /* of a fused op: only pure primitive ops */
     VEC(ValueId) pool;  /* values that may be used */
     VEC(bool) is_stale; /* by ValueId.i: stands for bytes of a variable that were written since */
