@@ -162,6 +162,16 @@ static void lower_generate(Elab *e)
     e->reported = reported;
 }
 
+/* A step without a gradient is no step. */
+static Status trainable_check(Elab *e)
+{
+    const Func *f = func_find(e->m, "train");
+    FOR_OPS(f, op) if (op_cget(f, op)->code == OP_READ) return ZM_OK;
+    elab_error(e, e->loss_pos, E_MODEL,
+               "the loss depends on no parameter: there is nothing to train");
+    return ZM_FAIL;
+}
+
 static Status lower(Elab *e)
 {
     if (!elab_function(e, MODE_TRAIN)) return ZM_FAIL;
@@ -169,7 +179,8 @@ static Status lower(Elab *e)
     ZM_TRY(sections_read(e));
     ZM_TRY(defines_check(e));
     lower_generate(e);
-    return feeds_bound(e);
+    ZM_TRY(feeds_bound(e));
+    return trainable_check(e);
 }
 
 Module *frontend_compile(Arena *arena, SourceSet *sources, Diag *diag, const char *file,

@@ -20,7 +20,8 @@ PAGE = ROOT / "docs" / "language.md"
 WRAP = ("dim B = 2, T = 4, C = 6, V = 11\n"
         "model example(x: [B, T, C], tokens: int[B, T], targets: int[B, T]) {{\n"
         "{}\n"
-        "  loss mse(x, 0)\n"
+        "  param unit: [C] = ones\n"
+        "  loss mse(x * unit, 0)\n"
         "}}\n")
 
 
