@@ -84,7 +84,7 @@ static uint32_t param_named(const Params *p, const char *name)
     return i;
 }
 
-static Val rest_add(Elab *e, BuiltinCall *c, const Ast *ast, Val v)
+static Val rest_add(Elab *e, BuiltinCall *c, Val v)
 {
     uint32_t n = v.kind == VAL_TUPLE ? v.n : 1;
     const Val *items = v.kind == VAL_TUPLE ? v.as.items : &v;
@@ -93,7 +93,6 @@ static Val rest_add(Elab *e, BuiltinCall *c, const Ast *ast, Val v)
     if (n) memcpy(all + c->n_rest, items, n * sizeof *all);
     c->rest = all;
     c->n_rest += n;
-    c->rest_ast = ast;
     return v;
 }
 
@@ -103,7 +102,7 @@ static Val arg_place(Elab *e, BuiltinCall *c, const Builtin *b, const Params *p,
     bool is_named = a->kind == AST_NAMED;
     uint32_t at = is_named ? param_named(p, a->text) : *next;
     const Ast *value = is_named ? a->kid[0] : a;
-    if (!is_named && at == p->rest) return rest_add(e, c, a, elab_expr(e, value));
+    if (!is_named && at == p->rest) return rest_add(e, c, elab_expr(e, value));
     bool is_bad = at >= p->n || c->ast[at];
     if (is_bad && is_named && at >= p->n)
         elab_error(e, a->pos, E_ARGS, "%s has no argument %s", b->name, a->text);
@@ -117,7 +116,6 @@ static Val arg_place(Elab *e, BuiltinCall *c, const Builtin *b, const Params *p,
     }
     if (!is_named) (*next)++;
     c->ast[at] = value;
-    c->is_named[at] = is_named;
     return c->arg[at] = elab_expr(e, value);
 }
 

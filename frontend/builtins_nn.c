@@ -178,14 +178,15 @@ Val builtin_mse(Elab *e, BuiltinCall *c)
 
 /* ---- randomness ---- */
 
-const char *stream_new(Elab *e, const char *kind)
+/* "h.0.attn.drop.1": the instance and the number of its streams before this one. */
+static const char *stream_new(Elab *e, const char *kind)
 {
     const char *path = e->inst->path;
     return module_str(e->m, arena_printf(e->arena, "%s%s%s.%u", path, *path ? "." : "", kind,
                                          e->inst->n_streams++));
 }
 
-void rng_key(Elab *e, ValueId *key)
+static void rng_key(Elab *e, ValueId *key)
 {
     const int64_t words = 4;
     if (!value_ok(e->rng)) e->rng = func_param(e->f, "rng", type_get(e->m, DT_I32, 1, &words));

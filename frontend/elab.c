@@ -115,7 +115,7 @@ static void suggest_setting(void *cx, const char *name)
     suggest_try(cx, name);
 }
 
-Status defines_check(Elab *e)
+static Status defines_check(Elab *e)
 {
     Status st = ZM_OK;
     for (uint32_t i = 0; e->opt && i < e->opt->n_defines; i++) {

@@ -147,14 +147,10 @@ Status shape_check(Elab *e, SrcPos pos, int rank,
                    const int64_t *dim); /* positive, rank and elements within limits */
 /* A number or bool becomes a constant of dtype; a tensor stays. */
 Status val_to_tensor(Elab *e, SrcPos pos, Val v, DType dtype, Val *out);
-/* Operands of an element-wise op: numbers to tensors, one dtype, shapes broadcast. */
-Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_t n,
-                     const char *what);
 Val emit_point(Elab *e, SrcPos pos, OpCode code, Val *v, const Ast *const *ast, uint32_t n,
                const char *what);
 Val emit_select(Elab *e, SrcPos pos, const Val *v, const Ast *const *ast); /* cond, yes, no */
 Val emit_binary(Elab *e, const Ast *ast, Operator opr, Val a, Val b);
-Val emit_matmul(Elab *e, const Ast *ast, Val a, Val b);
 Val emit_broadcast(Elab *e, SrcPos pos, Val v, int rank, const int64_t *dim);
 Val emit_reshape(Elab *e, SrcPos pos, Val v, int rank, const int64_t *dim);
 Val emit_transpose(Elab *e, SrcPos pos, Val v, const int64_t *perm);
@@ -163,8 +159,8 @@ Val emit_slice_axis(Elab *e, SrcPos pos, Val v, int axis, int64_t start, int64_t
 Val emit_index(Elab *e, const Ast *ast, Val base);
 Val emit_const(Elab *e, SrcPos pos, double v, DType dtype, int rank, const int64_t *dim);
 Val emit_cast(Elab *e, SrcPos pos, Val v, DType dtype);
-Status axis_of(Elab *e, SrcPos pos, Val v, const Type *t,
-               int *axis); /* an axis number, negative from the end */
+/* An axis number: from the end when negative, the last when left out. */
+Status axis_of(Elab *e, SrcPos pos, Val v, const Type *t, int *axis);
 
 /* ---- builtins.c ---- */
 typedef struct BuiltinCall { /* arguments by parameter; NONE where left out */
@@ -172,9 +168,7 @@ typedef struct BuiltinCall { /* arguments by parameter; NONE where left out */
     const char *name;
     Val arg[MAX_ARGS];
     const Ast *ast[MAX_ARGS];
-    bool is_named[MAX_ARGS];
-    Val *rest;           /* of a builtin that takes any number of values */
-    const Ast *rest_ast; /* the last of them */
+    Val *rest; /* of a builtin that takes any number of values */
     uint32_t n_rest;
 } BuiltinCall;
 typedef Val (*BuiltinFn)(Elab *e, BuiltinCall *c);
@@ -182,17 +176,13 @@ typedef Val (*BuiltinFn)(Elab *e, BuiltinCall *c);
 bool builtin_exists(const char *name);
 void builtin_each(void (*visit)(void *cx, const char *name), void *cx);
 Val builtin_call(Elab *e, const Ast *call);
-const char *stream_new(Elab *e, const char *kind); /* "h.0.attn.drop.1" */
-void rng_key(Elab *e, ValueId *key);
 
 /* ---- elab_block.c: blocks, instances, bodies ---- */
 Val elab_call(Elab *e, const Ast *call);         /* instance, block or builtin */
 Val elab_instance(Elab *e, const Ast *instance); /* name: block(args) */
 void elab_body(Elab *e, const Ast *body);
-const Ast *block_find(const Elab *e, const char *name); /* NULL when absent */
 
 /* ---- elab_type.c: argument types ---- */
-bool type_dtype(Elab *e, const Ast *type, DType *dt);
 /* Binds new names of the type to the value's dimensions, checks the others. */
 Status type_match(Elab *e, const Ast *type, const char *name, const Ast *given, Val v,
                   SrcPos call_pos);
@@ -203,26 +193,23 @@ Status type_check_result(Elab *e, const Ast *type, const Ast *given, Val v);
 
 /* ---- elab_param.c ---- */
 void elab_param(Elab *e, const Ast *param);
-bool param_find(Elab *e, const char *name,
-                Val *out); /* parameter of this or an inner instance, by relative path */
+/* A parameter of this instance or one in it, by its path from here. */
+bool param_find(Elab *e, const char *name, Val *out);
 
 /* ---- elab_model.c ---- */
 void elab_assert(Elab *e, const Ast *assertion);
 void elab_output(Elab *e, const Ast *output);
 void elab_loss(Elab *e, const Ast *loss);
-Status elab_globals(Elab *e);
 Func *elab_function(Elab *e, ElabMode mode); /* NULL after errors */
 const char *model_batch_dim(const Program *prog);
 
-/* ---- names.c, program.c, feeds.c, index_range.c, sections.c ---- */
+/* ---- program.c, names.c, elab.c, sections.c, index_range.c ---- */
 Status program_sort(Arena *arena, Diag *diag, Ast *file, Program *prog);
 Status names_check(Arena *arena, Diag *diag, Program *prog);
-Status defines_check(Elab *e);
-void settings_each(void (*visit)(void *cx, const char *name),
-                   void *cx); /* "train.optimizer.lr", ... */
-Ast *define_find(
-    Elab *e,
-    const char *name); /* the value of -D name=..., which counts as used; NULL: none (or bad) */
+/* The value of -D name=..., which counts as used from now on; NULL when there is none. */
+Ast *define_find(Elab *e, const char *name);
+/* "train.optimizer.lr" and every other setting that -D takes. */
+void settings_each(void (*visit)(void *cx, const char *name), void *cx);
 Status sections_read(Elab *e); /* train, data, weights -> module */
 Status feeds_bound(Elab *e);   /* ranges of integer inputs from their uses */
 

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-const Ast *block_find(const Elab *e, const char *name)
+static const Ast *block_find(const Elab *e, const char *name)
 {
     for (uint32_t i = 0; i < e->prog->blocks.n; i++)
         if (e->prog->blocks.at[i]->text == name) return e->prog->blocks.at[i];

@@ -81,7 +81,7 @@ static Val global_checked(Elab *e, const Ast *g)
     return v;
 }
 
-Status elab_globals(Elab *e)
+static Status elab_globals(Elab *e)
 {
     uint32_t n_errors = e->diag->n_errors;
     for (uint32_t i = 0; i < e->prog->globals.n; i++) {

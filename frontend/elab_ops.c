@@ -236,8 +236,9 @@ static bool join_shape(const Type *t, int *rank, int64_t *dim)
     return true;
 }
 
-Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_t n,
-                     const char *what)
+/* Operands of an element-wise op: numbers to tensors, one dtype, shapes broadcast. */
+static Status operands_join(Elab *e, SrcPos pos, Val *v, const Ast *const *ast, uint32_t n,
+                            const char *what)
 {
     DType dtype;
     int rank = 0;
@@ -321,70 +322,6 @@ Val emit_select(Elab *e, SrcPos pos, const Val *v, const Ast *const *ast)
     return emit(e, pos, OP_SELECT, in, 3, NULL);
 }
 
-/* ---- operators ---- */
-
-static Val one_like(Elab *e, SrcPos pos, Val v)
-{
-    const Type *t = val_type(e, v);
-    return emit_const(e, pos, 1, t->dtype, t->rank, t->dim);
-}
-
-/* x ** n by repeated squaring, n > 0. */
-static Val emit_power(Elab *e, const Ast *ast, Val x, int64_t n)
-{
-    Val r = val_none();
-    for (Val square = x;; n /= 2) {
-        if (n % 2) {
-            Val both[] = {r, square};
-            r = r.kind == VAL_NONE ? square
-                                   : emit_point(e, ast->pos, OP_MUL, both, NULL, 2, "'**'");
-        }
-        if (n < 2 || r.kind == VAL_ERROR) return r;
-        Val twice[] = {square, square};
-        square = emit_point(e, ast->pos, OP_MUL, twice, NULL, 2, "'**'");
-        if (square.kind == VAL_ERROR) return square;
-    }
-}
-
-static Val emit_pow(Elab *e, const Ast *ast, Val a, Val b)
-{
-    enum { MAX_POWER = 8 };
-    bool is_float = a.kind == VAL_TENSOR && dtype_class(val_type(e, a)->dtype) == DTC_FLOAT;
-    double n = val_is_number(b) ? val_real_of(b) : 0.25;
-    if (a.kind == VAL_TENSOR && n == (double)(int)n && n >= -MAX_POWER && n <= MAX_POWER &&
-        (n >= 0 || is_float)) {
-        if (n == 0) return one_like(e, ast->pos, a);
-        Val r = emit_power(e, ast, a, n < 0 ? (int64_t)-n : (int64_t)n);
-        if (n > 0 || r.kind == VAL_ERROR) return r;
-        Val inverse[] = {val_int(1), r};
-        return emit_point(e, ast->pos, OP_DIV, inverse, NULL, 2, "'**'");
-    }
-    const Ast *base = ast->kid[0];
-    if (is_float && n == 0.5) return emit_point(e, ast->pos, OP_SQRT, &a, &base, 1, "'**'");
-    if (is_float && n == -0.5) return emit_point(e, ast->pos, OP_RSQRT, &a, &base, 1, "'**'");
-    Val v[] = {a, b};
-    return emit_point(e, ast->pos, OP_POW, v, (const Ast *const *)ast->kid, 2, "'**'");
-}
-
-static const OpCode operator_codes[] = {
-#define OPERATOR(ID, TEXT, CODE) OP_##CODE,
-#include "frontend/operators.def"
-#undef OPERATOR
-};
-_Static_assert(sizeof operator_codes / sizeof *operator_codes == N_OPR, "one op per operator");
-
-Val emit_binary(Elab *e, const Ast *ast, Operator opr, Val a, Val b)
-{
-    const char *what = arena_printf(e->arena, "'%s'", operator_text(opr));
-    OpCode code = operator_codes[opr];
-    if (opr == OPR_MATMUL) return emit_matmul(e, ast, a, b);
-    if (opr == OPR_POW) return emit_pow(e, ast, a, b);
-    if (code == OP_NONE)
-        return elab_error(e, ast->pos, E_TYPE, "%s takes numbers, not tensors", what);
-    Val v[] = {a, b};
-    return emit_point(e, ast->pos, code, v, (const Ast *const *)ast->kid, 2, what);
-}
-
 /* ---- matrix product ---- */
 
 /* y when v is transpose(y) of the last two dimensions. */
@@ -454,7 +391,7 @@ static Status matmul_check(Elab *e, const Ast *ast, Val a, Val b)
     return ZM_FAIL;
 }
 
-Val emit_matmul(Elab *e, const Ast *ast, Val a, Val b)
+static Val emit_matmul(Elab *e, const Ast *ast, Val a, Val b)
 {
     if (matmul_check(e, ast, a, b) != ZM_OK) return val_error();
     if (val_type(e, b)->rank > 2 && matmul_lead(e, ast, &a, &b) != ZM_OK) return val_error();
@@ -467,4 +404,68 @@ Val emit_matmul(Elab *e, const Ast *ast, Val a, Val b)
     if (value_ok(fold_a)) attr_add_int(&l, AT_TRANS_A, 1);
     if (value_ok(fold_b)) attr_add_int(&l, AT_TRANS_B, 1);
     return emit(e, ast->pos, OP_MATMUL, in, 2, &l);
+}
+
+/* ---- operators ---- */
+
+static Val one_like(Elab *e, SrcPos pos, Val v)
+{
+    const Type *t = val_type(e, v);
+    return emit_const(e, pos, 1, t->dtype, t->rank, t->dim);
+}
+
+/* x ** n by repeated squaring, n > 0. */
+static Val emit_power(Elab *e, const Ast *ast, Val x, int64_t n)
+{
+    Val r = val_none();
+    for (Val square = x;; n /= 2) {
+        if (n % 2) {
+            Val both[] = {r, square};
+            r = r.kind == VAL_NONE ? square
+                                   : emit_point(e, ast->pos, OP_MUL, both, NULL, 2, "'**'");
+        }
+        if (n < 2 || r.kind == VAL_ERROR) return r;
+        Val twice[] = {square, square};
+        square = emit_point(e, ast->pos, OP_MUL, twice, NULL, 2, "'**'");
+        if (square.kind == VAL_ERROR) return square;
+    }
+}
+
+static Val emit_pow(Elab *e, const Ast *ast, Val a, Val b)
+{
+    enum { MAX_POWER = 8 };
+    bool is_float = a.kind == VAL_TENSOR && dtype_class(val_type(e, a)->dtype) == DTC_FLOAT;
+    double n = val_is_number(b) ? val_real_of(b) : 0.25;
+    if (a.kind == VAL_TENSOR && n == (double)(int)n && n >= -MAX_POWER && n <= MAX_POWER &&
+        (n >= 0 || is_float)) {
+        if (n == 0) return one_like(e, ast->pos, a);
+        Val r = emit_power(e, ast, a, n < 0 ? (int64_t)-n : (int64_t)n);
+        if (n > 0 || r.kind == VAL_ERROR) return r;
+        Val inverse[] = {val_int(1), r};
+        return emit_point(e, ast->pos, OP_DIV, inverse, NULL, 2, "'**'");
+    }
+    const Ast *base = ast->kid[0];
+    if (is_float && n == 0.5) return emit_point(e, ast->pos, OP_SQRT, &a, &base, 1, "'**'");
+    if (is_float && n == -0.5) return emit_point(e, ast->pos, OP_RSQRT, &a, &base, 1, "'**'");
+    Val v[] = {a, b};
+    return emit_point(e, ast->pos, OP_POW, v, (const Ast *const *)ast->kid, 2, "'**'");
+}
+
+static const OpCode operator_codes[] = {
+#define OPERATOR(ID, TEXT, CODE) OP_##CODE,
+#include "frontend/operators.def"
+#undef OPERATOR
+};
+_Static_assert(sizeof operator_codes / sizeof *operator_codes == N_OPR, "one op per operator");
+
+Val emit_binary(Elab *e, const Ast *ast, Operator opr, Val a, Val b)
+{
+    const char *what = arena_printf(e->arena, "'%s'", operator_text(opr));
+    OpCode code = operator_codes[opr];
+    if (opr == OPR_MATMUL) return emit_matmul(e, ast, a, b);
+    if (opr == OPR_POW) return emit_pow(e, ast, a, b);
+    if (code == OP_NONE)
+        return elab_error(e, ast->pos, E_TYPE, "%s takes numbers, not tensors", what);
+    Val v[] = {a, b};
+    return emit_point(e, ast->pos, code, v, (const Ast *const *)ast->kid, 2, what);
 }

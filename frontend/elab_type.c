@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-bool type_dtype(Elab *e, const Ast *type, DType *dt)
+static bool type_dtype(Elab *e, const Ast *type, DType *dt)
 {
     *dt = strcmp(type->text, "float") == 0  ? DT_F32
           : strcmp(type->text, "int") == 0  ? DT_I32

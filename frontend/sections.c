@@ -108,7 +108,7 @@ static Status data_source(Elab *e, const Ast *section, bool *is_fed)
 }
 
 /* Without the section every input is a tensor of its name. */
-Status data_read(Elab *e)
+static Status data_read(Elab *e)
 {
     const Ast *args = e->prog->model->kid[0], *section = section_find(e, "data");
     for (uint32_t i = 0; i < args->n; i++) {
@@ -189,7 +189,7 @@ static Status weights_setting(Elab *e, const Ast *s)
     return ZM_FAIL;
 }
 
-Status weights_read(Elab *e)
+static Status weights_read(Elab *e)
 {
     const Ast *section = section_find(e, "weights");
     Status st = ZM_OK;

@@ -11,7 +11,4 @@ const Ast *section_find(const Elab *e, const char *name);
 const Ast *setting_value(Elab *e, const Ast *section, const char *name);
 
 Status train_read(Elab *e); /* sections_train.c */
-Status data_read(Elab *e);  /* sections.c */
-Status weights_read(Elab *e);
-
 #endif
