@@ -139,6 +139,7 @@ static void store_columns(Attn *x, LLVMValueRef c, int lanes, LLVMValueRef mask,
 void attn_store_block(Attn *x, const AttnOperand *o, int64_t cols, LLVMValueRef row0,
                       LLVMValueRef n_rows, LLVMValueRef src, int64_t width, LLVMValueRef factor)
 {
+    if (o->arg < 0) return; /* a result that nothing uses */
     CpuModule *m = x->m;
     CpuLoop row = cpu_loop_begin(m, cpu_i64(m, 0), n_rows, 1, NULL, 0);
     RowCopy r = {.o = o, .elem = attn_elem(x, o, mm_add(m, row0, row.index))};

@@ -219,6 +219,39 @@ static int test_gradients(const char *target, CodegenTarget *t, int variant)
     return bad;
 }
 
+/* ---- results that nothing uses ---- */
+
+/* Attention of which only result `which` is wanted: 0, 1 of sdpa; 2, 3, 4 are d q, d k, d v. */
+static int test_partial(const char *target, CodegenTarget *t, int which)
+{
+    Batch *b = calloc(1, sizeof *b);
+    prop_open(&b->p, 55u + (uint64_t)which, DT_F32);
+    b->p.variant = 1;
+    t->arena = &b->p.arena;
+    t->diag = &b->p.diag;
+    ValueId in[8];
+    AttrList l = {0};
+    uint32_t n = sample_attention(&b->p, in, &l);
+    OpId op = build_op(&b->p.b, OP_SDPA, in, n, &l);
+    if (which >= 2) {
+        in[3] = op_cget(b->p.f, op)->out[0];
+        in[4] = op_cget(b->p.f, op)->out[1];
+        const Type *out = value_type(b->p.f, in[3]);
+        in[5] = prop_real_of(&b->p, out, SD_ANY);
+        op = build_op(&b->p.b, OP_SDPA_GRAD, in, 6, &l);
+    }
+    b->code[0] = which < 2 ? OP_SDPA : OP_SDPA_GRAD;
+    b->value[b->n++] = op_cget(b->p.f, op)->out[which < 2 ? which : which - 2];
+    build_return(&b->p.b, b->value, b->n, NULL);
+    EvalTensor *want = prop_run(&b->p, b->p.f, false);
+    run_passes(b, "expand,canon,cse,dce,fuse,workspace,schedule,memplan", t);
+    EvalTensor *got = run_on_host(b, t);
+    int bad = got ? check_values(target, b, want, got) : 1;
+    prop_close(&b->p);
+    free(b);
+    return bad;
+}
+
 int main(void)
 {
     static const char *const targets[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4"};
@@ -238,6 +271,7 @@ int main(void)
             if (v % 2 == 0) bad += test_gradients(targets[i], &t, v);
         }
         bad += test_values(targets[i], &t, DT_BF16, 3) + test_values(targets[i], &t, DT_F16, 3);
+        for (int which = 0; which < 5; which++) bad += test_partial(targets[i], &t, which);
         arena_free(&a);
     }
     printf("%d variants, %d failures\n", n, bad);
