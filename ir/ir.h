@@ -209,7 +209,8 @@ typedef struct OpInfo {
     TypeRule type_rule;
     AmpClass amp;
     CostKind cost_kind;
-    int cost_flops;      /* per output element (pointwise), input element (reduce), multiply-add (contract, attention forward = 4 per 2) */
+    int cost_flops;      /* per output element (pointwise), input element (reduce), multiply-add
+                            (contract, attention forward = 4 per 2) */
     const char *factors; /* sharding factors, docs/ir.md */
     LowerKind lower_kind;
     const char *lower; /* LK_POINT, LK_EXPAND of pointwise ops: scalar expression over a, b, c, d;

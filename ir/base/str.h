@@ -15,8 +15,8 @@ void str_add_n(Str *s, const char *text, size_t n);
 void str_addf(Str *s, const char *fmt, ...) ZM_PRINTF(2, 3);
 const char *str_c(const Str *s); /* "" when empty */
 void str_free(Str *s);
-/* Short decimal text that reads back as exactly v: "0.1", "120.0", "1e-05", "inf", "-inf", "nan".  Always
- * has a '.', 'e', or letter, so that it never reads as an integer. */
+/* Short decimal text that reads back as exactly v: "0.1", "120.0", "1e-05", "inf", "-inf", "nan".
+ * Always has a '.', 'e', or letter, so that it never reads as an integer. */
 void str_add_f64(Str *s, double v);
 /* A JSON string literal with its quotes. */
 void str_add_json(Str *s, const char *text);

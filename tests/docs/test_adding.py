@@ -21,7 +21,7 @@ TESTS = ["gradcheck", "expand", "rules", "roundtrip"]
 
 def apply(page, root):
     for info, text in page:
-        if not info.startswith("c "):
+        if not info.startswith("c ") or info == "c plugin":
             continue
         path = root / info[2:]
         if path.exists():
@@ -64,6 +64,15 @@ def lit_passes(text, folder, bin_folder):
     return done.returncode == 0, done.stderr
 
 
+def plugin_problem(page, root, text):
+    """The build's own zm-opt, with the pass as a plugin, must pass the pass's lit test."""
+    plain = next(code for info, code in page if info == "c plugin")
+    (root / "plugin.c").write_text('#include "passes/pass.h"\nStatus pass_swap(PassCtx *cx, bool *changed);\n' + plain)
+    subprocess.run(["cc", "-std=c11", "-shared", "-fPIC", "-I.", "plugin.c", "-o", "plugin.so"], cwd=root, check=True)
+    passes, why = lit_passes(text.replace("zm-opt", f"zm-opt --load={root / 'plugin.so'}", 1), root, BUILD)
+    return None if passes else f"with the plugin: {why}"
+
+
 def main():
     page = blocks("adding.md")
     failures = 0
@@ -81,6 +90,10 @@ def main():
             if not passes or lit_passes(text, root, BUILD)[0]:
                 failures += 1
                 print(f"{text}\n{why or 'passes without the addition'}")
+        problem = plugin_problem(page, root, lit_tests[-1])
+        if problem:
+            failures += 1
+            print(problem)
         for name in TESTS:
             done = subprocess.run([root / "bin" / name], capture_output=True, text=True)
             if done.returncode != 0:
