@@ -7,21 +7,23 @@
  *
  * A kernel is a set of nested loops, a list of scalar nodes evaluated inside them, and stores.
  *
- *   nest       loops PAR (independent) and RED (reduced).  Nodes have a level: LV_CONST (no loop),
+ * - nest: loops PAR (independent) and RED (reduced).  Nodes have a level: LV_CONST (no loop),
  * LV_ROW (PAR loops only) or LV_ELEM (all loops).  KN_REDUCE makes a ROW node out of an ELEM node
  * by a sweep over the RED loops; node.stage says which sweep (0, 1, ...): a reduction of stage s
  * may use ROW nodes of earlier stages.  ELEM stores happen in the last sweep (stage n_stages - 1),
- * which has no reductions if there are none to do. Example, softmax of x[r, c]: loops r PAR, c RED.
- * stage 0: m = reduce_max x.  stage 1: s = reduce_sum exp(x - m). stage 2: store exp(x - m) / s.
- *              Without RED loops ROW and ELEM are the same: nodes that depend on a loop, and all
- * stores, are LV_ELEM.  The argument of a KN_REDUCE may be of any level (a row's constant is added
- * extent times). scatter    a nest whose one store has mode ST_ADD at a dynamic row; RED loops run
- * in order, PAR loops may be parallel. The output starts as its alias_in argument (the base):
- * copied first unless both are the same memory. contract   loops BATCH, M, N, K, in this order,
- * each kind any number of loops (none: extent 1).  acc[batch, m, n] = sum over k of A * B, where A
- * and B are nodes of level LV_ELEM (a load, or a prologue over loads that depend on (batch, m, k)
- * or (batch, k, n)).  KN_ACC is acc in the epilogue, whose nodes and stores run over BATCH, M, N.
- * Accumulates in f32 (f64 for f64). attention  a template: AttnSpec.
+ * which has no reductions if there are none to do. Without RED loops ROW and ELEM are the same:
+ * nodes that depend on a loop, and all stores, are LV_ELEM.  The argument of a KN_REDUCE may be of
+ * any level (a row's constant is added extent times). Example, softmax of x[r, c]: loops r PAR, c
+ * RED.  Stage 0: m = reduce_max x.  Stage 1: s = reduce_sum exp(x - m).  Stage 2: store exp(x - m)
+ * / s.
+ * - scatter: a nest whose one store has mode ST_ADD at a dynamic row; RED loops run in order, PAR
+ *   loops may be parallel.  The output starts as its alias_in argument (the base): copied first
+ *   unless both are the same memory.
+ * - contract: loops BATCH, M, N, K, in this order, each kind any number of loops (none: extent 1).
+ *   acc[batch, m, n] = sum over k of A * B, where A and B are nodes of level LV_ELEM (a load, or a
+ *   prologue over loads that depend on (batch, m, k) or (batch, k, n)).  KN_ACC is acc in the
+ *   epilogue, whose nodes and stores run over BATCH, M, N.  Accumulates in f32 (f64 for f64).
+ * - attention: a template, AttnSpec.
  *
  * Reductions over a chunked domain, numbers of tasks, tiles and vector widths are the target's
  * choice (a schedule), under one rule: the order of floating-point sums is fixed by the form and

@@ -229,9 +229,63 @@ static void make_write(Maker *g)
     g->n = n;
 }
 
+enum { ATTN_B = 2, ATTN_H = 2, ATTN_T = 3, ATTN_D = 2 }; /* packed: [B, T, 3 H D] */
+
+/* Head `part` of the packed q, k, v; sometimes with arithmetic, which attention cannot read. */
+static ValueId make_heads(Maker *g, ValueId packed, int part)
+{
+    int64_t width = ATTN_H * ATTN_D, start[] = {0, 0, part * width},
+            size[] = {ATTN_B, ATTN_T, width};
+    int64_t split[] = {ATTN_B, ATTN_T, ATTN_H, ATTN_D}, perm[] = {0, 2, 1, 3};
+    ValueId v = build_slice(&g->b, packed, start, size);
+    if (draw(4) == 0) v = build_unary(&g->b, OP_TANH, v);
+    return build_transpose(&g->b, build_reshape(&g->b, v, 4, split), perm);
+}
+
+static ValueId make_merged(Maker *g, ValueId v)
+{
+    int64_t perm[] = {0, 2, 1, 3}, merged[] = {ATTN_B, ATTN_T, ATTN_H * ATTN_D};
+    return build_reshape(&g->b, build_transpose(&g->b, v, perm), 3, merged);
+}
+
+/* Forward, with a mask and a bias at times, and backward into the packed layout. */
+static void make_attention(Maker *g)
+{
+    ValueId packed = g->b.f->params.at[2], in[9];
+    uint32_t n = 3, n_extra = 0;
+    ValueId extra[2];
+    int64_t square[] = {ATTN_T, ATTN_T}, heads[] = {ATTN_H, ATTN_T, ATTN_T};
+    if (draw(2)) {
+        ValueId x = any_of_type(g, type_get(g->m, DT_F32, 2, square));
+        ValueId limit = build_splat(&g->b, 0.6, type_at(g, x));
+        extra[n_extra++] = build_binary(&g->b, OP_GE, x, limit);
+    }
+    if (draw(2)) extra[n_extra++] = any_of_type(g, type_get(g->m, DT_F32, 3, heads));
+    AttrList l = {0};
+    attr_add_int(&l, AT_CAUSAL, draw(2));
+    for (int part = 0; part < 3; part++) in[part] = make_heads(g, packed, part);
+    for (uint32_t i = 0; i < n_extra; i++) in[n++] = extra[i];
+    const Op *o = op_cget(g->b.f, build_op(&g->b, OP_SDPA, in, n, &l));
+    ValueId out = o->out[0], lse = o->out[1], merged = make_merged(g, out);
+    keep(g, draw(2) ? merged : out);
+    if (draw(2)) return;
+    in[3] = out;
+    in[4] = lse;
+    in[5] = draw(2) ? make_heads(g, packed, 1) : out;
+    for (uint32_t i = 0; i < n_extra; i++) in[6 + i] = extra[i];
+    o = op_cget(g->b.f, build_op(&g->b, OP_SDPA_GRAD, in, 6 + n_extra, &l));
+    ValueId grad[3] = {o->out[0], o->out[1], o->out[2]};
+    for (int i = 0; i < 3; i++) grad[i] = make_merged(g, grad[i]);
+    AttrList axis = {0};
+    attr_add_int(&axis, AT_AXIS, 2);
+    keep(g, build1(&g->b, OP_CONCAT, grad, 3, &axis));
+    if (draw(2)) keep(g, grad[draw(3)]);
+}
+
 static void make_op(Maker *g)
 {
-    switch (draw(19)) {
+    switch (draw(20)) {
+    case 19: make_attention(g); break;
     case 16: keep(g, build_read(&g->b, any_var())); break;
     case 17: keep(g, build_unary(&g->b, OP_TANH, build_read(&g->b, any_var()))); break;
     case 18: make_write(g); break;
@@ -261,6 +315,8 @@ static void make_graph(Module *m)
     int64_t index[] = {3}, key[] = {4}, matrix[] = {2 + draw(4), 1 + draw(6)}, cube[] = {2, 3, 4};
     func_param(g.b.f, "index", type_get(m, DT_I32, 1, index));
     func_param(g.b.f, "key", type_get(m, DT_I32, 1, key));
+    int64_t packed[] = {ATTN_B, ATTN_T, 3 * ATTN_H * ATTN_D};
+    func_param(g.b.f, "qkv", type_get(m, DT_F32, 3, packed));
     keep(&g, func_param(g.b.f, "x", type_get(m, DT_F32, 2, matrix)));
     keep(&g, func_param(g.b.f, "y", type_get(m, DT_F32, 3, cube)));
     uint32_t n_ops = 4 + draw(28);
