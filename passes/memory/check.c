@@ -21,6 +21,11 @@ typedef struct Data { /* what a value is, as bytes */
     int64_t byte;
 } Data;
 
+/* What a reading of several writings shows: ranges from its first byte on. */
+typedef struct Parts {
+    VEC(Range) at;
+} Parts;
+
 typedef struct Checker {
     Arena *scratch;
     const Module *m;
@@ -28,6 +33,7 @@ typedef struct Checker {
     VEC(Range) memory; /* sorted, disjoint */
     Data *data;        /* by value id */
     bool *is_written;  /* by origin: a variable may hold it */
+    Parts *parts;      /* by value id: a reading of bytes of several origins */
 } Checker;
 
 /* ---- the memory ---- */
@@ -81,15 +87,34 @@ static void memory_set(Checker *c, int64_t lo, int64_t bytes, Data d)
     c->memory.n -= to - from - 1;
 }
 
+/* Does range r, from memory byte `at` on, hold what byte `byte` of reading `origin` showed?  Then
+ * *end is as far as that is so. */
+static bool is_part(const Checker *c, uint32_t origin, int64_t byte, const Range *r, int64_t at,
+                    int64_t *end)
+{
+    if (origin >= c->f->values.n) return false;
+    const Parts *p = &c->parts[origin];
+    for (uint32_t i = 0; i < p->at.n; i++) {
+        const Range *q = &p->at.at[i];
+        if (byte < q->lo || byte >= q->hi) continue;
+        if (at + (q->hi - byte) < *end) *end = at + (q->hi - byte);
+        return r->origin == q->origin && r->byte + (at - r->lo) == q->byte + (byte - q->lo);
+    }
+    return false;
+}
+
 /* The origin that holds any of [lo, lo + bytes) instead of d; d.origin when all bytes are d's. */
 static uint32_t memory_find_other(const Checker *c, int64_t lo, int64_t bytes, Data d)
 {
     int64_t at = lo;
-    for (uint32_t i = range_find(c, lo); at < lo + bytes; i++) {
+    for (uint32_t i = range_find(c, lo); at < lo + bytes;) {
         if (i == c->memory.n || c->memory.at[i].lo > at) return UINT32_MAX; /* never written */
         const Range *r = &c->memory.at[i];
-        if (r->origin != d.origin || r->byte + (at - r->lo) != d.byte + (at - lo)) return r->origin;
-        at = r->hi;
+        int64_t byte = d.byte + (at - lo), end = r->hi;
+        bool is_own = r->origin == d.origin && r->byte + (at - r->lo) == byte;
+        if (!is_own && !is_part(c, d.origin, byte, r, at, &end)) return r->origin;
+        at = end;
+        if (at == r->hi) i++;
     }
     return d.origin;
 }
@@ -188,8 +213,24 @@ static Status run_view(Checker *c, const Op *op, ValueId from)
     return ZM_OK;
 }
 
-/* What stands at the variable's place now.  Bytes from several writings count as new data of this
- * reading. */
+static void record_parts(Checker *c, ValueId v)
+{
+    const Place *p = &value_cget(c->f, v)->place;
+    for (uint32_t i = range_find(c, p->offset); i < c->memory.n; i++) {
+        Range r = c->memory.at[i];
+        if (r.lo >= p->offset + p->bytes) break;
+        if (r.lo < p->offset) {
+            r.byte += p->offset - r.lo;
+            r.lo = p->offset;
+        }
+        if (r.hi > p->offset + p->bytes) r.hi = p->offset + p->bytes;
+        r.lo -= p->offset;
+        r.hi -= p->offset;
+        VEC_PUSH(c->scratch, &c->parts[v.i].at, r);
+    }
+}
+
+/* What stands at the variable's place now. */
 static Status run_read(Checker *c, const Op *op)
 {
     const Var *v = var_cget(c->m, op_var(c, op));
@@ -201,8 +242,8 @@ static Status run_read(Checker *c, const Op *op)
     const Range *r = &c->memory.at[range_find(c, p->offset)];
     Data seen = {r->origin, r->byte + (p->offset - r->lo)};
     if (memory_find_other(c, p->offset, p->bytes, seen) != seen.origin) {
-        set_result(c, op->out[0]);
-        c->is_written[op->out[0].i] = true;
+        c->data[op->out[0].i] = (Data){op->out[0].i, 0};
+        record_parts(c, op->out[0]);
     } else
         c->data[op->out[0].i] = seen;
     return ZM_OK;
@@ -260,6 +301,7 @@ static Status check_function(Arena *scratch, const Module *m, const Func *f)
     Checker c = {
         .scratch = scratch, .m = m, .f = f, .data = ARENA_ARRAY(scratch, Data, f->values.n)};
     c.is_written = ARENA_ARRAY(scratch, bool, f->values.n + m->vars.n);
+    c.parts = ARENA_ARRAY(scratch, Parts, f->values.n);
     for (uint32_t i = 1; i < m->vars.n; i++) {
         if (var_ok(m->vars.at[i].in)) continue;
         c.is_written[f->values.n + i] = true;

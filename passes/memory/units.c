@@ -15,15 +15,22 @@
 
 #include <string.h>
 
+typedef struct WriteAt { /* bytes [lo, lo + n) of variable unit `home` */
+    int32_t pos;
+    uint32_t home;
+    int64_t lo, n;
+} WriteAt;
+
 typedef struct Build {
     Arena *scratch;
     const Func *f;
     Units u;
-    uint32_t *var_unit; /* unit of a variable's storage, by VarId.i; 0 = none yet */
-    bool *is_plain;     /* by unit: one kernel result and its views, not merged by rules 3 to 5 */
-    uint32_t *member;   /* by unit: its first value, 0 = none */
-    uint32_t *next;     /* by value: the next value of its unit */
-    OpId *op_at;        /* by position */
+    uint32_t *var_unit;  /* unit of a variable's storage, by VarId.i; 0 = none yet */
+    bool *is_plain;      /* by unit: one kernel result and its views, not merged by rules 3 to 5 */
+    uint32_t *member;    /* by unit: its first value, 0 = none */
+    uint32_t *next;      /* by value: the next value of its unit */
+    OpId *op_at;         /* by position */
+    VEC(WriteAt) writes; /* in program order */
 } Build;
 
 /* ---- positions and lifetimes of values ---- */
@@ -166,6 +173,29 @@ static int32_t unit_first_def(const Build *b, uint32_t unit)
     return first;
 }
 
+static void find_writes(Build *b)
+{
+    for (int32_t p = 0; p < b->u.n_ops; p++) {
+        const Op *op = op_cget(b->f, b->op_at[p]);
+        if (op->code != OP_WRITE) continue;
+        WriteAt w = {.pos = p, .n = type_bytes(value_type(b->f, op->in[0]))};
+        w.home = storage_unit(b, op_var(b, op), &w.lo);
+        VEC_PUSH(b->scratch, &b->writes, w);
+    }
+}
+
+/* Does a write of other bytes of the range come between? */
+static bool is_written_between(const Build *b, uint32_t home, int64_t lo, int64_t n, int32_t from,
+                               int32_t to)
+{
+    for (uint32_t i = 0; i < b->writes.n; i++) {
+        const WriteAt *w = &b->writes.at[i];
+        if (w->pos > from && w->pos < to && w->home == home && ranges_meet(w->lo, w->n, lo, n))
+            return true;
+    }
+    return false;
+}
+
 /* May value x, whose storage would be [lo, lo + n) of variable unit `home`, be made there? Readings
  * of these bytes that are older than x must have been used up; the op that makes x may read them
  * itself where its kernel allows. */
@@ -180,7 +210,7 @@ static bool may_live_in_variable(Build *b, ValueId x, uint32_t home, int64_t lo,
     while (result < maker->n_out && maker->out[result].i != x.i &&
            b->u.of[maker->out[result].i].unit != b->u.of[x.i].unit)
         result++;
-    if (result == maker->n_out) return false;
+    if (result == maker->n_out || is_written_between(b, home, lo, n, made, write_pos)) return false;
     for (uint32_t v = b->member[home]; v; v = b->next[v]) {
         int64_t nv = type_bytes(f->values.at[v].type);
         if (!ranges_meet(b->u.of[v].offset, nv, lo, n)) continue;
@@ -343,6 +373,7 @@ Units units_build(Arena *scratch, const Func *f)
     for (int32_t p = 0; p < b.u.n_ops; p++) assign_first(&b, op_cget(f, b.op_at[p]));
     for (int32_t p = 0; p < b.u.n_ops; p++)
         if (op_cget(f, b.op_at[p])->code == OP_PACK) place_in_pack(&b, op_cget(f, b.op_at[p]));
+    find_writes(&b);
     for (int32_t p = 0; p < b.u.n_ops; p++)
         if (op_cget(f, b.op_at[p])->code == OP_WRITE) place_write(&b, op_cget(f, b.op_at[p]), p);
     for (int32_t p = 0; p < b.u.n_ops; p++) reuse_operands(&b, b.op_at[p], p);
