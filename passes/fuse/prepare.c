@@ -176,7 +176,7 @@ static bool erase_unused(PassCtx *cx, Func *f)
     for (OpId op = f->last; op_ok(op); op = before) {
         const Op *o = op_cget(f, op);
         before = o->prev;
-        bool is_used = !(op_info(o->code)->traits & TR_PURE);
+        bool is_used = !(op_info(o->code)->traits & TR_PURE) && o->code != OP_READ;
         for (uint32_t r = 0; r < o->n_out; r++) is_used |= n_users[o->out[r].i] > 0;
         if (is_used) continue;
         for (uint32_t i = 0; i < o->n_in; i++) n_users[o->in[i].i]--;

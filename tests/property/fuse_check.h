@@ -181,7 +181,7 @@ static Eval *run_all(Arena *a, const Module *m, EvalTensor **out)
 }
 
 /* m: only primitive ops; fused afterwards. */
-static bool check_fusion(Arena *a, Module *m, FuseStats *stats)
+static inline bool check_fusion(Arena *a, Module *m, FuseStats *stats)
 {
     uint64_t keep = check_seed;
     EvalTensor *before[8], *after[8];
