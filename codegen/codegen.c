@@ -37,7 +37,7 @@ int64_t codegen_workspace_bytes(void *target, const Func *f, OpId fused)
     const CodegenTarget *t = target;
     if (t->is_cuda) return 0;
     Arena scratch = {0};
-    Kernel *k = kernel_of_op(&scratch, f, fused);
+    Kernel *k = kernel_build(&scratch, f, fused);
     int64_t bytes = k ? cpu_kernel_needs(t->cpu, k).workspace_bytes : 0;
     arena_free(&scratch);
     return bytes;

@@ -173,6 +173,7 @@ void host_get_var(const HostProgram *h, VarId v, double *at)
 
 static char *arg_at(const HostProgram *h, const ZmpArg *a)
 {
+    if (a->buffer < 0) return (char *)h->p.consts.at + a->offset;
     return h->memory + h->p.buffers.at[a->buffer].arena_offset + a->offset;
 }
 

@@ -34,7 +34,7 @@
 
 #include "ir/ir.h"
 
-enum { KERNEL_MAX_LOOPS = 12, KERNEL_MAX_ARGS = 250 };
+enum { KERNEL_MAX_LOOPS = 12, KERNEL_MAX_ARGS = 251 /* FORM_MAX_ARGS and the constants */ };
 
 typedef enum { KK_NEST, KK_SCATTER, KK_CONTRACT, KK_ATTENTION } KernelKind;
 typedef enum { LOOP_PAR, LOOP_RED, LOOP_BATCH, LOOP_M, LOOP_N, LOOP_K } LoopKind;
@@ -71,8 +71,8 @@ typedef enum {
     KN_INDEX,  /* i32: base + sum stride * loop index, taken from access[index] (arg = -1): iota,
                   positions */
     KN_RANDOM, /* f32 in [0, 1): see ops.def RANDOM.  arg[0..3] = the four i32 key words (nodes),
-                  arg[4] = element (i32 node), arg[5] = sample within the micro-batch (i32 node);
-                  imm_u64 = hash of the stream */
+                  arg[4] = element (i32 node), arg[5] = sample within the micro-batch (i32 node),
+                  arg[6], arg[7] = low and high word of the stream's hash (i32 nodes) */
     KN_REDUCE, /* op REDUCE_SUM or REDUCE_MAX of node arg[0] over the RED loops */
     KN_ACC     /* contract: the accumulator, dtype f32 or f64 */
 } NodeKind;
@@ -83,11 +83,10 @@ typedef struct Node {
     DType dtype;
     Level level;
     int32_t stage;  /* KN_REDUCE: its sweep; others: the first sweep in which it can be computed */
-    int32_t arg[6]; /* nodes; earlier in the list */
+    int32_t arg[8]; /* nodes; earlier in the list */
     uint32_t n_args;
     uint32_t index; /* KN_LOAD, KN_INDEX: which access */
     double imm;
-    uint64_t imm_u64;
     uint32_t loop_mask; /* loops that the value depends on */
     LocId loc; /* of the op that it computes; none: the kernel's.  Not part of the form: kernel_hash
                   skips it */
@@ -123,19 +122,25 @@ typedef struct AttnSpec {
     bool is_causal;
     int64_t B, H, T, S, D, Dv; /* queries T, keys S; Dv: width of v and out */
     double scale;
-    double p;        /* dropout of the probabilities */
-    uint64_t stream; /* hash of the stream; element e of sample b = (h * T + t) * S + s */
+    double p; /* dropout of the probabilities */
     /* forward: q k v mask bias key -> out lse.  backward: q k v out lse dout mask bias key -> dq dk
      * dv.  Results may share one argument: dq, dk and dv as three ranges of a packed [B, T, 3C]
-     * value. */
-    AttnOperand q, k, v, mask, bias, key, out, lse, dout, dq, dk, dv;
+     * value.  key: four i32 words; stream: the low and high word of the stream's hash; element e of
+     * sample b = (h * T + t) * S + s. */
+#define ATTN_OPERANDS(X)                                                                           \
+    X(q) X(k) X(v) X(mask) X(bias) X(key) X(stream) X(out) X(lse) X(dout) X(dq) X(dk) X(dv)
+#define ATTN_FIELD(NAME) AttnOperand NAME;
+    ATTN_OPERANDS(ATTN_FIELD)
+#undef ATTN_FIELD
 } AttnSpec;
 
 typedef struct Kernel {
     KernelKind kind;
     uint32_t n_args, n_loops, n_nodes, n_accesses, n_stores, n_stages;
-    KernelArg args[KERNEL_MAX_ARGS]; /* inputs in operand order, then outputs in result order, then
-                                        workspace */
+    KernelArg args[KERNEL_MAX_ARGS]; /* inputs in operand order, outputs in result order, constants;
+                                        behind them the target's workspace, if any */
+    uint32_t n_consts;               /* > 0: the last argument is i32[n_consts], read only ... */
+    const int32_t *consts;           /* ... with these values, which are not part of the form */
     Loop loops[KERNEL_MAX_LOOPS];    /* outer to inner */
     Node *nodes;
     Access *accesses;
@@ -153,7 +158,8 @@ Kernel *kernel_build(Arena *a, const Func *f, OpId fused);
 /* May output argument `out` be the very memory of input argument `in`?  (alias_in is one such
  * input.) */
 bool kernel_may_share(const Kernel *k, uint32_t out, uint32_t in);
-/* Equal forms => equal hash and equal; args' alias, label, locs do not count. */
+/* Equal forms => equal hash and equal; args' alias, values of constants, label, locs do not count.
+ */
 uint64_t kernel_hash(const Kernel *k);
 bool kernel_equal(const Kernel *x, const Kernel *y);
 void kernel_print(const Kernel *k, Str *out); /* zmc --emit kernels, target cpu: readable loops */

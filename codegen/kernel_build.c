@@ -16,6 +16,8 @@ typedef struct KernelBuilder {
     Kernel *k;
     int32_t *arg_of; /* by value of the body: argument, or -1 */
     uint32_t first_out;
+    int32_t *consts;  /* Kernel.consts */
+    int32_t n_before; /* nodes in front of the form's: loads of constants */
 } KernelBuilder;
 
 /* ---- arguments ---- */
@@ -55,6 +57,48 @@ static void add_args(KernelBuilder *b)
     for (uint32_t i = 0; i < ret->n_in; i++) add_arg(b->k, value_type(b->body, ret->in[i]), true);
 }
 
+/* ---- constants: hashes of streams ----
+ * They are data, so that draws that differ in nothing else share a kernel. */
+
+/* Position of a stream's two words in the last argument. */
+static int32_t add_stream(KernelBuilder *b, uint64_t hash)
+{
+    Kernel *k = b->k;
+    int32_t words[] = {(int32_t)(uint32_t)hash, (int32_t)(uint32_t)(hash >> 32)};
+    uint32_t at = 0;
+    while (at < k->n_consts && memcmp(&b->consts[at], words, sizeof words) != 0) at += 2;
+    memcpy(&b->consts[at], words, sizeof words);
+    if (at == k->n_consts) k->n_consts += 2;
+    return (int32_t)at;
+}
+
+static void add_const_arg(KernelBuilder *b)
+{
+    Kernel *k = b->k;
+    k->consts = b->consts;
+    if (!k->n_consts) return;
+    ZM_CHECK(k->n_args < KERNEL_MAX_ARGS);
+    k->args[k->n_args++] = (KernelArg){.dtype = DT_I32, .elems = k->n_consts, .alias_in = -1};
+}
+
+/* Every word of every stream as a node, in front of all others. */
+static void add_streams(KernelBuilder *b)
+{
+    Kernel *k = b->k;
+    b->consts = ARENA_ARRAY(b->a, int32_t, 2 * b->form->nodes.n + 2);
+    for (uint32_t i = 0; i < b->form->nodes.n; i++)
+        if (b->form->nodes.at[i].kind == FN_RANDOM) add_stream(b, b->form->nodes.at[i].imm_u64);
+    add_const_arg(b);
+    b->n_before = (int32_t)k->n_consts;
+    k->nodes = ARENA_ARRAY(b->a, Node, k->n_consts + b->form->nodes.n);
+    k->accesses = ARENA_ARRAY(b->a, Access, k->n_consts + b->form->nodes.n);
+    for (uint32_t i = 0; i < k->n_consts; i++) {
+        k->accesses[k->n_accesses] =
+            (Access){.arg = (int32_t)k->n_args - 1, .dyn = -1, .base = (int64_t)i};
+        k->nodes[k->n_nodes++] = (Node){.kind = KN_LOAD, .dtype = DT_I32, .index = k->n_accesses++};
+    }
+}
+
 /* ---- loops, accesses, nodes, stores ---- */
 
 static void add_loops(KernelBuilder *b)
@@ -73,9 +117,14 @@ static void copy_affine(const Affine *e, int64_t *base, int64_t *stride)
     memcpy(stride, e->stride, sizeof e->stride);
 }
 
+static int32_t node_at(const KernelBuilder *b, int32_t form_node)
+{
+    return form_node < 0 ? form_node : form_node + b->n_before;
+}
+
 static Access access_of(KernelBuilder *b, const FormAccess *from, int32_t arg)
 {
-    Access x = {.arg = arg, .dyn = from->dyn, .dyn_stride = from->dyn_stride};
+    Access x = {.arg = arg, .dyn = node_at(b, from->dyn), .dyn_stride = from->dyn_stride};
     copy_affine(&from->at, &x.base, x.stride);
     for (const AccessGuard *g = from->guards; g; g = g->next) x.n_guards++;
     Guard *guards = ARENA_ARRAY(b->a, Guard, x.n_guards);
@@ -100,9 +149,13 @@ static Node node_of(KernelBuilder *b, const FormNode *from)
               .dtype = from->dtype,
               .n_args = from->n_args,
               .imm = from->imm,
-              .imm_u64 = from->imm_u64,
               .loc = from->loc};
-    memcpy(n.arg, from->arg, sizeof n.arg);
+    for (uint32_t i = 0; i < n.n_args; i++) n.arg[i] = node_at(b, from->arg[i]);
+    if (from->kind == FN_RANDOM) {
+        int32_t stream = add_stream(b, from->imm_u64);
+        n.arg[n.n_args++] = stream;
+        n.arg[n.n_args++] = stream + 1;
+    }
     if (from->kind == FN_LOAD || from->kind == FN_INDEX) {
         int32_t arg = from->kind == FN_LOAD ? b->arg_of[from->access.leaf.i] : -1;
         n.index = b->k->n_accesses;
@@ -114,12 +167,10 @@ static Node node_of(KernelBuilder *b, const FormNode *from)
 static void add_nodes(KernelBuilder *b)
 {
     Kernel *k = b->k;
-    k->nodes = ARENA_ARRAY(b->a, Node, b->form->nodes.n);
-    k->accesses = ARENA_ARRAY(b->a, Access, b->form->nodes.n);
     for (uint32_t i = 0; i < b->form->nodes.n; i++)
         k->nodes[k->n_nodes++] = node_of(b, &b->form->nodes.at[i]);
-    k->node_a = b->form->node_a;
-    k->node_b = b->form->node_b;
+    k->node_a = node_at(b, b->form->node_a);
+    k->node_b = node_at(b, b->form->node_b);
 }
 
 static void add_stores(KernelBuilder *b, bool has_red)
@@ -129,7 +180,7 @@ static void add_stores(KernelBuilder *b, bool has_red)
     for (uint32_t i = 0; i < b->form->stores.n; i++) {
         const FormStore *s = &b->form->stores.at[i];
         int32_t arg = (int32_t)(b->first_out + s->out);
-        k->stores[k->n_stores++] = (Store){.node = s->node,
+        k->stores[k->n_stores++] = (Store){.node = node_at(b, s->node),
                                            .level = s->is_row && has_red ? LV_ROW : LV_ELEM,
                                            .mode = s->is_add ? ST_ADD : ST_SET,
                                            .to = access_of(b, &s->to, arg)};
@@ -232,12 +283,19 @@ static void add_attention(KernelBuilder *b)
                     .Dv = v->dim[3],
                     .scale = attr_float(o->attrs, AT_SCALE, 1 / sqrt((double)q->dim[3])),
                     .p = attr_float(o->attrs, AT_P, 0),
-                    .stream = stream ? hash_bytes(stream, strlen(stream), 0) : 0};
+                    .stream = {.arg = -1, .dtype = DT_I32}};
     AttnOperand *slot[N_FA] = {
         [FA_Q] = &s->q,     [FA_K] = &s->k,       [FA_V] = &s->v,       [FA_OUT] = &s->out,
         [FA_LSE] = &s->lse, [FA_DOUT] = &s->dout, [FA_MASK] = &s->mask, [FA_BIAS] = &s->bias,
         [FA_KEY] = &s->key, [FA_DQ] = &s->dq,     [FA_DK] = &s->dk,     [FA_DV] = &s->dv};
     for (int i = 0; i < N_FA; i++) *slot[i] = operand_of(b, i);
+    if (s->p > 0 && stream) {
+        b->consts = ARENA_ARRAY(b->a, int32_t, 2);
+        add_stream(b, hash_bytes(stream, strlen(stream), 0));
+        s->stream.arg = (int32_t)b->k->n_args;
+        s->stream.stride[3] = 1;
+        add_const_arg(b);
+    }
     b->k->n_stages = 1;
 }
 
@@ -385,7 +443,7 @@ Kernel *kernel_build(Arena *a, const Func *f, OpId fused)
                    why.text);
         return NULL;
     }
-    KernelBuilder b = {a, f, o, o->body, form, ARENA_NEW(a, Kernel), NULL, 0};
+    KernelBuilder b = {a, f, o, o->body, form, ARENA_NEW(a, Kernel), NULL, 0, NULL, 0};
     b.k->kind = kinds[form->kind];
     b.k->loc = o->loc;
     add_args(&b);
@@ -393,6 +451,7 @@ Kernel *kernel_build(Arena *a, const Func *f, OpId fused)
         add_attention(&b);
     } else {
         add_loops(&b);
+        add_streams(&b);
         add_nodes(&b);
         add_stores(&b, loops_of(b.k, LOOP_RED) != 0);
         kernel_merge_loops(b.k);

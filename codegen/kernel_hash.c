@@ -4,7 +4,8 @@
 
 #include "codegen/kernel.h"
 
-/* A form as a list of numbers; names, locations, costs and shared memory do not count. */
+/* A form as a list of numbers; names, locations, costs, shared memory and
+ * the values of constants do not count. */
 typedef struct Words {
     Arena arena;
     VEC(int64_t) list;
@@ -54,7 +55,6 @@ static void put_node(Words *w, const Node *n)
     for (uint32_t i = 0; i < n->n_args; i++) put(w, n->arg[i]);
     put(w, n->index);
     put_f64(w, n->imm);
-    put(w, (int64_t)n->imm_u64);
 }
 
 static void put_operand(Words *w, const AttnOperand *x)
@@ -68,20 +68,20 @@ static void put_operand(Words *w, const AttnOperand *x)
 
 static void put_attention(Words *w, const AttnSpec *s)
 {
-    const AttnOperand *all[] = {&s->q,   &s->k,   &s->v,    &s->mask, &s->bias, &s->key,
-                                &s->out, &s->lse, &s->dout, &s->dq,   &s->dk,   &s->dv};
-    const int64_t dims[] = {s->is_backward, s->is_causal,      s->B, s->H, s->T, s->S, s->D,
-                            s->Dv,          (int64_t)s->stream};
+    const int64_t dims[] = {s->is_backward, s->is_causal, s->B, s->H, s->T, s->S, s->D, s->Dv};
     put_strides(w, dims, sizeof dims / sizeof *dims);
     put_f64(w, s->scale);
     put_f64(w, s->p);
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) put_operand(w, all[i]);
+#define PUT(NAME) put_operand(w, &s->NAME);
+    ATTN_OPERANDS(PUT)
+#undef PUT
 }
 
 static void put_kernel(Words *w, const Kernel *k)
 {
     put(w, k->kind);
     put(w, k->n_args);
+    put(w, k->n_consts);
     for (uint32_t i = 0; i < k->n_args; i++) {
         put(w, k->args[i].dtype);
         put(w, k->args[i].elems);

@@ -62,7 +62,6 @@ static void print_node_value(const Kernel *k, Str *out, const Node *n)
     case KN_RANDOM: break;
     }
     str_add(out, op_info(n->op)->name);
-    if (n->kind == KN_RANDOM) str_addf(out, "{%016llx}", (unsigned long long)n->imm_u64);
     for (uint32_t i = 0; i < n->n_args; i++) str_addf(out, "%s%%%d", i ? ", " : " ", n->arg[i]);
 }
 
@@ -91,7 +90,9 @@ static void print_args(const Kernel *k, Str *out)
         const KernelArg *x = &k->args[i];
         if (x->is_out && !was_out) str_add(out, " ->");
         was_out = x->is_out;
-        str_addf(out, " a%u %s[%lld]", i, dtype_name(x->dtype), (long long)x->elems);
+        bool is_const = k->n_consts && i == k->n_args - 1;
+        str_addf(out, "%s a%u %s[%lld]", is_const ? "  constants" : "", i, dtype_name(x->dtype),
+                 (long long)x->elems);
         if (x->alias_in >= 0) str_addf(out, " (may be a%d)", x->alias_in);
     }
     str_add(out, "\n");
@@ -128,13 +129,17 @@ static void print_contract(const Kernel *k, Str *out)
     for (uint32_t i = 0; i < k->n_stores; i++) print_store(k, out, &k->stores[i]);
 }
 
+static void print_operand(Str *out, const char *name, const AttnOperand *x)
+{
+    if (x->arg < 0) return;
+    str_addf(out, "    %s = a%d[%lld; %lld %lld %lld %lld] : %s\n", name, x->arg,
+             (long long)x->base, (long long)x->stride[0], (long long)x->stride[1],
+             (long long)x->stride[2], (long long)x->stride[3], dtype_name(x->dtype));
+}
+
 static void print_attention(const Kernel *k, Str *out)
 {
     const AttnSpec *s = &k->attn;
-    const AttnOperand *all[] = {&s->q,   &s->k,   &s->v,    &s->mask, &s->bias, &s->key,
-                                &s->out, &s->lse, &s->dout, &s->dq,   &s->dk,   &s->dv};
-    static const char *const names[] = {"q",   "k",   "v",    "mask", "bias", "key",
-                                        "out", "lse", "dout", "dq",   "dk",   "dv"};
     str_addf(out, "  %s%s B %lld H %lld T %lld S %lld D %lld Dv %lld scale ",
              s->is_backward ? "backward" : "forward", s->is_causal ? " causal" : "",
              (long long)s->B, (long long)s->H, (long long)s->T, (long long)s->S, (long long)s->D,
@@ -143,16 +148,11 @@ static void print_attention(const Kernel *k, Str *out)
     if (s->p > 0) {
         str_add(out, " p ");
         str_add_f64(out, s->p);
-        str_addf(out, " stream %016llx", (unsigned long long)s->stream);
     }
     str_add(out, "\n");
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        const AttnOperand *x = all[i];
-        if (x->arg < 0) continue;
-        str_addf(out, "    %s = a%d[%lld; %lld %lld %lld %lld] : %s\n", names[i], x->arg,
-                 (long long)x->base, (long long)x->stride[0], (long long)x->stride[1],
-                 (long long)x->stride[2], (long long)x->stride[3], dtype_name(x->dtype));
-    }
+#define PRINT(NAME) print_operand(out, #NAME, &s->NAME);
+    ATTN_OPERANDS(PRINT)
+#undef PRINT
 }
 
 void kernel_print(const Kernel *k, Str *out)

@@ -11,41 +11,6 @@ ValueId op_workspace(const Func *f, const Op *op)
     return op_ok(def) && op_cget(f, def)->code == OP_WORKSPACE ? last : (ValueId){0};
 }
 
-static void shift_arg(int32_t *arg, int32_t gone)
-{
-    if (*arg > gone) --*arg;
-}
-
-/* Removes argument `gone`, which nothing uses. */
-static void drop_arg(Kernel *k, int32_t gone)
-{
-    memmove(&k->args[gone], &k->args[gone + 1], (k->n_args - (uint32_t)gone - 1) * sizeof *k->args);
-    k->n_args--;
-    for (uint32_t i = 0; i < k->n_accesses; i++) shift_arg(&k->accesses[i].arg, gone);
-    for (uint32_t i = 0; i < k->n_stores; i++) shift_arg(&k->stores[i].to.arg, gone);
-    AttnSpec *t = &k->attn;
-    AttnOperand *all[] = {&t->q,   &t->k,   &t->v,    &t->mask, &t->bias, &t->key,
-                          &t->out, &t->lse, &t->dout, &t->dq,   &t->dk,   &t->dv};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) shift_arg(&all[i]->arg, gone);
-}
-
-static uint32_t count_inputs(const Kernel *k)
-{
-    uint32_t n = 0;
-    while (n < k->n_args && !k->args[n].is_out) n++;
-    return n;
-}
-
-Kernel *kernel_of_op(Arena *a, const Func *f, OpId id)
-{
-    Kernel *k = kernel_build(a, f, id);
-    if (!k) return NULL;
-    const Op *op = op_cget(f, id);
-    if (value_ok(op_workspace(f, op)) && count_inputs(k) == op->n_in)
-        drop_arg(k, (int32_t)op->n_in - 1);
-    return k;
-}
-
 static uint64_t use_key(uint32_t func, OpId op)
 {
     return (uint64_t)func << 32 | op.i;
@@ -75,6 +40,17 @@ static Status no_form(const Module *m, const Func *f, OpId op)
                       "the kernel of this operation cannot be built");
 }
 
+static KernelUse use_of_kernel(Arena *a, const Kernel *k, uint32_t index)
+{
+    int32_t *consts = ARENA_ARRAY(a, int32_t, k->n_consts);
+    if (k->n_consts) memcpy(consts, k->consts, k->n_consts * sizeof *consts);
+    return (KernelUse){.kernel = index,
+                       .label = arena_strdup(a, k->label ? k->label : ""),
+                       .flops = k->flops,
+                       .bytes = k->bytes,
+                       .consts = consts};
+}
+
 Status kernel_set_build(Arena *a, const Module *m, KernelSet *out)
 {
     *out = (KernelSet){.use_of = {.arena = a}};
@@ -86,15 +62,15 @@ Status kernel_set_build(Arena *a, const Module *m, KernelSet *out)
         {
             if (op_cget(f, op)->code != OP_FUSED) continue;
             arena_free(&scratch); /* most forms are seen again: only new ones are kept */
-            Kernel *k = kernel_of_op(&scratch, f, op);
+            Kernel *k = kernel_build(&scratch, f, op);
             if (!k) return no_form(m, f, op);
             uint64_t hash = kernel_hash(k);
             uint32_t at = find_equal(out, &by_hash, hash, k);
-            KernelUse use = {at, arena_strdup(a, k->label ? k->label : ""), k->flops, k->bytes};
+            KernelUse use = use_of_kernel(a, k, at);
             if (at == MAP_NONE) {
                 use.kernel = out->kernels.n;
                 if (map_get(&by_hash, hash) == MAP_NONE) map_put(&by_hash, hash, use.kernel);
-                VEC_PUSH(a, &out->kernels, kernel_of_op(a, f, op));
+                VEC_PUSH(a, &out->kernels, kernel_build(a, f, op));
             }
             map_put(&out->use_of, use_key(i, op), out->uses.n);
             VEC_PUSH(a, &out->uses, use);

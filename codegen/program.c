@@ -131,6 +131,18 @@ static void add_value_arg(FuncBuild *x, ValueId v, uint32_t flags, const char *n
             name);
 }
 
+/* The values of a kernel's last argument, which no buffer holds. */
+static void add_const_arg(FuncBuild *x, const Kernel *k, const int32_t *values)
+{
+    Program *p = x->p;
+    ZmpArg z = {.buffer = -1, .flags = ZMP_ARG_READ, .dtype = ZMP_I32};
+    z.offset = (int64_t)(p->consts.n * sizeof *values);
+    z.bytes = (int64_t)(k->n_consts * sizeof *values);
+    z.name = program_string(p, "constants");
+    for (uint32_t i = 0; i < k->n_consts; i++) VEC_PUSH(p->a, &p->consts, values[i]);
+    if (k->n_consts) VEC_PUSH(p->a, &p->args, z);
+}
+
 static ZmpCommand *add_command(FuncBuild *x, enum ZmpCommandKind kind, const Op *op,
                                const char *label)
 {
@@ -171,9 +183,11 @@ static Status add_kernel(FuncBuild *x, OpId id, const Op *op)
     c->bytes = use->bytes;
     ValueId workspace = op_workspace(x->f, op);
     uint32_t n_in = op->n_in - (value_ok(workspace) ? 1 : 0);
-    check_shared_memory(x, x->set->kernels.at[use->kernel], op, n_in);
+    const Kernel *k = x->set->kernels.at[use->kernel];
+    check_shared_memory(x, k, op, n_in);
     for (uint32_t i = 0; i < n_in; i++) add_value_arg(x, op->in[i], ZMP_ARG_READ, NULL);
     for (uint32_t i = 0; i < op->n_out; i++) add_value_arg(x, op->out[i], ZMP_ARG_WRITE, NULL);
+    add_const_arg(x, k, use->consts);
     int64_t needs = x->code ? x->code[use->kernel].workspace_bytes : 0;
     if (needs > 0 && (!value_ok(workspace) || value_cget(x->f, workspace)->place.bytes < needs))
         return diag_error(x->p->m->diag, loc_pos(x->p->m, op->loc), E_CODEGEN,
@@ -415,7 +429,7 @@ const char *program_blob(Program *p, size_t *n_bytes)
     const Section all[] = {
         SECTION(strings), SECTION(vars),         SECTION(buffers), SECTION(kernels),
         SECTION(args),    SECTION(commands),     SECTION(funcs),   SECTION(ports),
-        SECTION(feeds),   SECTION(weight_rules),
+        SECTION(feeds),   SECTION(weight_rules), SECTION(consts),
     };
 #undef SECTION
     size_t n_sections = sizeof all / sizeof *all, end = sizeof *h;

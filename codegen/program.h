@@ -12,6 +12,7 @@ typedef struct KernelUse { /* one `fused` op */
     uint32_t kernel;       /* index into KernelSet.kernels */
     const char *label;
     double flops, bytes;
+    const int32_t *consts; /* [Kernel.n_consts] */
 } KernelUse;
 
 typedef struct KernelSet {
@@ -24,8 +25,6 @@ typedef struct KernelSet {
 Status kernel_set_build(Arena *a, const Module *m, KernelSet *out);
 const KernelUse *kernel_set_use(const KernelSet *s, uint32_t func,
                                 OpId op); /* func: index into Module.funcs */
-/* The form of one op, without its workspace operand; NULL after a diagnostic. */
-Kernel *kernel_of_op(Arena *a, const Func *f, OpId op);
 /* The fused op's last operand when it is a workspace, else none. */
 ValueId op_workspace(const Func *f, const Op *op);
 
@@ -52,6 +51,7 @@ typedef struct Program {
     VEC(ZmpBuffer) buffers;
     VEC(ZmpKernel) kernels;
     VEC(ZmpArg) args;
+    VEC(int32_t) consts;
     VEC(ZmpCommand) commands;
     VEC(ZmpFunc) funcs;
     VEC(ZmpPort) ports;

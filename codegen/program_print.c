@@ -20,6 +20,13 @@ static void print_buffers(const Program *p, int32_t func, Str *out)
 
 static void print_arg(const Program *p, const ZmpArg *a, Str *out)
 {
+    if (a->buffer < 0) {
+        const int32_t *at = p->consts.at + (size_t)a->offset / sizeof *at;
+        str_addf(out, "      r %s =", str_at(p, a->name));
+        for (size_t i = 0; i < (size_t)a->bytes / sizeof *at; i++) str_addf(out, " %d", at[i]);
+        str_add(out, "\n");
+        return;
+    }
     str_addf(out, "      %s%s %s = buffer %d [%lld, %lld) %s\n", a->flags & ZMP_ARG_READ ? "r" : "",
              a->flags & ZMP_ARG_WRITE ? "w" : "", str_at(p, a->name), a->buffer,
              (long long)a->offset, (long long)(a->offset + a->bytes), dtype_name((DType)a->dtype));

@@ -47,8 +47,10 @@ RtStatus exec_open(Exec *x, const Program *p, Pool *pool, size_t spread, RtError
         return RT_FAIL(e, RT_FAILED, "cannot get memory for %u addresses", p->n_args);
     }
     place_buffers(x, spread);
-    for (uint32_t i = 0; i < p->n_args; i++)
-        x->arg_at[i] = x->buffer_at[p->args[i].buffer] + p->args[i].offset;
+    for (uint32_t i = 0; i < p->n_args; i++) {
+        const ZmpArg *a = &p->args[i]; /* kernels only read constants */
+        x->arg_at[i] = (a->buffer < 0 ? (char *)p->consts : x->buffer_at[a->buffer]) + a->offset;
+    }
     return RT_OK;
 }
 

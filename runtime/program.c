@@ -50,7 +50,7 @@ static bool table_at(const ZmrtImage *im, ZmpRange r, size_t entry_bytes, const 
 static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
 {
     const ZmpHeader *h = p->h;
-    const void *at[10];
+    const void *at[11];
     bool is_ok = table_at(im, h->strings, 1, &at[0], &p->n_strings) &&
                  table_at(im, h->vars, sizeof(ZmpVar), &at[1], &p->n_vars) &&
                  table_at(im, h->buffers, sizeof(ZmpBuffer), &at[2], &p->n_buffers) &&
@@ -60,7 +60,8 @@ static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
                  table_at(im, h->funcs, sizeof(ZmpFunc), &at[6], &p->n_funcs) &&
                  table_at(im, h->ports, sizeof(ZmpPort), &at[7], &p->n_ports) &&
                  table_at(im, h->feeds, sizeof(ZmpFeed), &at[8], &p->n_feeds) &&
-                 table_at(im, h->weight_rules, sizeof(ZmpWeightRule), &at[9], &p->n_weight_rules);
+                 table_at(im, h->weight_rules, sizeof(ZmpWeightRule), &at[9], &p->n_weight_rules) &&
+                 table_at(im, h->consts, sizeof(int32_t), &at[10], &p->n_consts);
     if (!is_ok) return corrupt(e, "header entry", 0);
     p->strings = at[0];
     p->vars = at[1];
@@ -72,6 +73,7 @@ static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
     p->ports = at[7];
     p->feeds = at[8];
     p->weight_rules = at[9];
+    p->consts = at[10];
     if (p->n_strings == 0 || p->strings[p->n_strings - 1] != '\0') return corrupt(e, "string", 0);
     return RT_OK;
 }
@@ -90,6 +92,15 @@ static bool buffer_range_ok(const Program *p, int32_t buffer, int64_t offset, in
     if (buffer < 0 || (uint32_t)buffer >= p->n_buffers) return false;
     int64_t has = p->buffers[buffer].bytes;
     return offset >= 0 && bytes >= 0 && offset <= has && bytes <= has - offset;
+}
+
+static bool arg_ok(const Program *p, const ZmpArg *a)
+{
+    if (!str_ok(p, a->name)) return false;
+    if (a->buffer >= 0) return buffer_range_ok(p, a->buffer, a->offset, a->bytes);
+    int64_t has = (int64_t)(p->n_consts * sizeof *p->consts);
+    return a->buffer == -1 && a->flags == ZMP_ARG_READ && a->offset >= 0 && a->offset % 4 == 0 &&
+           a->bytes >= 0 && a->offset <= has && a->bytes <= has - a->offset;
 }
 
 static bool var_ok(const Program *p, const ZmpVar *v)
@@ -161,9 +172,7 @@ static RtStatus check_entries(const Program *p, RtError *e)
         if (!str_ok(p, p->kernels[i].name) || p->kernels[i].n_phases > ZMP_MAX_PHASES)
             return corrupt(e, "kernel", i);
     for (uint32_t i = 0; i < p->n_args; i++)
-        if (!str_ok(p, p->args[i].name) ||
-            !buffer_range_ok(p, p->args[i].buffer, p->args[i].offset, p->args[i].bytes))
-            return corrupt(e, "argument", i);
+        if (!arg_ok(p, &p->args[i])) return corrupt(e, "argument", i);
     for (uint32_t i = 0; i < p->n_commands; i++)
         if (!command_ok(p, &p->commands[i])) return corrupt(e, "command", i);
     for (uint32_t i = 0; i < p->n_ports; i++)

@@ -19,8 +19,9 @@ typedef struct Program {
     const ZmpPort *ports;
     const ZmpFeed *feeds;
     const ZmpWeightRule *weight_rules;
+    const int32_t *consts;
     uint32_t n_strings, n_vars, n_buffers, n_kernels, n_args, n_commands, n_funcs, n_ports, n_feeds,
-        n_weight_rules;
+        n_weight_rules, n_consts;
     const ZmKernelFn *fns;
     const ZmpFunc *micro, *last, *eval, *generate; /* NULL when absent; last is always there */
 } Program;

@@ -35,8 +35,8 @@ typedef struct Attn {
     CpuModule *m;
     const AttnPlan *p;
     const AttnSpec *s;
-    LLVMValueRef b, h;   /* i64 */
-    LLVMValueRef key[4]; /* with dropout */
+    LLVMValueRef b, h;              /* i64 */
+    LLVMValueRef key[4], stream[2]; /* with dropout */
 } Attn;
 
 /* Starts a phase's function; b and h from `flat` = b * H + h are set by attn_set_head. */

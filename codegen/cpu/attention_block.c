@@ -5,15 +5,21 @@
 
 #include "codegen/cpu/attention.h"
 
+static void load_words(CpuModule *m, const AttnOperand *o, LLVMValueRef *out, int n)
+{
+    LLVMValueRef base = cpu_buffer(m, (uint32_t)o->arg);
+    for (int i = 0; i < n; i++)
+        out[i] =
+            cpu_load(m, DT_I32, cpu_elem_ptr(m, base, DT_I32, cpu_i64(m, o->base + i)), 1, NULL);
+}
+
 Attn attn_begin(CpuModule *m, const AttnPlan *p, const char *fn)
 {
     cpu_function_begin(m, fn);
     Attn x = {.m = m, .p = p, .s = p->s};
     if (p->s->p > 0) {
-        LLVMValueRef key = cpu_buffer(m, (uint32_t)p->s->key.arg);
-        for (int i = 0; i < 4; i++)
-            x.key[i] = cpu_load(
-                m, DT_I32, cpu_elem_ptr(m, key, DT_I32, cpu_i64(m, p->s->key.base + i)), 1, NULL);
+        load_words(m, &p->s->key, x.key, 4);
+        load_words(m, &p->s->stream, x.stream, 2);
     }
     return x;
 }
@@ -265,7 +271,8 @@ LLVMValueRef attn_keep(Attn *x, const AttnRow *row, LLVMValueRef c)
     e = cpu_mad(m, e, s->S, mm_add(m, row->s0, c));
     e = cpu_splat(m, LLVMBuildTrunc(m->b, e, m->i32_t, ""), x->p->lanes);
     e = LLVMBuildAdd(m->b, e, cpu_lane_ramp(m, m->i32_t, x->p->lanes, 1), "");
-    LLVMValueRef u = cpu_random(m, x->key, e, LLVMBuildTrunc(m->b, x->b, m->i32_t, ""), s->stream);
+    LLVMValueRef sample = LLVMBuildTrunc(m->b, x->b, m->i32_t, "");
+    LLVMValueRef u = cpu_random(m, x->key, e, sample, x->stream);
     return LLVMBuildFCmp(m->b, LLVMRealOGE, u, cpu_splat(m, cpu_f32(m, s->p), x->p->lanes), "");
 }
 

@@ -207,9 +207,10 @@ LLVMValueRef cpu_max(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
  * scalars).  Returns word 0. */
 LLVMValueRef cpu_philox(CpuModule *m, const LLVMValueRef c[4], const LLVMValueRef k[2]);
 /* RANDOM of ops.def: f32 in [0, 1) from the key words (i32: seed low, seed high, step, first
- * sample), the element and the sample within the micro-batch. */
+ * sample), the element, the sample within the micro-batch and the words of the stream's hash (low,
+ * high). */
 LLVMValueRef cpu_random(CpuModule *m, const LLVMValueRef key[4], LLVMValueRef element,
-                        LLVMValueRef sample, uint64_t stream);
+                        LLVMValueRef sample, const LLVMValueRef stream[2]);
 
 /* ---- kernels ---- */
 

@@ -302,13 +302,12 @@ LLVMValueRef cpu_philox(CpuModule *m, const LLVMValueRef c[4], const LLVMValueRe
 }
 
 LLVMValueRef cpu_random(CpuModule *m, const LLVMValueRef key[4], LLVMValueRef element,
-                        LLVMValueRef sample, uint64_t stream)
+                        LLVMValueRef sample, const LLVMValueRef stream[2])
 {
     int lanes = cpu_lanes(sample);
     LLVMValueRef s = LLVMBuildAdd(m->b, cpu_splat(m, key[3], lanes), sample, "");
-    LLVMValueRef counter[] = {element, s, key[2], cpu_i32(m, (int32_t)(uint32_t)stream)};
-    LLVMValueRef high = cpu_i32(m, (int32_t)(uint32_t)(stream >> 32));
-    LLVMValueRef seed[] = {key[0], LLVMBuildXor(m->b, key[1], high, "")};
+    LLVMValueRef counter[] = {element, s, key[2], stream[0]};
+    LLVMValueRef seed[] = {key[0], LLVMBuildXor(m->b, key[1], stream[1], "")};
     LLVMValueRef word = cpu_philox(m, counter, seed);
     lanes = cpu_lanes(word);
     word = LLVMBuildLShr(m->b, word, cpu_splat(m, cpu_i32(m, 8), lanes), "");

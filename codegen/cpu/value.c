@@ -229,9 +229,9 @@ static LLVMValueRef emit_one(CpuEval *e, const Node *n)
     case KN_LOAD: return cpu_emit_load(e, &e->k->accesses[n->index], n->dtype);
     case KN_INDEX: return emit_index(e, n);
     case KN_RANDOM: {
-        LLVMValueRef in[6];
-        for (int i = 0; i < 6; i++) in[i] = e->value[n->arg[i]];
-        return cpu_random(e->m, in, in[4], in[5], n->imm_u64);
+        LLVMValueRef in[8];
+        for (int i = 0; i < 8; i++) in[i] = e->value[n->arg[i]];
+        return cpu_random(e->m, in, in[4], in[5], &in[6]);
     }
     case KN_REDUCE: ZM_UNREACHABLE("reduction used before its sweep");
     case KN_ACC: return e->acc;

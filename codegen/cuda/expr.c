@@ -237,8 +237,11 @@ static void print_random_call(Printer *p, const Node *n)
     print_use(p, a[5]);
     str_add(p->out, ", ");
     print_use(p, a[4]);
-    str_addf(p->out, ", 0x%xu, 0x%xu)", (unsigned)(n->imm_u64 & 0xffffffffu),
-             (unsigned)(n->imm_u64 >> 32));
+    str_add(p->out, ", ");
+    print_use(p, a[6]);
+    str_add(p->out, ", ");
+    print_use(p, a[7]);
+    str_add(p->out, ")");
 }
 
 void print_node_expr(Printer *p, uint32_t node)

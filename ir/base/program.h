@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define ZMP_MAGIC 0x315247504d5aull /* "ZMPGR1" */
-enum { ZMP_VERSION = 1, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
+enum { ZMP_VERSION = 2, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
 
 /* A CPU kernel runs in phases with a barrier between them; a phase is n_tasks independent tasks, in
  * any order on any thread.  bufs[i]: address of argument i; scratch: scratch_bytes of the calling
@@ -39,7 +39,8 @@ typedef struct ZmpHeader {
     uint32_t cpu_features; /* comma-separated names for __builtin_cpu_supports */
     uint32_t plan_text;    /* the table of `zmc plan`, for --info */
     uint32_t reserved;
-    ZmpRange strings, vars, buffers, kernels, args, commands, funcs, ports, feeds, weight_rules;
+    ZmpRange strings, vars, buffers, kernels, args, commands, funcs, ports, feeds, weight_rules,
+        consts;
 } ZmpHeader;
 
 enum ZmpDType { ZMP_I1 = 1, ZMP_I32, ZMP_BF16, ZMP_F16, ZMP_F32, ZMP_F64 };  /* = DType of ir.h */
@@ -85,9 +86,9 @@ typedef struct ZmpKernel {
 
 enum { ZMP_ARG_READ = 1, ZMP_ARG_WRITE = 2 };
 typedef struct ZmpArg {
-    int32_t buffer;
+    int32_t buffer; /* -1: the table `consts`, read only */
     uint32_t flags;
-    int64_t offset, bytes; /* range within the buffer that the command may touch */
+    int64_t offset, bytes; /* range within the buffer (or table) that the command may touch */
     uint32_t dtype;        /* of the elements */
     uint32_t name;         /* of the value or variable */
 } ZmpArg;

@@ -124,7 +124,10 @@ static bool kernel_agrees(Arena *a, const Func *f, OpId op, const Kernel *k, Sha
         mem[i] = ARENA_ARRAY(a, double, k->args[i].elems);
         memcpy(mem[i], in[i].at, (size_t)k->args[i].elems * sizeof(double));
     }
-    for (uint32_t i = body->params.n; i < k->n_args; i++) {
+    uint32_t end = k->n_args - (k->n_consts > 0); /* of the outputs */
+    if (k->n_consts) mem[end] = ARENA_ARRAY(a, double, k->n_consts);
+    for (uint32_t i = 0; i < k->n_consts; i++) mem[end][i] = k->consts[i];
+    for (uint32_t i = body->params.n; i < end; i++) {
         int32_t from = shared_input(a, f, op, k, i, share, is_taken);
         mem[i] = from >= 0 ? mem[from] : ARENA_ARRAY(a, double, k->args[i].elems);
         for (int64_t e = 0; e < k->args[i].elems && from < 0; e++) mem[i][e] = NAN;
@@ -135,7 +138,7 @@ static bool kernel_agrees(Arena *a, const Func *f, OpId op, const Kernel *k, Sha
     EvalTensor *want = func_run(a, check_eval(a, f->m), body, in);
     kernel_run(a, k, mem);
     double tolerance = 64 * DBL_EPSILON * n_summed(k);
-    for (uint32_t i = body->params.n; i < k->n_args; i++)
+    for (uint32_t i = body->params.n; i < end; i++)
         if (!same_tensors(k->label, i - body->params.n, k->args[i].elems,
                           want[i - body->params.n].at, mem[i], tolerance))
             return false;

@@ -69,10 +69,9 @@ static double run_reduce(KernelRun *r, const Node *n)
 
 static double run_random(KernelRun *r, const Node *n)
 {
-    uint32_t w[6];
-    for (int i = 0; i < 6; i++) w[i] = (uint32_t)(int64_t)run_value(r, n->arg[i]);
-    uint32_t low = (uint32_t)n->imm_u64, high = (uint32_t)(n->imm_u64 >> 32);
-    return (double)(philox(w[4], w[3] + w[5], w[2], low, w[0], w[1] ^ high).x[0] >> 8) * 0x1p-24;
+    uint32_t w[8];
+    for (int i = 0; i < 8; i++) w[i] = (uint32_t)(int64_t)run_value(r, n->arg[i]);
+    return (double)(philox(w[4], w[3] + w[5], w[2], w[6], w[0], w[1] ^ w[7]).x[0] >> 8) * 0x1p-24;
 }
 
 static double run_point(OpCode op, double a, double b, double c)
@@ -202,11 +201,11 @@ static double run_drop(KernelRun *r, int64_t b, int64_t h, int64_t t, int64_t s)
 {
     const AttnSpec *a = &r->k->attn;
     if (a->p == 0) return 1;
-    uint32_t w[4];
+    uint32_t w[4], stream[2];
     for (int i = 0; i < 4; i++) w[i] = (uint32_t)(int64_t)*run_at(r, &a->key, 0, 0, 0, i);
+    for (int i = 0; i < 2; i++) stream[i] = (uint32_t)(int64_t)*run_at(r, &a->stream, 0, 0, 0, i);
     uint32_t e = (uint32_t)((h * a->T + t) * a->S + s);
-    Philox x = philox(e, w[3] + (uint32_t)b, w[2], (uint32_t)a->stream, w[0],
-                      w[1] ^ (uint32_t)(a->stream >> 32));
+    Philox x = philox(e, w[3] + (uint32_t)b, w[2], stream[0], w[0], w[1] ^ stream[1]);
     return (double)(x.x[0] >> 8) * 0x1p-24 >= dtype_round(DT_F32, a->p)
                ? 1 / (1 - dtype_round(DT_F32, a->p))
                : 0;

@@ -108,6 +108,7 @@ static void check_func(const Program *p, uint32_t index)
         int32_t pos = (int32_t)(i - f->first_command);
         for (uint32_t j = c->first_arg; j < c->first_arg + c->n_args; j++) {
             const ZmpArg *a = &p->args.at[j];
+            if (a->buffer < 0) continue; /* constants */
             const ZmpBuffer *b = &p->buffers.at[a->buffer];
             CHECK(a->offset >= 0 && a->bytes > 0 && a->offset + a->bytes <= b->bytes);
             CHECK(b->func < 0 || (uint32_t)b->func == index);

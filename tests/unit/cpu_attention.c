@@ -45,8 +45,7 @@ static const Case cases[] = {
     {2, 4, 65, 65, 20, 20, true, false, false, 0, SLICED, DT_BF16},
 };
 
-enum { Q, K, V, MASK, BIAS, KEY, OUT, LSE, DOUT, DQ, DK, DV, N_OPERAND };
-static const uint64_t stream = 0xfedcba9876543210ull;
+enum { Q, K, V, MASK, BIAS, KEY, STREAM, OUT, LSE, DOUT, DQ, DK, DV, N_OPERAND };
 
 /* An operand: dtype, dims [B, H, T, D] and strides; mask and bias are [B, 1, T, S] and [1, H, T, S]
  * by stride 0. */
@@ -88,6 +87,7 @@ static void operands_of(const Case *c, Operand *o)
         o[BIAS].stride[0] = 0;
     }
     if (c->p > 0) operand_set(&o[KEY], DT_I32, 1, 1, 1, 4, ROWS);
+    if (c->p > 0) operand_set(&o[STREAM], DT_I32, 1, 1, 1, 2, ROWS);
 }
 
 /* q, k, v (and their gradients) as slices of one argument [B, T, 3HD]; only where S = T and Dv = D.
@@ -138,8 +138,7 @@ static Built *build(Arena *a, const Case *c, bool is_backward)
                     .D = c->D,
                     .Dv = c->Dv,
                     .scale = 1 / sqrt((double)c->D),
-                    .p = c->p,
-                    .stream = stream};
+                    .p = c->p};
     operands_of(c, x->o);
     bool is_sliced = c->layout == SLICED;
     if (is_sliced) slice_together(c, x->o, Q);
@@ -150,6 +149,7 @@ static Built *build(Arena *a, const Case *c, bool is_backward)
     add_operand(x, MASK, &s->mask, false, -1);
     add_operand(x, BIAS, &s->bias, false, -1);
     add_operand(x, KEY, &s->key, false, -1);
+    add_operand(x, STREAM, &s->stream, false, -1);
     add_operand(x, OUT, &s->out, !is_backward, -1);
     add_operand(x, LSE, &s->lse, !is_backward, -1);
     s->dout.arg = s->dq.arg = s->dk.arg = s->dv.arg = -1;
@@ -235,8 +235,8 @@ static double drop_factor(const Head *r, int64_t t, int64_t s)
     if (r->c->p <= 0) return 1;
     const uint32_t *key = (const uint32_t *)r->f->at[r->x->o[KEY].arg];
     uint32_t e = (uint32_t)((r->h * r->c->T + t) * r->c->S + s);
-    Philox w = philox(e, key[3] + (uint32_t)r->b, key[2], (uint32_t)stream, key[0],
-                      key[1] ^ (uint32_t)(stream >> 32));
+    const uint32_t *stream = (const uint32_t *)r->f->at[r->x->o[STREAM].arg];
+    Philox w = philox(e, key[3] + (uint32_t)r->b, key[2], stream[0], key[0], key[1] ^ stream[1]);
     return (w.x[0] >> 8) / 16777216.0 >= r->c->p ? 1 / (1 - r->c->p) : 0;
 }
 

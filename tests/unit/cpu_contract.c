@@ -189,11 +189,12 @@ static int32_t add_drop(Built *x, int32_t v, const char *layout)
     int32_t element =
         add_node(x, (Node){.kind = KN_INDEX, .dtype = DT_I32, .index = x->k.n_accesses++});
     int32_t sample = add_const(x, DT_I32, 5);
+    int32_t low = add_const(x, DT_I32, (int32_t)0x89abcdefu),
+            high = add_const(x, DT_I32, 0x1234567);
     Node r = {.kind = KN_RANDOM,
               .dtype = DT_F32,
-              .n_args = 6,
-              .imm_u64 = 0x123456789abcdefull,
-              .arg = {key[0], key[1], key[2], key[3], element, sample}};
+              .n_args = 8,
+              .arg = {key[0], key[1], key[2], key[3], element, sample, low, high}};
     int32_t keep = add_op(x, OP_GE, DT_I1, add_node(x, r), add_const(x, DT_F32, 0.25), -1);
     return add_op(x, OP_SELECT, DT_F32, keep, v, add_const(x, DT_F32, 0));
 }
@@ -287,10 +288,9 @@ static double ref_node(const Ref *r, int32_t i);
 
 static double ref_random(const Ref *r, const Node *n)
 {
-    uint32_t in[6];
-    for (int i = 0; i < 6; i++) in[i] = (uint32_t)(int32_t)ref_node(r, n->arg[i]);
-    Philox p = philox(in[4], in[3] + in[5], in[2], (uint32_t)n->imm_u64, in[0],
-                      in[1] ^ (uint32_t)(n->imm_u64 >> 32));
+    uint32_t in[8];
+    for (int i = 0; i < 8; i++) in[i] = (uint32_t)(int32_t)ref_node(r, n->arg[i]);
+    Philox p = philox(in[4], in[3] + in[5], in[2], in[6], in[0], in[1] ^ in[7]);
     return (p.x[0] >> 8) / 16777216.0;
 }
 

@@ -192,13 +192,18 @@ static Kernel *dropout(Arena *a, int64_t samples, int64_t elems)
     km_loop(b, LOOP_PAR, samples);
     km_loop(b, LOOP_PAR, elems);
     int key = km_arg(b, DT_I32, 4, false, -1), o = km_arg(b, DT_F32, samples * elems, true, -1);
-    Node n = {.kind = KN_RANDOM, .dtype = DT_F32, .n_args = 6, .imm_u64 = 0x123456789abcdef0u};
+    int stream = km_arg(b, DT_I32, 2, false, -1);
+    Node n = {.kind = KN_RANDOM, .dtype = DT_F32, .n_args = 8};
     for (int i = 0; i < 4; i++) {
         n.arg[i] = km_load(b, key, S(0, 0));
         b->accesses[b->nodes[n.arg[i]].index].base = i;
     }
     n.arg[4] = km_index(b, S(0, 1));
     n.arg[5] = km_index(b, S(1, 0));
+    for (int i = 0; i < 2; i++) {
+        n.arg[6 + i] = km_load(b, stream, S(0, 0));
+        b->accesses[b->nodes[n.arg[6 + i]].index].base = i;
+    }
     km_store(b, km_node(b, n), LV_ELEM, o, S(elems, 1));
     return &b->k;
 }

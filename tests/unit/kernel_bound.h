@@ -231,10 +231,9 @@ static inline RefValue ref_op(const Ref *r, const Node *n)
 
 static inline RefValue ref_random(const Ref *r, const Node *n)
 {
-    uint32_t w[6];
-    for (int i = 0; i < 6; i++) w[i] = (uint32_t)(int64_t)ref_node(r, n->arg[i]).v;
-    Philox x = philox(w[4], w[3] + w[5], w[2], (uint32_t)n->imm_u64, w[0],
-                      w[1] ^ (uint32_t)(n->imm_u64 >> 32));
+    uint32_t w[8];
+    for (int i = 0; i < 8; i++) w[i] = (uint32_t)(int64_t)ref_node(r, n->arg[i]).v;
+    Philox x = philox(w[4], w[3] + w[5], w[2], w[6], w[0], w[1] ^ w[7]);
     return (RefValue){(x.x[0] >> 8) * 0x1p-24, 0};
 }
 

@@ -182,11 +182,12 @@ static inline int ref_index(Kernel *k, int64_t base, const int64_t *stride)
 
 static inline int ref_random(Kernel *k, const int *key, int element, int sample, uint64_t stream)
 {
+    int low = ref_const(k, DT_I32, (int32_t)(uint32_t)stream),
+        high = ref_const(k, DT_I32, (int32_t)(uint32_t)(stream >> 32));
     return ref_add(k, (Node){.kind = KN_RANDOM,
                              .dtype = DT_F32,
-                             .n_args = 6,
-                             .imm_u64 = stream,
-                             .arg = {key[0], key[1], key[2], key[3], element, sample}});
+                             .n_args = 8,
+                             .arg = {key[0], key[1], key[2], key[3], element, sample, low, high}});
 }
 
 static inline int ref_acc(Kernel *k, DType dt)
@@ -279,10 +280,9 @@ static inline double ref_reduce_value(RefRun *r, const Node *n)
 
 static inline double ref_random_value(RefRun *r, const Node *n)
 {
-    uint32_t w[6];
-    for (int i = 0; i < 6; i++) w[i] = (uint32_t)(int32_t)ref_value(r, n->arg[i]);
-    uint32_t low = (uint32_t)n->imm_u64, high = (uint32_t)(n->imm_u64 >> 32);
-    return (double)(philox(w[4], w[3] + w[5], w[2], low, w[0], w[1] ^ high).x[0] >> 8) / 16777216.0;
+    uint32_t w[8];
+    for (int i = 0; i < 8; i++) w[i] = (uint32_t)(int32_t)ref_value(r, n->arg[i]);
+    return (double)(philox(w[4], w[3] + w[5], w[2], w[6], w[0], w[1] ^ w[7]).x[0] >> 8) * 0x1p-24;
 }
 
 static inline double ref_point(OpCode op, double a, double b, double c)
