@@ -1,105 +1,114 @@
-/* allocate.c -- dynamic storage allocation: first fit over several orders (memory.h).
+/* allocate.c -- dynamic storage allocation, step by step until a height meets the lower bound
+ * (allocate.h).
  *
- * Source: greedy by size, arXiv:2001.03288; orders as in XLA's heap simulator and MiniMalloc. */
-#include "passes/memory/memory.h"
+ *   1. sections; the lower bound is the most bytes live at once
+ *   2. parts: what lies at the bottom without loss, what falls apart in time
+ *   3. per part: greedy orders, first fit and best fit        (O(n log n + pairs) each)
+ *   4. then a hill climb on the best order,
+ *   5. then branch and bound, each within its limit.
+ * A part needs to be no lower than the bound of the whole allows.
+ */
+#include "passes/memory/allocate.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct Keyed {
-    double key; /* larger first */
-    uint32_t item;
-} Keyed;
+enum {
+    SPLIT_LEVELS = 64,  /* visits of all items that looking for parts may cost */
+    MOST_NODES = 20000, /* by default */
+    CLIMB_SHARE = 8     /* the climb's part of the limit of visits */
+};
 
-typedef struct Span {
-    int64_t lo, hi;
-} Span;
-
-typedef double (*OrderKey)(const AllocItem *it);
-
-static double by_size(const AllocItem *it)
+/* A node costs up to some 10 n visits. */
+AllocLimits alloc_limits_default(uint32_t n)
 {
-    return (double)it->bytes;
+    uint64_t nodes = (8u << 20) / (n ? n : 1);
+    return (AllocLimits){.visits = 128u << 20, .nodes = nodes < MOST_NODES ? nodes : MOST_NODES};
 }
 
-static double by_area(const AllocItem *it)
+typedef struct Allocation {
+    Arena *a;
+    const AllocLimits *limits;
+    int64_t goal; /* of the whole height */
+    uint64_t nodes;
+    uint64_t visits;
+} Allocation;
+
+static void keep_offsets(Part *p, const int64_t *offset, int64_t height, const char *step)
 {
-    return (double)it->bytes * (it->to - it->from + 1);
+    for (uint32_t i = 0; i < p->n; i++) p->at[i].offset = offset[i];
+    p->height = height;
+    p->step = step;
 }
 
-static double by_lifetime(const AllocItem *it)
+/* The best of the greedy orders; *best_order: that order. */
+static void pack_greedy(Allocation *al, Packer *packer, Part *p, int64_t goal, uint32_t *best_order)
 {
-    return it->to - it->from;
-}
-
-static double by_start(const AllocItem *it)
-{
-    return -it->from;
-}
-
-static int compare_keyed(const void *x, const void *y)
-{
-    const Keyed *a = x, *b = y;
-    if (a->key != b->key) return a->key > b->key ? -1 : 1;
-    return a->item < b->item ? -1 : a->item > b->item;
-}
-
-static int compare_span(const void *x, const void *y)
-{
-    const Span *a = x, *b = y;
-    return a->lo < b->lo ? -1 : a->lo > b->lo;
-}
-
-/* Lowest gap of `bytes` between the spans. */
-static int64_t first_fit(Span *span, uint32_t n, int64_t bytes)
-{
-    qsort(span, n, sizeof *span, compare_span);
-    int64_t at = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (span[i].lo - at >= bytes) return at;
-        if (span[i].hi > at) at = span[i].hi;
-    }
-    return at;
-}
-
-typedef struct Packer {
-    AllocItem *items;
-    uint32_t n;
-    Keyed *order;
-    Span *span;
-} Packer;
-
-static int64_t pack_in_order(Packer *p, OrderKey key)
-{
-    for (uint32_t i = 0; i < p->n; i++) p->order[i] = (Keyed){key(&p->items[i]), i};
-    qsort(p->order, p->n, sizeof *p->order, compare_keyed);
-    int64_t height = 0;
-    for (uint32_t i = 0; i < p->n; i++) {
-        AllocItem *it = &p->items[p->order[i].item];
-        uint32_t n_span = 0;
-        for (uint32_t j = 0; j < i; j++) {
-            const AllocItem *other = &p->items[p->order[j].item];
-            if (other->from <= it->to && it->from <= other->to)
-                p->span[n_span++] = (Span){other->offset, other->offset + other->bytes};
+    uint32_t *order = ARENA_ARRAY(al->a, uint32_t, p->n);
+    int64_t *offset = ARENA_ARRAY(al->a, int64_t, p->n);
+    p->height = INT64_MAX;
+    for (uint32_t k = 0; k < N_GREEDY_ORDERS; k++) {
+        greedy_order(al->a, p, k, order);
+        for (Fit fit = 0; fit < N_FIT; fit++) {
+            int64_t height = packer_run(packer, order, fit, p->height - 1, offset);
+            if (height < p->height) {
+                keep_offsets(p, offset, height, greedy_step_name(k, fit));
+                memcpy(best_order, order, p->n * sizeof *order);
+            }
+            if (p->height <= goal || packer_visits(packer) > al->visits) return;
         }
-        it->offset = first_fit(p->span, n_span, it->bytes);
-        if (it->offset + it->bytes > height) height = it->offset + it->bytes;
     }
-    return height;
 }
 
-int64_t mem_allocate(Arena *scratch, AllocItem *items, uint32_t n)
+static void pack_part(Allocation *al, Part *p)
 {
-    static const OrderKey orders[] = {by_size, by_area, by_lifetime, by_start};
-    Packer p = {items, n, ARENA_ARRAY(scratch, Keyed, n), ARENA_ARRAY(scratch, Span, n)};
-    int64_t *best_offset = ARENA_ARRAY(scratch, int64_t, n);
-    int64_t best = INT64_MAX;
-    for (size_t k = 0; k < sizeof orders / sizeof *orders; k++) {
-        int64_t height = pack_in_order(&p, orders[k]);
-        if (height >= best) continue;
-        best = height;
-        for (uint32_t i = 0; i < n; i++) best_offset[i] = items[i].offset;
+    int64_t goal = al->goal - p->base;
+    Packer *packer = packer_new(al->a, p);
+    uint32_t *order = ARENA_ARRAY(al->a, uint32_t, p->n);
+    pack_greedy(al, packer, p, goal, order);
+    if (p->height > goal)
+        part_climb(al->a, packer, p, order, goal, al->limits->visits / CLIMB_SHARE, al->limits);
+    if (p->height > goal) {
+        uint64_t left = al->limits->nodes;
+        part_minimise(al->a, p, goal, &left, al->limits);
+        al->nodes += al->limits->nodes - left;
     }
-    for (uint32_t i = 0; i < n; i++) items[i].offset = best_offset[i];
-    return n ? best : 0;
+}
+
+/* The items at the bottom of their parts, and then each part's. */
+static void give_offsets(AllocItem *items, const PackItem *at, uint32_t n, int64_t base)
+{
+    for (uint32_t i = 0; i < n; i++) items[at[i].origin].offset = base + at[i].offset;
+}
+
+AllocResult mem_allocate(Arena *scratch, AllocItem *items, uint32_t n, const AllocLimits *limits)
+{
+    AllocLimits standard = alloc_limits_default(n);
+    AllocResult r = {.step = "nothing to place"};
+    if (!n) return r;
+    Part whole = part_whole(scratch, items, n);
+    Allocation al = {.a = scratch, .limits = limits ? limits : &standard};
+    al.visits = al.limits->visits;
+    PackItems placed = {0};
+    Parts parts = {0};
+    int64_t bound = whole.bound;
+    part_split(scratch, items, whole, (uint64_t)n * SPLIT_LEVELS, &placed, &parts);
+    al.goal = bound > al.limits->capacity ? bound : al.limits->capacity;
+    r = (AllocResult){.step = "stacked", .lower_bound = bound};
+    give_offsets(items, placed.at, placed.n, 0);
+    for (uint32_t i = 0; i < placed.n; i++) {
+        int64_t top = placed.at[i].offset + placed.at[i].bytes;
+        if (top > r.height) r.height = top;
+    }
+    for (uint32_t i = 0; i < parts.n; i++) {
+        Part *p = &parts.at[i];
+        pack_part(&al, p);
+        give_offsets(items, p->at, p->n, p->base);
+        if (p->base + p->bound > r.lower_bound) r.lower_bound = p->base + p->bound;
+        if (p->base + p->height <= r.height) continue;
+        r.height = p->base + p->height;
+        r.step = p->step;
+    }
+    r.nodes = al.nodes;
+    return r;
 }

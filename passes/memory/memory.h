@@ -2,7 +2,8 @@
  *
  *   alias.c     which result of a kernel may overwrite which operand
  *   units.c     values that share storage form one unit (views, packs, in-place results, values
- * written to variables) allocate.c  offsets for units with lifetimes: dynamic storage allocation
+ *               written to variables)
+ *   allocate.h  offsets for units with lifetimes: dynamic storage allocation, in allocate*.c
  *   memplan.c   the pass: places of variables and values
  *   check.c     independent proof: simulates which value each byte holds, op by op
  *   report.c    `zmc plan`: categories at the peak, buffers
@@ -57,10 +58,31 @@ typedef struct AllocItem {
     int64_t offset;   /* out */
 } AllocItem;
 
-/* Offsets such that items live at the same time do not overlap; returns the height.  Best of first
- * fit under several orders (size, bytes x lifetime, lifetime, start); O(n^2) worst case;
- * deterministic. */
-int64_t mem_allocate(Arena *scratch, AllocItem *items, uint32_t n);
+/* How much mem_allocate may search.  Counts, never seconds: the same plan on every machine. */
+typedef struct AllocLimits {
+    int64_t capacity; /* a height of at most this is good enough; 0: the lower bound is */
+    uint64_t visits;  /* items looked at by greedy orders after the first; an eighth by the climb */
+    uint64_t nodes;   /* placements tried by the branch and bound */
+    bool (*is_over)(void *over); /* asked now and then; true ends the search.  NULL: never */
+    void *over;
+} AllocLimits;
+
+/* Little beside the other passes: some 50 ms where no greedy order meets the bound. */
+AllocLimits alloc_limits_default(uint32_t n);
+
+typedef struct AllocResult {
+    int64_t height;
+    int64_t lower_bound; /* most bytes live at once, or more where the search proved it */
+    const char *step;    /* that found the height: "greedy size first-fit", "hill climb", ... */
+    uint64_t nodes;      /* of the branch and bound */
+} AllocResult;
+
+/* Offsets such that items live at the same time do not overlap (allocate.h says how).
+ * O(n log n + pairs live together) per greedy order; deterministic. */
+AllocResult mem_allocate(Arena *scratch, AllocItem *items, uint32_t n, const AllocLimits *limits);
+
+/* Sets the offsets of the units that are not variables, from 0 on, each aligned to MEM_ALIGN. */
+AllocResult units_allocate(Arena *scratch, Units *u);
 
 /* Proves the places of all values of m: at every op each operand's bytes still hold that operand.
  * Errors E_PLAN_OVERLAP name both values.  Relies on nothing that the planner computed but the
@@ -80,7 +102,9 @@ typedef struct PlanReport {
     PlanCategory cat[PLAN_N_CATEGORIES]; /* params master optimizer grads activations gathered
                                             workspace inputs other */
     int64_t padding, peak_live, arena, states, closed_form;
-    int64_t lower_bound; /* of the arena, for this order of ops */
+    int64_t lower_bound;   /* of the arena, for this order of ops */
+    const char *plan_step; /* of the allocator, that found the function's height that makes the
+                              arena; "given": the offsets are not what the allocator gives */
     double fragmentation;
     const char *peak_func;
     int32_t peak_pos;

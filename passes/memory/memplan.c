@@ -47,8 +47,7 @@ static int64_t place_variables(Module *m)
     return end;
 }
 
-/* Offsets of the units of f from `base` on.  Returns the end. */
-static int64_t place_units(Arena *scratch, const Module *m, Units *u, int64_t base)
+AllocResult units_allocate(Arena *scratch, Units *u)
 {
     AllocItem *items = ARENA_ARRAY(scratch, AllocItem, u->n + 1);
     uint32_t n = 0;
@@ -56,12 +55,21 @@ static int64_t place_units(Arena *scratch, const Module *m, Units *u, int64_t ba
         if (u->at[i].kind != UNIT_VAR)
             items[n++] = (AllocItem){
                 .bytes = aligned(u->at[i].bytes), .from = u->at[i].from, .to = u->at[i].to};
-    int64_t height = mem_allocate(scratch, items, n);
+    AllocResult r = mem_allocate(scratch, items, n, NULL);
     n = 0;
     for (uint32_t i = 0; i < u->n; i++)
+        if (u->at[i].kind != UNIT_VAR) u->at[i].offset = items[n++].offset;
+    return r;
+}
+
+/* Offsets of the units of f from `base` on.  Returns the end. */
+static int64_t place_units(Arena *scratch, const Module *m, Units *u, int64_t base)
+{
+    AllocResult r = units_allocate(scratch, u);
+    for (uint32_t i = 0; i < u->n; i++)
         u->at[i].offset = u->at[i].kind == UNIT_VAR ? var_cget(m, u->at[i].var)->place.offset
-                                                    : base + items[n++].offset;
-    return base + height;
+                                                    : base + u->at[i].offset;
+    return base + r.height;
 }
 
 static void place_value(Func *f, const Units *u, ValueId id)

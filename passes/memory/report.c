@@ -57,6 +57,12 @@ static void variable_buffers(Arena *a, const Module *m, Buffers *out)
     }
 }
 
+static int64_t unit_offset(const Func *f, const Units *u, uint32_t i)
+{
+    ValueId v = u->at[i].name_value;
+    return value_cget(f, v)->place.offset - u->of[v.i].offset;
+}
+
 static const char *unit_name(Arena *a, const Func *f, const Unit *u)
 {
     const Value *v = value_cget(f, u->name_value);
@@ -80,10 +86,9 @@ static void function_buffers(Arena *a, const Func *f, Buffers *out)
         ValueId v = unit->name_value;
         OpId def = value_cget(f, v)->def;
         LocId loc = op_ok(def) ? op_cget(f, def)->loc : (LocId){0};
-        int64_t offset = value_cget(f, v)->place.offset - u.of[v.i].offset;
         VEC_PUSH(a, out,
-                 ((Buffer){f, unit_name(a, f, unit), unit->cat, offset, unit->bytes, unit->from,
-                           unit->to, loc}));
+                 ((Buffer){f, unit_name(a, f, unit), unit->cat, unit_offset(f, &u, i), unit->bytes,
+                           unit->from, unit->to, loc}));
     }
 }
 
@@ -118,6 +123,41 @@ static void find_peak(const Module *m, Arena *a, PlanReport *r)
         r->peak_pos = at;
     }
     r->lower_bound = most < 0 ? 0 : most;
+}
+
+/* ---- the step of the allocator ---- */
+
+static int64_t variables_end(const Module *m)
+{
+    int64_t end = 0;
+    for (uint32_t i = 1; i < m->vars.n; i++) {
+        int64_t top = m->vars.at[i].place.offset + aligned(m->vars.at[i].place.bytes);
+        if (!var_ok(m->vars.at[i].in) && top > end) end = top;
+    }
+    return end;
+}
+
+/* Allocates again: the plan in the IR names no step, and may have been edited. */
+static void find_step(const Module *m, Arena *a, PlanReport *r)
+{
+    int64_t base = variables_end(m), most = -1;
+    r->plan_step = "given";
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        const Func *f = m->funcs.at[i];
+        Units u = units_build(a, f);
+        AllocResult again = units_allocate(a, &u);
+        int64_t height = 0;
+        bool is_same = true;
+        for (uint32_t k = 0; k < u.n; k++) {
+            if (u.at[k].kind == UNIT_VAR) continue;
+            int64_t offset = unit_offset(f, &u, k) - base, top = offset + aligned(u.at[k].bytes);
+            is_same &= offset == u.at[k].offset;
+            if (top > height) height = top;
+        }
+        if (height <= most) continue;
+        most = height;
+        r->plan_step = is_same ? again.step : "given";
+    }
 }
 
 static void add_live(PlanReport *r, const Buffers *all)
@@ -181,6 +221,7 @@ PlanReport plan_report(const Module *m, Arena *scratch)
         if (m->vars.at[i].kind == VK_PARAM && !m->vars.at[i].is_bucket)
             r.params += type_elems(m->vars.at[i].type);
     find_peak(m, scratch, &r);
+    find_step(m, scratch, &r);
     Buffers all = all_buffers(scratch, m);
     add_live(&r, &all);
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.peak_live += r.cat[i].bytes;
@@ -265,6 +306,8 @@ void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str 
     add_line(out, "peak live", r->peak_live);
     add_line(out, "arena", r->arena);
     str_addf(out, "  %-14s %14.3f %%\n", "fragmentation", 100 * r->fragmentation);
+    add_line(out, "lower bound", r->lower_bound);
+    str_addf(out, "  %-14s %s\n", "packed by", r->plan_step);
     add_line(out, "states", r->states);
     add_line(out, "closed form", r->closed_form);
     str_addf(out, "  %-14s %15.4g per step\n", "flops", r->flops);
@@ -278,8 +321,9 @@ static void json_category(const PlanReport *r, Str *out)
     str_addf(out, "\"padding\":%lld,\"peak_live\":%lld,\"arena\":%lld,\"fragmentation\":",
              (long long)r->padding, (long long)r->peak_live, (long long)r->arena);
     str_add_f64(out, r->fragmentation);
-    str_addf(out, ",\"states\":%lld,\"closed_form\":%lld", (long long)r->states,
-             (long long)r->closed_form);
+    str_addf(out, ",\"states\":%lld,\"closed_form\":%lld,\"lower_bound\":%lld,\"plan_step\":",
+             (long long)r->states, (long long)r->closed_form, (long long)r->lower_bound);
+    str_add_json(out, r->plan_step);
 }
 
 void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *out)

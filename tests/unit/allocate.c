@@ -19,7 +19,7 @@ static int64_t lower_bound(const AllocItem *it, uint32_t n)
 
 static void check(Arena *a, AllocItem *it, uint32_t n, double at_most)
 {
-    int64_t height = mem_allocate(a, it, n);
+    int64_t height = mem_allocate(a, it, n, NULL).height;
     int64_t bound = lower_bound(it, n);
     ZM_CHECK(height >= bound && (double)height <= at_most * (double)bound);
     for (uint32_t i = 0; i < n; i++) {
@@ -83,7 +83,7 @@ int main(int argc, char **argv)
     for (uint32_t seed = 0; seed < 200; seed++) check_random(&a, seed);
     int files = 0;
     for (int i = 1; i < argc; i++) files += check_file(&a, argv[i]);
-    ZM_CHECK(mem_allocate(&a, NULL, 0) == 0);
+    ZM_CHECK(mem_allocate(&a, NULL, 0, NULL).height == 0);
     printf("200 random cases, %d files\n", files);
     arena_free(&a);
     return 0;
