@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +79,10 @@ Status link_executable(Arena *a, Diag *diag, const char *const *objects, uint32_
     if (access(runtime_lib, R_OK) != 0)
         return diag_error(diag, (SrcPos){0}, E_FILE, "cannot read the runtime library %s: %s",
                           runtime_lib, strerror(errno));
+    struct stat st;
+    if (stat(out_path, &st) == 0 && !S_ISREG(st.st_mode)) /* /dev/null: rename would replace it */
+        return diag_error(diag, (SrcPos){0}, E_FILE, "cannot write %s: it is not a regular file",
+                          out_path);
     const char *made = arena_printf(a, "%s.zmc-%ld", out_path, (long)getpid());
     int fd = open(made, O_WRONLY | O_CREAT | O_EXCL, 0666); /* a clear message, before cc's */
     if (fd < 0)

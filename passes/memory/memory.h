@@ -88,6 +88,8 @@ AllocResult units_allocate(Arena *scratch, Units *u);
  * Errors E_PLAN_OVERLAP name both values.  Relies on nothing that the planner computed but the
  * places. */
 Status mem_check(const Module *m, Arena *scratch);
+/* budget_bytes: of the arena; 0: no limit.  Else E_PLAN_BUDGET with the smallest that fits. */
+Status mem_check_budget(const Module *m, int64_t budget_bytes);
 
 /* ---- report.c ---- */
 

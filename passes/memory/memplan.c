@@ -96,6 +96,16 @@ static int64_t place_function(PassCtx *cx, Func *f, int64_t base)
     return end;
 }
 
+Status mem_check_budget(const Module *m, int64_t budget_bytes)
+{
+    if (budget_bytes <= 0 || m->arena_bytes <= budget_bytes) return ZM_OK;
+    return diag_error(m->diag, (SrcPos){0}, E_PLAN_BUDGET,
+                      "the plan needs %lld bytes, --memory allows %lld: the smallest budget that "
+                      "fits is %lld bytes",
+                      (long long)m->arena_bytes, (long long)budget_bytes,
+                      (long long)m->arena_bytes);
+}
+
 Status pass_memplan(PassCtx *cx, bool *changed)
 {
     Module *m = cx->m;
@@ -107,11 +117,5 @@ Status pass_memplan(PassCtx *cx, bool *changed)
     }
     *changed = true;
     ZM_TRY(mem_check(m, cx->scratch));
-    if (cx->opt->memory_bytes > 0 && m->arena_bytes > cx->opt->memory_bytes)
-        return diag_error(cx->diag, (SrcPos){0}, E_PLAN_BUDGET,
-                          "the plan needs %lld bytes, --memory allows %lld: the smallest budget "
-                          "that fits is %lld bytes",
-                          (long long)m->arena_bytes, (long long)cx->opt->memory_bytes,
-                          (long long)m->arena_bytes);
-    return ZM_OK;
+    return mem_check_budget(m, cx->opt->memory_bytes);
 }

@@ -31,6 +31,11 @@ def test_unknown_define():
     contains(err, "widht", "width")
 
 
+def pipe(name):
+    os.mkfifo(path(name))
+    return path(name)
+
+
 def test_usage():
     for args, parts in (
         ([], ("no input file",)),
@@ -42,6 +47,8 @@ def test_usage():
         ([GPT2, "--memory", "lots", "-o", path("x")], ("lots",)),
         ([GPT2, *defines(SMALL), "-o", "/does/not/exist/out"], ("/does/not/exist/out",)),
         ([GPT2, *defines(SMALL), "--cpu", "i386", "-o", path("x")], ("i386",)),
+        (["plan", GPT2, "--html", path("x")], ("--html", "--json")),
+        ([GPT2, *defines(SMALL), "-o", pipe("pipe")], ("pipe", "not a regular file")),
     ):
         _, err = run([ZMC, *args], code=1)
         contains(err, *parts)

@@ -99,6 +99,28 @@ def test_an_edited_offset_is_verified():
     assert refused == len(places[::7]), f"{refused} of {len(places[::7])} overlaps with a parameter refused"
 
 
+def test_only_planned_dumps_are_compiled():
+    """Of the dumps only the last has a plan; edited ones are checked like those given to `plan`."""
+    last = dump("dump3")
+    for name in sorted(os.listdir(os.path.dirname(last))):
+        f = os.path.join(os.path.dirname(last), name)
+        if f == last:
+            continue
+        for args in ([f, "-o", path("zir.exe")], [f, "--emit", "kernels"], [f, "--emit", "program"], ["plan", f]):
+            _, err = run([ZMC, *args], code=1)
+            contains(err, name, "error[")
+    exe = path("dump3.zir.exe")
+    run([ZMC, last, "-o", exe])
+    same(train(exe, 3), train(compile_model(), 3), "numbers of the dump's executable and the model's")
+    text = read(last).decode()
+    at = list(re.finditer(r"@arena\+(\d+) bytes=\d+ live=\S+ cat=activations", text))[20]
+    f = write("edited3.zir", (text[:at.start(1)] + "0" + text[at.end(1):]).encode())
+    _, err = run([ZMC, f, "-o", path("zir.exe")], code=1)
+    contains(err, "E0601")
+    assert not os.path.exists(path("zir.exe"))
+    run([ZMC, "plan", last, "--memory", "1KiB"], code=3)
+
+
 def test_budget():
     need = plan([])["per_rank"][0]["arena"]
     run([ZMC, GPT2, *defines(SMALL), "--memory", need, "-o", path("fits")])

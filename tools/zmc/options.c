@@ -189,8 +189,10 @@ static Status check_options(Session *s)
                             arena_printf(&s->arena, "%lld", (long long)o->ranks), "1");
     if (o->loss_scale && strcmp(o->loss_scale, "1") != 0)
         return check_choice(s, "--loss-scale", o->loss_scale, o->loss_scale, "1");
-    if (o->html) return check_choice(s, "--html", o->html, o->html, "(none): --json and --csv are");
-    return ZM_OK;
+    if (!o->html) return ZM_OK;
+    diag_error(&s->diag, (SrcPos){0}, E_USAGE, "--html is not supported by this version of zmc");
+    diag_help(&s->diag, "--json and --csv print the plan");
+    return ZM_FAIL;
 }
 
 static const char *join_arguments(Arena *a, int argc, char **argv)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/base/file.h"
+#include "passes/memory/memory.h"
 
 enum { DEFAULT_BUCKET_BYTES = 64 << 20 };
 
@@ -78,6 +79,22 @@ static Module *compile_zm(Session *s, CodegenTarget *t, const char *text, size_t
     return m;
 }
 
+/* What the pass memplan and its checks would refuse: a dump may have been edited. */
+static Status check_plan(Session *s, const Module *m)
+{
+    if (!(m->facts & FACT_PLANNED)) {
+        diag_error(&s->diag, (SrcPos){0}, E_USAGE, "%s has no memory plan", s->opt.input);
+        diag_help(
+            &s->diag,
+            "give a .zm file, or the dump after memplan (--dump-dir, --print-ir-after=memplan)");
+        return ZM_FAIL;
+    }
+    Arena scratch = {0};
+    Status st = mem_check(m, &scratch);
+    arena_free(&scratch);
+    return st == ZM_OK ? mem_check_budget(m, s->opt.memory) : st;
+}
+
 Module *session_compile(Session *s, CodegenTarget *t)
 {
     char *text;
@@ -85,6 +102,6 @@ Module *session_compile(Session *s, CodegenTarget *t)
     if (session_read_input(s, &text, &n) != ZM_OK) return NULL;
     if (!has_suffix(s->opt.input, ".zir")) return compile_zm(s, t, text, n);
     Module *m = module_parse(&s->arena, &s->sources, &s->diag, s->opt.input, text, n);
-    if (!m || module_verify(m, NULL) != ZM_OK) return NULL;
+    if (!m || module_verify(m, NULL) != ZM_OK || check_plan(s, m) != ZM_OK) return NULL;
     return m;
 }

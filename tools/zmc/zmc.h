@@ -36,8 +36,8 @@ typedef struct Session {
 Status options_parse(Session *s, int argc, char **argv);
 void options_help(FILE *out);
 
-/* Reads and compiles s->opt.input through the training pipeline (a .zir: parses it).  NULL after
- * errors. */
+/* Reads and compiles s->opt.input through the training pipeline (a .zir: parses it and checks its
+ * plan).  NULL after errors. */
 Module *session_compile(Session *s, CodegenTarget *t);
 Status session_read_input(Session *s, char **text, size_t *n);
 /* Exit code for a failed session: 3 when the plan is over budget. */
