@@ -353,6 +353,15 @@ const char *type_cross_entropy(const TypeIn *t, const Type **out)
     return NULL;
 }
 
+const char *type_cross_entropy_grad(const TypeIn *t, const Type **out)
+{
+    const Type *item;
+    NEED(type_cross_entropy(t, &item));
+    if (item != t->in[2]) REFUSE("d items must be %s, not %s", TEXT(item), TEXT(t->in[2]));
+    out[0] = t->in[0];
+    return NULL;
+}
+
 /* ---- contractions, lookup, attention ---- */
 
 const char *type_matmul(const TypeIn *t, const Type **out)

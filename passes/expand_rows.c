@@ -39,6 +39,24 @@ void expand_CROSS_ENTROPY(Expand *e)
     e->out[0] = loss;
 }
 
+/* (softmax(x) - one_hot(target)) dy, rows of ignored targets 0. */
+void expand_CROSS_ENTROPY_GRAD(Expand *e)
+{
+    Builder *b = &e->b;
+    ValueId x = form_widen(b, e->op.in[0]), target = e->op.in[1], dy = e->op.in[2];
+    const Type *t = value_type(b->f, x);
+    ValueId ignored = form_ignored(b, target, e->op.attrs);
+    if (value_ok(ignored)) dy = build_select(b, ignored, form_scalar(b, dy, 0), dy);
+    Type column = *t;
+    column.dim[t->rank - 1] = 1;
+    dy = build_reshape(b, build_cast(b, dy, t->dtype), column.rank, column.dim);
+    FormSoftmax s = form_softmax(b, x, t->rank - 1);
+    ValueId p = build_binary(b, OP_DIV, s.e, form_spread(b, s.sum, s.e));
+    ValueId hot = build_cast(b, form_one_hot(b, target, x), t->dtype);
+    ValueId off = build_binary(b, OP_SUB, p, hot);
+    e->out[0] = expand_narrow(e, 0, build_binary(b, OP_MUL, off, form_spread(b, dy, off)));
+}
+
 void expand_NORMALIZE(Expand *e)
 {
     Builder *b = &e->b;

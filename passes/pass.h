@@ -21,10 +21,12 @@ typedef enum {
  * `pass{key=value}`. */
 typedef struct PassOptions {
     uint32_t ranks, zero_stage;
-    int64_t bucket_bytes;   /* merge buckets up to this size */
-    int64_t memory_bytes;   /* --memory; 0 = no limit */
-    bool keep_state_layout; /* --no-state-tricks */
-    /* Bytes of memory that the target wants while fused op `fused` runs (0: none); NULL: no target. */
+    int64_t bucket_bytes;     /* merge buckets up to this size */
+    int64_t memory_bytes;     /* --memory; 0 = no limit */
+    int64_t loss_chunk_bytes; /* chunk_loss: most bytes of logits at a time; 0 = never chunk */
+    bool keep_state_layout;   /* --no-state-tricks */
+    /* Bytes of memory that the target wants while fused op `fused` runs (0: none); NULL: no target.
+     */
     int64_t (*workspace_bytes)(void *target, const Func *f, OpId fused);
     void *target;
 } PassOptions;
@@ -62,10 +64,11 @@ typedef struct PipelineRun {
     const char *dump_dir; /* NN-pass.zir files, or NULL */
     bool verify_each;     /* structure, facts and the *changed claim after every pass (always on in
                              zm-opt) */
-    const PassInfo *extra;   /* passes that a pipeline may name beside those of passes.def: plugins, tests */
+    const PassInfo
+        *extra; /* passes that a pipeline may name beside those of passes.def: plugins, tests */
     uint32_t n_extra;
-    bool timing;          /* table on stderr */
-    bool rule_stats;      /* on stderr: how often each rewrite rule fired */
+    bool timing;     /* table on stderr */
+    bool rule_stats; /* on stderr: how often each rewrite rule fired */
 } PipelineRun;
 
 /* text: "canon,cse,bucket{bytes=1048576},zero{stage=2}"; errors are diagnostics.  The options of a

@@ -140,6 +140,22 @@ Status eval_cross_entropy(const EvalCall *c)
     return ZM_OK;
 }
 
+Status eval_cross_entropy_grad(const EvalCall *c)
+{
+    Rows r = rows_of(c->in[0].type, c->in[0].type->rank - 1);
+    const Attr *ignore = attrs_find(c->op->attrs, AT_IGNORE);
+    for (int64_t o = 0; o < r.outer; o++) {
+        int64_t target = (int64_t)c->in[1].at[o];
+        if (ignore && target == ignore->as.i) continue;
+        double lse = row_lse(c->in[0].at, &r, o, 0);
+        for (int64_t k = 0; k < r.len; k++) {
+            int64_t at = row_at(&r, o, k, 0);
+            c->out[0].at[at] = (exp(c->in[0].at[at] - lse) - (k == target)) * c->in[2].at[o];
+        }
+    }
+    return ZM_OK;
+}
+
 /* (x - mean) / sqrt(mean((x - mean)^2) + eps) of each last dimension; without the mean for RMS. */
 static void normalize_rows(const EvalCall *c, bool is_centred)
 {

@@ -2,6 +2,8 @@
  * recompute row statistics by forms.h: after pass `expand`, cse finds those of the forward. */
 #include "passes/autodiff/grad.h"
 
+#include <string.h>
+
 typedef struct Row {
     Builder *b;
     ValueId x, y, g; /* operand, result, its cotangent; f32 or f64 */
@@ -78,23 +80,13 @@ void grad_log_softmax(Grad *g)
     grad_add(g, 0, op2(&r, OP_SUB, r.g, mul(&r, p, form_sum(r.b, r.g, r.axis))));
 }
 
-/* dx = (softmax(x) - one_hot(target)) g, rows of ignored targets 0. */
 void grad_cross_entropy(Grad *g)
 {
     if (!grad_wants(g, 0)) return;
-    Builder *b = &g->b;
-    ValueId x = form_widen(b, g->op.in[0]), target = g->op.in[1], dy = g->out[0];
-    const Type *t = value_type(b->f, x);
-    ValueId ignored = form_ignored(b, target, g->op.attrs);
-    if (value_ok(ignored)) dy = build_select(b, ignored, form_scalar(b, dy, 0), dy);
-    Type column = *t;
-    column.dim[t->rank - 1] = 1;
-    dy = build_reshape(b, build_cast(b, dy, t->dtype), column.rank, column.dim);
-    FormSoftmax s = form_softmax(b, x, t->rank - 1);
-    ValueId p = build_binary(b, OP_DIV, s.e, form_spread(b, s.sum, s.e));
-    ValueId hot = build_cast(b, form_one_hot(b, target, x), t->dtype);
-    ValueId off = build_binary(b, OP_SUB, p, hot);
-    grad_add(g, 0, build_binary(b, OP_MUL, off, form_spread(b, dy, off)));
+    AttrList l = {.n = g->op.attrs.n};
+    memcpy(l.at, g->op.attrs.at, l.n * sizeof *l.at);
+    ValueId in[] = {g->op.in[0], g->op.in[1], g->out[0]};
+    grad_add(g, 0, build1(&g->b, OP_CROSS_ENTROPY_GRAD, in, 3, &l));
 }
 
 /* y = (x - mean) rstd:  dx = rstd (g - mean(g) - y mean(g y)) */

@@ -220,12 +220,37 @@ static bool is_far(const Classifier *c, const Op *o, ValueId v)
     return c->s->pos[c->user[v.i].i] > here + FAR_OPS;
 }
 
+static bool is_lone_product(const Classifier *c, ValueId v)
+{
+    OpId def = value_cget(c->s->f, v)->def;
+    return op_ok(def) && op_cget(c->s->f, def)->code == OP_MATMUL && c->fan[v.i] == 1;
+}
+
+static bool has_lone_product(const Classifier *c, const Op *o, ValueId other_than)
+{
+    for (uint32_t i = 0; i < o->n_in; i++)
+        if (o->in[i].i != other_than.i && is_lone_product(c, o->in[i])) return true;
+    return false;
+}
+
+/* A sum of products so far, to which the only user adds the next: kept, so that each product adds
+ * to it in its epilogue (and the memory plan in place) instead of all of them being kept until the
+ * last. */
+static bool is_running_sum(const Classifier *c, const Op *o)
+{
+    ValueId v = o->out[0];
+    if (o->code != OP_ADD || c->fan[v.i] != 1 || !has_lone_product(c, o, (ValueId){0}))
+        return false;
+    const Op *user = op_cget(c->s->f, c->user[v.i]);
+    return user->code == OP_ADD && has_lone_product(c, user, v);
+}
+
 static FuseClass class_of_point(Classifier *c, const Op *o, const Cone *cone)
 {
     ValueId v = o->out[0];
     const Type *t = value_type(c->s->f, v);
     int64_t bytes = type_bytes(t), leaf_bytes = cone_leaf_bytes(c, cone);
-    if (c->held[v.i]) return FC_HOME;
+    if (c->held[v.i] || is_running_sum(c, o)) return FC_HOME;
     if (o->code == OP_CONST || o->code == OP_IOTA) return FC_INLINE;
     if (cone->n_ops > MAX_CONE_OPS) return FC_HOME;
     if (c->is_spread[v.i] && cone->flops > MAX_CHEAP_FLOPS && cone->n_leaves > 0) return FC_HOME;

@@ -26,6 +26,7 @@ static SampleFn *const samples[N_OP] = {
     [OP_REDUCE_MAX] = sample_reduce_max,
     [OP_REDUCE_SUM] = sample_reduce_sum,
     [OP_CROSS_ENTROPY] = sample_cross_entropy,
+    [OP_CROSS_ENTROPY_GRAD] = sample_cross_entropy_grad,
     [OP_DROP] = sample_drop,
     [OP_LOG_SOFTMAX] = sample_log_softmax,
     [OP_NORMALIZE] = sample_normalize,

@@ -266,6 +266,15 @@ static void make_cross_entropy(RandomIr *g, OpCode code)
     emit(g, code, in, 2, &l);
 }
 
+static void make_cross_entropy_grad(RandomIr *g, OpCode code)
+{
+    AttrList l = {0};
+    if (coin(g)) attr_add_int(&l, AT_IGNORE, coin(g) ? 1 : -100);
+    ValueId x = value_of(g, OF(draw_float(g), 2, 3, 5)), y = indices(g, OF(DT_I32, 2, 3), 5);
+    ValueId in[3] = {x, y, value_of(g, OF(DT_F32, 2, 3))};
+    emit(g, code, in, 3, &l);
+}
+
 static void make_matmul(RandomIr *g, OpCode code)
 {
     DType dt = draw_float(g);

@@ -124,6 +124,18 @@ static inline ValueId sample_cross_entropy(Prop *p)
     return build1(&p->b, OP_CROSS_ENTROPY, in, 2, &l);
 }
 
+static inline ValueId sample_cross_entropy_grad(Prop *p)
+{
+    ValueId x = prop_real(p, DIMS(2, 3, 7), SD_SMALL), y = prop_ints(p, DIMS(2, 3), 0, 7);
+    AttrList l = {0};
+    if (p->variant % 2) {
+        attr_add_int(&l, AT_IGNORE, -100);
+        p->in[p->n_in - 1].at[1] = p->in[p->n_in - 1].at[4] = -100;
+    }
+    ValueId in[] = {x, y, prop_real(p, DIMS(2, 3), SD_SMALL)};
+    return build1(&p->b, OP_CROSS_ENTROPY_GRAD, in, 3, &l);
+}
+
 static inline void add_random(Prop *p, AttrList *l, double prob, int64_t batch)
 {
     (void)p;

@@ -6,7 +6,7 @@
 #include "ir/base/file.h"
 #include "passes/memory/memory.h"
 
-enum { DEFAULT_BUCKET_BYTES = 64 << 20 };
+enum { DEFAULT_BUCKET_BYTES = 64 << 20, DEFAULT_LOSS_CHUNK_BYTES = 32 << 20 };
 
 static bool has_suffix(const char *text, const char *suffix)
 {
@@ -61,13 +61,14 @@ static Status run_pipeline(Session *s, Module *m, CodegenTarget *t)
                        .print_to = stderr,
                        .dump_dir = o->dump_dir,
                        .timing = o->timing};
-    run.opt =
-        (PassOptions){.ranks = 1,
-                      .bucket_bytes = o->bucket_bytes ? o->bucket_bytes : DEFAULT_BUCKET_BYTES,
-                      .memory_bytes = o->memory,
-                      .keep_state_layout = o->no_state_tricks,
-                      .workspace_bytes = codegen_workspace_bytes,
-                      .target = t};
+    run.opt = (PassOptions){
+        .ranks = 1,
+        .bucket_bytes = o->bucket_bytes ? o->bucket_bytes : DEFAULT_BUCKET_BYTES,
+        .memory_bytes = o->memory,
+        .loss_chunk_bytes = o->loss_chunk_bytes ? o->loss_chunk_bytes : DEFAULT_LOSS_CHUNK_BYTES,
+        .keep_state_layout = o->no_state_tricks,
+        .workspace_bytes = codegen_workspace_bytes,
+        .target = t};
     return pipeline_run(m, pipeline_text("train"), &run);
 }
 
