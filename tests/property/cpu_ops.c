@@ -61,7 +61,9 @@ static void add_samples(Batch *b, bool with_gradient)
         bool point = is_point((OpCode)code) && info->lower;
         if (!point && !samples[code]) continue;
         if (is_half && (!point || info->lower[0])) continue;
-        if (with_gradient && point && (!info->grad || strcmp(info->grad, "none") == 0)) continue;
+        bool has_none = code == OP_CROSS_ENTROPY_GRAD ||
+                        (point && (!info->grad || strcmp(info->grad, "none") == 0));
+        if (with_gradient && has_none) continue;
         ZM_CHECK(b->n < MAX_RESULTS);
         b->code[b->n] = (OpCode)code;
         b->value[b->n++] = point ? sample_point(&b->p, (OpCode)code) : samples[code](&b->p);

@@ -132,7 +132,8 @@ static inline ValueId sample_cross_entropy_grad(Prop *p)
         attr_add_int(&l, AT_IGNORE, -100);
         p->in[p->n_in - 1].at[1] = p->in[p->n_in - 1].at[4] = -100;
     }
-    ValueId in[] = {x, y, prop_real(p, DIMS(2, 3), SD_SMALL)};
+    ValueId dy = build_cast(&p->b, prop_real(p, DIMS(2, 3), SD_SMALL), DT_F32);
+    ValueId in[] = {x, y, dy};
     return build1(&p->b, OP_CROSS_ENTROPY_GRAD, in, 3, &l);
 }
 
