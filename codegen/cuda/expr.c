@@ -237,9 +237,9 @@ static void print_random_call(Printer *p, const Node *n)
     print_use(p, a[5]);
     str_add(p->out, ", ");
     print_use(p, a[4]);
-    str_add(p->out, ", ");
+    str_add(p->out, ", (unsigned int)");
     print_use(p, a[6]);
-    str_add(p->out, ", ");
+    str_add(p->out, ", (unsigned int)");
     print_use(p, a[7]);
     str_add(p->out, ")");
 }
