@@ -130,22 +130,28 @@ static RtStatus write_all(const char *beside, Arena *a, const Exec *x, const Sta
     return status;
 }
 
-/* A checkpoint of the same step is moved aside first and removed last. */
+/* A checkpoint of the same step changes places with the new one and is removed: at no time is there
+ * none.  Where the file system cannot exchange, it is moved aside first. */
 static RtStatus put_in_place(const char *dir, const char *beside, const char *final, Arena *a,
                              RtError *e)
 {
-    const char *old = NULL;
-    if (access(final, F_OK) == 0) {
+    const char *old = beside;
+    if (access(final, F_OK) != 0) {
+        if (rename(beside, final) != 0) return output_failed(final, errno, e);
+        return output_sync_dir(dir, e);
+    }
+    if (renameat2(AT_FDCWD, beside, AT_FDCWD, final, RENAME_EXCHANGE) != 0) {
         old = arena_printf(a, "%s/" TEMPORARY "step-old-%ld", dir, (long)getpid());
         if (rename(final, old) != 0) return output_failed(final, errno, e);
+        if (rename(beside, final) != 0) {
+            int err = errno;
+            if (rename(old, final) != 0) return output_failed(final, errno, e);
+            return output_failed(final, err, e);
+        }
     }
-    if (rename(beside, final) != 0) {
-        int err = errno;
-        if (old && rename(old, final) != 0) return output_failed(final, errno, e);
-        return output_failed(final, err, e);
-    }
-    if (old) output_remove_dir(old);
-    return output_sync_dir(dir, e);
+    RT_TRY(output_sync_dir(dir, e));
+    output_remove_dir(old);
+    return RT_OK;
 }
 
 RtStatus checkpoint_save(const char *dir, const Exec *x, const State *s, const CheckpointInfo *info,

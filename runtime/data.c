@@ -114,6 +114,10 @@ static RtStatus open_tokens(Data *d, Arena *a, RtError *e)
         return RT_FAIL(e, RT_BAD, "cannot read data %s: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))
         RT_TRY(add_directory(d, a, path, e));
+    else if (!S_ISREG(st.st_mode))
+        return RT_FAIL(e, RT_BAD,
+                       "cannot read data %s: it is not a file that can be mapped; save it as one",
+                       path);
     else
         RT_TRY(add_file(d, a, path, e));
     if (d->n_samples > 0) return RT_OK;

@@ -29,16 +29,13 @@ static bool has_probe(const Program *p)
 RtStatus grad_dump_open(GradDump *g, Arena *a, const Exec *x, const char *path, RtError *e)
 {
     const Program *p = x->p;
-    *g = (GradDump){.path = path,
-                    .writer.fd = -1,
-                    .beside = arena_printf(a, "%s.tmp-%ld", path, (long)getpid())};
+    *g = (GradDump){.writer.fd = -1, .to = output_replace(a, path)};
     if (!has_probe(p))
         return RT_FAIL(e, RT_BAD,
                        "--dump-grads: this program shows no gradients; compile the model again "
                        "with its train section");
     g->entries = ARENA_ARRAY(a, SafeEntry, p->n_vars + 1);
     g->param = ARENA_ARRAY(a, const ZmpVar *, p->n_vars + 1);
-    g->is_written = ARENA_ARRAY(a, bool, p->n_vars + 1);
     for (uint32_t i = 0; i < p->n_vars; i++) {
         const ZmpVar *v = &p->vars[i];
         if (v->kind != ZMP_PARAM || v->is_bucket) continue;
@@ -47,7 +44,7 @@ RtStatus grad_dump_open(GradDump *g, Arena *a, const Exec *x, const char *path, 
         memcpy(entry->dim, v->dim, sizeof entry->dim);
         g->param[g->n++] = v;
     }
-    return safe_create(&g->writer, a, g->beside, g->entries, g->n, NULL, e);
+    return safe_create(&g->writer, a, g->to.beside, g->entries, g->n, NULL, e);
 }
 
 static RtStatus write_one(GradDump *g, uint32_t i, const char *at, uint32_t dtype, float factor,
@@ -61,7 +58,6 @@ static RtStatus write_one(GradDump *g, uint32_t i, const char *at, uint32_t dtyp
         RT_TRY(safe_put(&g->writer, g->entries[i].offset + k * (int64_t)sizeof *buf, buf,
                         (size_t)n * sizeof *buf, e));
     }
-    g->is_written[i] = true;
     return RT_OK;
 }
 
@@ -115,10 +111,7 @@ RtStatus grad_dump_close(GradDump *g, RtError *e)
         safe_abandon(&g->writer);
         return RT_OK;
     }
-    RtStatus s = safe_finish(&g->writer, e);
-    if (s == RT_OK && rename(g->beside, g->path) != 0) s = output_failed(g->path, errno, e);
-    if (s != RT_OK) unlink(g->beside);
-    return s;
+    return output_replace_end(&g->to, safe_finish(&g->writer, e), e);
 }
 
 /* ---- --fault

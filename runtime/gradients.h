@@ -4,6 +4,7 @@
 #define ZM_RUNTIME_GRADIENTS_H
 
 #include "runtime/state.h"
+#include "runtime/output.h"
 #include "runtime/safetensors.h"
 
 /* ---- --dump-grads: f32, unscaled, one tensor a parameter path, full shape
@@ -13,9 +14,8 @@ typedef struct GradDump {
     SafeWriter writer;
     SafeEntry *entries;   /* one per parameter */
     const ZmpVar **param; /* of each entry */
-    bool *is_written;
     uint32_t n;
-    const char *path, *beside;
+    Replacement to;
 } GradDump;
 
 /* Refuses a program without gradients to show. */

@@ -7,6 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #define HUGE_BYTES ((size_t)2 << 20)
 
 static RtStatus no_memory(size_t n_bytes, const char *what, int err, RtError *e)
@@ -66,6 +69,13 @@ static uint64_t available_bytes(void)
     return group < bytes ? group : bytes;
 }
 
+/* For kernels before 5.14, which cannot populate a mapping that is there. */
+static void touch_pages(char *at, size_t n_bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < n_bytes; i += page) ((volatile char *)at)[i] = 0;
+}
+
 RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e)
 {
     *m = (Memory){.n_bytes = n_bytes};
@@ -80,12 +90,12 @@ RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e)
     m->at = map_aligned(n_bytes);
     if (!m->at) return no_memory(n_bytes, what, errno, e);
     madvise(m->at, n_bytes, MADV_HUGEPAGE); /* a hint: a refusal costs speed only */
-#ifdef MADV_POPULATE_WRITE
-    if (madvise(m->at, n_bytes, MADV_POPULATE_WRITE) != 0 && errno == ENOMEM) {
+    if (madvise(m->at, n_bytes, MADV_POPULATE_WRITE) == 0) return RT_OK;
+    if (errno == ENOMEM) {
         memory_unmap(m);
         return no_memory(n_bytes, what, ENOMEM, e);
     }
-#endif
+    touch_pages(m->at, n_bytes);
     return RT_OK;
 }
 

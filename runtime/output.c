@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,6 +55,35 @@ RtStatus output_sync_dir(const char *dir, RtError *e)
     return output_sync_close(fd, dir, e);
 }
 
+Replacement output_replace(Arena *a, const char *path)
+{
+    char real[PATH_MAX];
+    struct stat st;
+    bool is_link = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && realpath(path, real);
+    Replacement r = {.final = is_link ? arena_strdup(a, real) : path};
+    r.beside = arena_printf(a, "%s.tmp-%ld", r.final, (long)getpid());
+    return r;
+}
+
+RtStatus output_replace_end(const Replacement *r, RtStatus written, RtError *e)
+{
+    if (written == RT_OK && rename(r->beside, r->final) != 0)
+        written = output_failed(r->final, errno, e);
+    if (written != RT_OK) unlink(r->beside);
+    return written;
+}
+
+static RtStatus check_dir_of(Arena *a, const char *path, RtError *e)
+{
+    const char *slash = strrchr(path, '/');
+    const char *dir = !slash          ? "."
+                      : slash == path ? "/"
+                                      : arena_strndup(a, path, (size_t)(slash - path));
+    if (access(dir, W_OK | X_OK) != 0)
+        return RT_FAIL(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
+    return RT_OK;
+}
+
 RtStatus output_check_file(Arena *a, const char *path, bool is_plain, RtError *e)
 {
     struct stat st;
@@ -62,19 +92,17 @@ RtStatus output_check_file(Arena *a, const char *path, bool is_plain, RtError *e
             return RT_FAIL(e, RT_BAD, "cannot write %s: it is a directory", path);
         if (is_plain && !S_ISREG(st.st_mode))
             return RT_FAIL(e, RT_BAD, "cannot write %s: it is not a regular file", path);
-        return access(path, W_OK) == 0
-                   ? RT_OK
-                   : RT_FAIL(e, RT_BAD, "cannot write %s: %s", path, strerror(errno));
+        if (access(path, W_OK) != 0)
+            return RT_FAIL(e, RT_BAD, "cannot write %s: %s", path, strerror(errno));
+        return is_plain ? check_dir_of(a, output_replace(a, path).final, e) : RT_OK;
     }
-    const char *slash = strrchr(path, '/');
-    const char *dir = !slash          ? "."
-                      : slash == path ? "/"
-                                      : arena_strndup(a, path, (size_t)(slash - path));
-    if (stat(dir, &st) != 0)
-        return RT_FAIL(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
-    if (access(dir, W_OK | X_OK) != 0)
-        return RT_FAIL(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
-    return RT_OK;
+    return check_dir_of(a, path, e);
+}
+
+void output_guard_standard(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 RtStatus output_make_dir(const char *dir, RtError *e)

@@ -7,9 +7,11 @@
  * phase wakes them only when they sleep. */
 #include "runtime/pool.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -182,7 +184,7 @@ void pool_run_job(Pool *p, PoolJobFn fn, const void *job, int64_t n_tasks)
  * ------------------------------------------------------------------------------------------------
  */
 
-int cpus_available(void)
+static int cpus_in_mask(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
@@ -190,13 +192,34 @@ int cpus_available(void)
     return n > 0 ? (int)n : 1;
 }
 
-/* Thread i on the i-th CPU that this process may use.  A single thread is left to the scheduler:
- * pinned ones of several processes would share a CPU. */
+int cpus_of_quota(const char *text)
+{
+    long long quota, period;
+    if (sscanf(text, "%lld %lld", &quota, &period) != 2 || quota <= 0 || period <= 0)
+        return INT_MAX;
+    long long n = (quota + period - 1) / period;
+    return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+int cpus_available(void)
+{
+    char text[64] = "";
+    FILE *in = fopen("/sys/fs/cgroup/cpu.max", "re"); /* as a container sees its own limit */
+    if (in) {
+        if (!fgets(text, sizeof text, in)) text[0] = '\0';
+        fclose(in);
+    }
+    int mask = cpus_in_mask(), quota = cpus_of_quota(text);
+    return quota < mask ? quota : mask;
+}
+
+/* Thread i on the i-th CPU that this process may use, when it uses all of them.  Fewer are left to
+ * the scheduler: those of several processes would be pinned to the same CPUs. */
 static void pin_threads(Pool *p)
 {
     cpu_set_t all;
     if (p->n_threads < 2 || sched_getaffinity(0, sizeof all, &all) != 0 ||
-        p->n_threads > CPU_COUNT(&all))
+        p->n_threads != CPU_COUNT(&all))
         return;
     p->caller_cpus = all;
     p->is_pinned = true;

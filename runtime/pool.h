@@ -15,7 +15,10 @@ typedef struct Pool Pool;
 RtStatus pool_new(Pool **out, int n_threads, size_t scratch_bytes, RtError *e);
 void pool_free(Pool *pool);
 int pool_n_threads(const Pool *pool);
-int cpus_available(void); /* in this process's affinity mask */
+int cpus_available(
+    void); /* in this process's affinity mask, and within its control group's quota */
+/* CPUs that a cpu.max file allows ("150000 100000": 2); INT_MAX where it sets no limit. */
+int cpus_of_quota(const char *text);
 
 /* cost: about flops + bytes of one task; a phase that is cheap as a whole runs on this thread
  * alone. */

@@ -275,9 +275,9 @@ RtStatus weights_export(const Exec *x, const State *s, Arena *a, const char *pat
         memcpy(entries[n].dim, t->shape->dim, sizeof entries[n].dim);
         params[n++] = t;
     }
-    const char *beside = arena_printf(a, "%s.tmp-%ld", path, (long)getpid());
+    Replacement to = output_replace(a, path);
     SafeWriter w;
-    RT_TRY(safe_create(&w, a, beside, entries, n, "{\"format\":\"pt\"}", e));
+    RT_TRY(safe_create(&w, a, to.beside, entries, n, "{\"format\":\"pt\"}", e));
     RtStatus status = RT_OK;
     for (uint32_t i = 0; i < n && status == RT_OK; i++)
         status = export_tensor(s, a, &w, &entries[i], params[i], e);
@@ -285,7 +285,5 @@ RtStatus weights_export(const Exec *x, const State *s, Arena *a, const char *pat
         status = safe_finish(&w, e);
     else
         safe_abandon(&w);
-    if (status == RT_OK && rename(beside, path) != 0) status = output_failed(path, errno, e);
-    if (status != RT_OK) unlink(beside);
-    return status;
+    return output_replace_end(&to, status, e);
 }

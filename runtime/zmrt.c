@@ -232,6 +232,7 @@ int zmrt_main(int argc, char **argv, const ZmrtImage *image)
     Run r = {.saved_step = -1, .evaluated_step = -1};
     r.metrics.fd = r.grads.writer.fd = -1;
     RtError e = {0};
+    output_guard_standard();
     signals_install();
     RtStatus s = main_status(&r, argc, argv, image, &e);
     int stopped = signal_pending();

@@ -1,7 +1,10 @@
 /* rt_checkpoint.c -- what can go wrong while saving and resuming: damage, full disks, interrupted
  * writes, other models. */
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "tests/unit/rt_tiny.h"
 
@@ -185,6 +188,30 @@ static void test_killed(const Tiny *t)
     }
 }
 
+/* A checkpoint that is made again changes places with the old one: no moment without either. */
+static void test_same_step(const Tiny *t)
+{
+    CHECK(tiny_run(t, "--data text --steps 2 --save again") == 0);
+    CHECK(mkdir("x", 0777) == 0 && mkdir("y", 0777) == 0);
+    bool can_exchange = renameat2(AT_FDCWD, "x", AT_FDCWD, "y", RENAME_EXCHANGE) == 0;
+    int events = inotify_init1(IN_NONBLOCK);
+    CHECK(events >= 0 && inotify_add_watch(events, "again", IN_MOVED_FROM | IN_MOVED_TO) >= 0);
+    CHECK(tiny_run(t, "--data text --steps 2 --save again --seed 1") == 0);
+    _Alignas(struct inotify_event) char text[4096];
+    ssize_t n = read(events, text, sizeof text);
+    int n_away = 0, n_old = 0;
+    for (char *at = text; n > 0 && at < text + n;) {
+        const struct inotify_event *e = (const void *)at;
+        n_away += strcmp(e->name, "step-00000002") == 0;
+        n_old += strncmp(e->name, ".tmp-step-old", 13) == 0;
+        at += sizeof *e + e->len;
+    }
+    CHECK(n_away > 0 && (n_old == 0 || !can_exchange));
+    CHECK(close(events) == 0);
+    CHECK(tiny_run(t, "--data text --steps 2 --resume again --seed 1") == 0);
+    CHECK(system("test $(ls -A again | wc -l) = 1") == 0);
+}
+
 int main(void)
 {
     static Tiny t;
@@ -197,6 +224,7 @@ int main(void)
     test_every_manifest_byte(&t);
     test_other_model(&t);
     test_other_layout(&t);
+    test_same_step(&t);
     test_killed(&t);
     tiny_remove_dir();
     return 0;

@@ -1,5 +1,7 @@
 /* rt_data.c -- token files of every kind, tensors, directories; what is refused and with which
  * words. */
+#include <sys/stat.h>
+
 #include "tests/unit/rt_tiny.h"
 
 /* The same text as bytes, u16, u32, llm.c and Megatron: the same run. */
@@ -138,6 +140,8 @@ static void test_refusals(const Tiny *t)
     CHECK(tiny_run(t, "--data one --steps 3") == 0);
     tiny_write("empty", "", 0);
     CHECK(tiny_run(t, "--data empty --steps 1") == 1 && tiny_has("err", "shorter than one sample"));
+    CHECK(mkfifo("pipe", 0600) == 0 && tiny_run(t, "--data pipe --steps 1") == 1 &&
+          tiny_has("err", "cannot read data pipe: it is not a file that can be mapped"));
     CHECK(tiny_run(t, "--data absent --steps 1") == 1 && tiny_has("err", "absent: No such file"));
     CHECK(tiny_run(t, "--data one --dtype u16 --steps 1") == 1 &&
           tiny_has("err", "not a whole number of u16 tokens"));

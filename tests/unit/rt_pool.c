@@ -1,5 +1,6 @@
 /* rt_pool.c -- every task of every phase runs exactly once, for any number of threads, busy or
  * asleep. */
+#include <limits.h>
 #include <stdatomic.h>
 
 #include "runtime/pool.h"
@@ -49,8 +50,17 @@ static void test_threads(int n_threads)
     pool_free(pool);
 }
 
+static void test_quota(void)
+{
+    CHECK(cpus_of_quota("150000 100000\n") == 2 && cpus_of_quota("100000 100000\n") == 1);
+    CHECK(cpus_of_quota("50000 100000\n") == 1 && cpus_of_quota("800000 100000\n") == 8);
+    CHECK(cpus_of_quota("max 100000\n") == INT_MAX && cpus_of_quota("") == INT_MAX);
+    CHECK(cpus_of_quota("0 0") == INT_MAX && cpus_of_quota("-1 100000") == INT_MAX);
+}
+
 int main(void)
 {
+    test_quota();
     int cpus = cpus_available();
     static const int threads[] = {1, 2, 3, 8};
     for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) test_threads(threads[i]);

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 static json_t *line_of(const char *path, int line)
 {
@@ -217,6 +218,35 @@ static void test_memory(const Tiny *t)
 }
 #endif
 
+static void close_outputs(void)
+{
+    close(0);
+    close(1);
+    close(2);
+}
+
+/* A file of the run must not get the number of a closed stderr, and with it the progress. */
+static void test_closed_outputs(const Tiny *t)
+{
+    CHECK(tiny_wait(tiny_start(t, close_outputs, "--data text --steps 3 --metrics m --export w")) ==
+          0);
+    CHECK(tiny_run(t, "--data text --steps 3 --export open") == 0 && tiny_same("w", "open"));
+    CHECK(!tiny_has("m", "loss 0") && !tiny_has("m", "tok/s") && tiny_has("m", "\"step\":2,"));
+    CHECK(tiny_wait(tiny_start(t, close_outputs, "--info")) == 2);
+}
+
+static void test_links(const Tiny *t)
+{
+    CHECK(mkdir("there", 0777) == 0 && symlink("there/w", "link") == 0);
+    tiny_write("there/w", "", 0);
+    CHECK(tiny_run(t, "--data text --steps 2 --export link") == 0);
+    CHECK(tiny_run(t, "--data text --steps 2 --export plain") == 0);
+    struct stat st;
+    CHECK(lstat("link", &st) == 0 && S_ISLNK(st.st_mode) && tiny_same("there/w", "plain"));
+    CHECK(tiny_run(t, "--data text --steps 1 --dump-grads link") == 0);
+    CHECK(lstat("link", &st) == 0 && S_ISLNK(st.st_mode) && !tiny_same("there/w", "plain"));
+}
+
 int main(void)
 {
     static Tiny t;
@@ -232,6 +262,8 @@ int main(void)
     test_poison_finds(&t);
     test_signals(&t);
     test_profile(&t);
+    test_closed_outputs(&t);
+    test_links(&t);
 #ifndef __SANITIZE_ADDRESS__
     test_memory(&t);
 #endif
