@@ -35,9 +35,7 @@ static void opened_close(Opened *o)
     *o = (Opened){0};
 }
 
-/* ---- manifest
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- manifest ---- */
 
 static bool checksum_holds(const char *text, size_t n)
 {
@@ -74,9 +72,7 @@ static RtStatus read_manifest(Opened *o, Arena *a, CheckpointInfo *info, RtError
     return RT_OK;
 }
 
-/* ---- pieces
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- pieces ---- */
 
 typedef struct Piece {
     const unsigned char *at;
@@ -184,9 +180,7 @@ static RtStatus check_tensors(Opened *o, Arena *a, RtError *e)
     return RT_OK;
 }
 
-/* ---- into the state
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- into the state ---- */
 
 static bool same_shape(const ZmpVar *v, const json_t *shape)
 {
@@ -256,9 +250,7 @@ static RtStatus load_tensors(Opened *o, Arena *a, const State *s, RtError *e)
     return RT_OK;
 }
 
-/* ---- choosing
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- choosing ---- */
 
 /* RT_BAD with *is_other: sound, but of another model. */
 static RtStatus try_one(const char *dir, Arena *a, const State *s, CheckpointInfo *info,

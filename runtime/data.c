@@ -27,9 +27,7 @@ bool data_can_pad(const Program *p)
     return false;
 }
 
-/* ---- token files
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- token files ---- */
 
 /* T of the first tokens or targets feed: elements of one row. */
 static RtStatus sample_length(Data *d, RtError *e)
@@ -131,9 +129,7 @@ static RtStatus open_tokens(Data *d, Arena *a, RtError *e)
                    path, most, d->T + 1, most > 1 ? most - 1 : 1);
 }
 
-/* ---- tensors
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- tensors ---- */
 
 static RtStatus check_tensor(const Data *d, Arena *a, const ZmpFeed *feed, const SafeTensor *t,
                              RtError *e)
@@ -212,9 +208,7 @@ void data_forget(const Data *d)
         if (d->feed_tensor[i]) pages_forget(d->feed_tensor[i]->at, d->feed_tensor[i]->n_bytes);
 }
 
-/* ---- filling
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- filling ---- */
 
 static bool in_range(const ZmpFeed *feed, int64_t v)
 {

@@ -15,8 +15,7 @@ typedef enum DataOrder { ORDER_RANDOM, ORDER_SEQUENTIAL } DataOrder;
 /* The sample in [0, n) of running number k >= 0. */
 int64_t order_sample(DataOrder order, uint64_t seed, int64_t n, int64_t k);
 
-/* ---- token files (data_tokens.c)
- * ---------------------------------------------------------------------------------- */
+/* ---- token files (data_tokens.c) ---- */
 
 typedef struct TokenFile {
     const char *path;
@@ -36,9 +35,7 @@ int64_t token_at(const TokenFile *f, int64_t i);
 RtStatus token_file_open(TokenFile *f, Arena *a, const char *path, int width, bool is_given,
                          RtError *e);
 
-/* ---- a source
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- a source ---- */
 
 typedef struct DataSpec {
     const char *path; /* file, directory or .safetensors */

@@ -38,9 +38,7 @@ static RtStatus set_width(TokenFile *f, int found, int width, bool is_given, RtE
     return RT_OK;
 }
 
-/* ---- llm.c
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- llm.c ---- */
 
 static bool is_llmc(const MappedFile *m)
 {
@@ -66,9 +64,7 @@ static RtStatus open_llmc(TokenFile *f, int width, bool is_given, RtError *e)
     return RT_OK;
 }
 
-/* ---- Megatron
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- Megatron ---- */
 
 static bool ends_with(const char *s, const char *end)
 {
@@ -143,9 +139,7 @@ static RtStatus open_megatron(TokenFile *f, Arena *a, const char *idx, int width
     return RT_OK;
 }
 
-/* ---- one file
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- one file ---- */
 
 static RtStatus open_raw(TokenFile *f, int width, RtError *e)
 {

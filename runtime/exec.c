@@ -8,9 +8,7 @@
 
 enum { BUFFER_ALIGN = 64, CHUNK_BYTES = 1 << 20 };
 
-/* ---- addresses
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- addresses ---- */
 
 static size_t spread_bytes(const Program *p, size_t guard)
 {
@@ -72,9 +70,7 @@ char *exec_var(const Exec *x, const ZmpVar *v)
     return x->buffer_at[v->buffer] + (v->arena_offset - x->p->buffers[v->buffer].arena_offset);
 }
 
-/* ---- scalars
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- scalars ---- */
 
 double scalar_get(const char *at, uint32_t dtype)
 {
@@ -120,9 +116,7 @@ void exec_set_scalar(const Exec *x, const char *name, double value)
     if (v) scalar_set(exec_var(x, v), v->dtype, value);
 }
 
-/* ---- commands
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- commands ---- */
 
 typedef struct MoveJob {
     char *to;

@@ -49,9 +49,7 @@ static RtStatus find_ports(const Run *r, Generator *g, RtError *e)
     return RT_OK;
 }
 
-/* ---- the prompt
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the prompt ---- */
 
 static RtStatus add_token(Generator *g, int64_t v, RtError *e)
 {
@@ -116,9 +114,7 @@ RtStatus generate_check(const Run *r, RtError *e)
     return s;
 }
 
-/* ---- drawing
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- drawing ---- */
 
 /* The top k of the row, best first, the lower index first among equals.  Returns how many. */
 static int top_tokens(const float *row, int64_t n, int32_t best[TOP_K])

@@ -22,9 +22,7 @@ static bool has_probe(const Program *p)
     return false;
 }
 
-/* ---- --dump-grads
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- --dump-grads ---- */
 
 RtStatus grad_dump_open(GradDump *g, Arena *a, const Exec *x, const char *path, RtError *e)
 {
@@ -114,9 +112,7 @@ RtStatus grad_dump_close(GradDump *g, RtError *e)
     return output_replace_end(&g->to, safe_finish(&g->writer, e), e);
 }
 
-/* ---- --fault
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- --fault ---- */
 
 static RtStatus bad_fault(const char *text, RtError *e)
 {

@@ -7,8 +7,7 @@
 #include "runtime/output.h"
 #include "runtime/safetensors.h"
 
-/* ---- --dump-grads: f32, unscaled, one tensor a parameter path, full shape
- * ----------------------------------------- */
+/* ---- --dump-grads: f32, unscaled, one tensor a parameter path, full shape ---- */
 
 typedef struct GradDump {
     SafeWriter writer;
@@ -25,8 +24,7 @@ RtStatus
 grad_dump_close(GradDump *g,
                 RtError *e); /* a parameter that the loss does not depend on has gradient 0 */
 
-/* ---- --fault nonfinite@STEP[:RANK],...
- * ---------------------------------------------------------------------------- */
+/* ---- --fault nonfinite@STEP[:RANK],... ---- */
 
 typedef struct FaultPlan {
     struct Fault {

@@ -34,7 +34,8 @@ static int64_t find64(const char *at, int64_t n)
     return -1;
 }
 
-int64_t nonfinite_find(const char *at, uint32_t dtype, int64_t n_bytes)
+/* Index of the first element that is not finite; -1: none (or not a float dtype). */
+static int64_t nonfinite_find(const char *at, uint32_t dtype, int64_t n_bytes)
 {
     switch ((enum ZmpDType)dtype) {
     case ZMP_I1:

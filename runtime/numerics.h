@@ -10,9 +10,6 @@ typedef struct Numerics {
     Str text; /* "loss[3] = inf, written by softmax at gpt2.zm:12:3 (command 40 of last)" */
 } Numerics;
 
-/* Index of the first element that is not finite; -1: none (or not a float dtype). */
-int64_t nonfinite_find(const char *at, uint32_t dtype, int64_t n_bytes);
-
 /* The persistent variables, before any command runs. */
 void numerics_scan_state(Numerics *n, const Exec *x);
 

@@ -180,9 +180,7 @@ void pool_run_job(Pool *p, PoolJobFn fn, const void *job, int64_t n_tasks)
     phase_run(p, 0);
 }
 
-/* ---- start and end
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- start and end ---- */
 
 static int cpus_in_mask(void)
 {

@@ -24,9 +24,7 @@ int64_t port_elems(const ZmpPort *port)
     return n;
 }
 
-/* ---- the tables
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the tables ---- */
 
 static RtStatus corrupt(RtError *e, const char *what, uint64_t i)
 {
@@ -78,9 +76,7 @@ static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
     return RT_OK;
 }
 
-/* ---- the entries
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- the entries ---- */
 
 static bool str_ok(const Program *p, uint32_t offset)
 {
@@ -213,9 +209,7 @@ RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
     return RT_OK;
 }
 
-/* ---- by name
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- by name ---- */
 
 const ZmpFunc *program_func(const Program *p, const char *name)
 {

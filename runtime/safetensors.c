@@ -70,9 +70,7 @@ void pages_forget(const void *at, size_t n_bytes)
     if (n_bytes) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-/* ---- one file
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- one file ---- */
 
 static RtStatus read_shape(SafeTensor *t, const json_t *shape, RtError *e)
 {
@@ -183,8 +181,7 @@ static RtStatus open_one(SafeFile *f, Arena *a, const char *file, RtError *e)
     return read_header(f, a, file, &map, e);
 }
 
-/* ---- shards and directories
- * --------------------------------------------------------------------------------------- */
+/* ---- shards and directories ---- */
 
 /* "weight_map": {tensor: file}.  Each file once, in order of first mention; all of its tensors
  * count. */

@@ -61,9 +61,7 @@ int64_t safe_integer(const SafeTensor *t,
 void pages_forget(const void *at, size_t n_bytes);
 enum { PAGES_CHUNK_BYTES = 4 << 20 }; /* how much to read between two calls */
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 typedef struct SafeEntry { /* what is to be written */
     const char *name;

@@ -38,8 +38,7 @@ static RtStatus run_micros(Run *r, RtError *e)
     return s;
 }
 
-/* ---- a run that does not move
- * ------------------------------------------------------------------------------------- */
+/* ---- a run that does not move ---- */
 
 /* No target of the whole step counts: then no number is wrong, there is nothing to learn. */
 static bool all_ignored(Run *r)
@@ -91,9 +90,7 @@ static RtStatus explain_skips(Run *r, RtError *e)
     return s;
 }
 
-/* ---- a step
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- a step ---- */
 
 static RtStatus run_step(Run *r, RtError *e)
 {

@@ -11,9 +11,7 @@
 
 enum { CHUNK_ELEMS = 1 << 15, MAX_LISTED = 20 };
 
-/* ---- names
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- names ---- */
 
 bool glob_match(const char *pattern, const char *text)
 {
@@ -94,8 +92,7 @@ const char *weight_published(const Program *p, const char *path)
     return path;
 }
 
-/* ---- matching a file with the program
- * ------------------------------------------------------------------------------ */
+/* ---- matching a file with the program ---- */
 
 typedef struct Match { /* one per parameter */
     const StateTensor *param;
@@ -187,9 +184,7 @@ static RtStatus report_refuse(Report *r, const char *path, const char *model, Rt
     return s;
 }
 
-/* ---- load
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- load ---- */
 
 static void load_tensor(const State *s, Arena *a, const Match *m)
 {
@@ -240,9 +235,7 @@ RtStatus weights_load(const Exec *x, const State *s, Arena *a, const char *path,
     return status;
 }
 
-/* ---- export
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- export ---- */
 
 /* From the master copy where there is one; always f32. */
 static RtStatus export_tensor(const State *s, Arena *a, SafeWriter *w, const SafeEntry *entry,

@@ -16,9 +16,7 @@
 #include "runtime/signals.h"
 #include "runtime/weights.h"
 
-/* ---- opening
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ---- */
 
 /* One process is one rank.  A launcher that started another number of them is told how to compile
  * for that. */
@@ -84,8 +82,7 @@ static RtStatus open_machine(Run *r, RtError *e)
     return RT_OK;
 }
 
-/* ---- the state to start from
- * -------------------------------------------------------------------------------------- */
+/* ---- the state to start from ---- */
 
 static RtStatus take_checkpoint(Run *r, const CheckpointInfo *info, RtError *e)
 {
@@ -176,9 +173,7 @@ static void close_run(Run *r)
     arena_free(&r->arena);
 }
 
-/* ---- the run
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- the run ---- */
 
 /* After the last step; after a signal only the checkpoint. */
 static RtStatus finish_run(Run *r, RtError *e)

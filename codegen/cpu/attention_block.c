@@ -170,7 +170,7 @@ void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems)
     attn_zero_row(x, at, cpu_i64(x->m, 0), cpu_i64(x->m, n_elems));
 }
 
-/* ---- products -------------------------------------------------------------------------------- */
+/* ---- products ---- */
 
 static LLVMTypeRef product_type(CpuModule *m)
 {
@@ -221,7 +221,7 @@ void attn_multiply(Attn *x, const AttnProduct *shape, LLVMValueRef a, LLVMValueR
     LLVMBuildCall2(x->m->b, product_type(x->m), product_function(x, shape), in, 6, "");
 }
 
-/* ---- scores ---------------------------------------------------------------------------------- */
+/* ---- scores ---- */
 
 AttnRow attn_row(Attn *x, LLVMValueRef t, LLVMValueRef s0, LLVMValueRef n_keys)
 {

@@ -42,7 +42,7 @@ static void set_batch(Emit *x, LLVMValueRef batch)
     mm_axis_set(&x->e, &x->p->batch, batch);
 }
 
-/* ---- packing --------------------------------------------------------------------------------- */
+/* ---- packing ---- */
 
 /* Panels of an operand: elements from x0, nx of them, over k from k0, kc of them. */
 typedef struct Panels {
@@ -172,7 +172,7 @@ static void emit_pack_phase(CpuModule *m, const ContractPlan *p, const char *fn)
     cpu_function_end(m);
 }
 
-/* ---- epilogue -------------------------------------------------------------------------------- */
+/* ---- epilogue ---- */
 
 static void epilogue_body(CpuEval *e, LLVMValueRef r, LLVMValueRef c, void *user)
 {
@@ -208,7 +208,7 @@ static void emit_epilogue(Emit *x, LLVMValueRef acc, LLVMValueRef r0, LLVMValueR
     mm_sweep(&x->e, &s, epilogue_body, &in);
 }
 
-/* ---- the main phase -------------------------------------------------------------------------- */
+/* ---- the main phase ---- */
 
 /* A task's part: panels of the streamed and the resident operand, and of K. */
 typedef struct Part {
@@ -325,7 +325,7 @@ static void emit_main_phase(CpuModule *m, const ContractPlan *p, const char *fn)
     cpu_function_end(m);
 }
 
-/* ---- K split --------------------------------------------------------------------------------- */
+/* ---- K split ---- */
 
 static LLVMValueRef partial_at(Emit *x, LLVMValueRef split)
 {
@@ -382,7 +382,7 @@ static void emit_reduce_phase(CpuModule *m, const ContractPlan *p, const char *f
     cpu_function_end(m);
 }
 
-/* ---- the kernel ------------------------------------------------------------------------------ */
+/* ---- the kernel ---- */
 
 typedef void (*PhaseEmitter)(CpuModule *m, const ContractPlan *p, const char *fn);
 

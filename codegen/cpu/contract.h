@@ -11,7 +11,7 @@
 
 #include "codegen/cpu/cpu.h"
 
-/* ---- register tiles (contract_tile.c) -------------------------------------------------------- */
+/* ---- register tiles (contract_tile.c) ---- */
 
 typedef struct MmTile {
     DType dt;      /* f32 or f64 */
@@ -27,7 +27,6 @@ int mm_lanes(const CpuTarget *t, DType dt); /* elements of a vector register */
 /* Internal function `void tile(ptr a, ptr b, ptr c, i64 kc, i64 ldc, i1 accumulate)`, one per
  * module and tile: c[mr][nv * lanes] (+)= sum over k < kc in ascending order.  ldc in elements. */
 LLVMValueRef mm_tile(CpuModule *m, const MmTile *t);
-LLVMTypeRef mm_tile_type(CpuModule *m);
 void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c,
                   LLVMValueRef kc, LLVMValueRef ldc, LLVMValueRef accumulate);
 
@@ -39,7 +38,7 @@ typedef struct MmFn {
 MmFn mm_fn_begin(CpuModule *m, const char *name, LLVMTypeRef type);
 void mm_fn_end(CpuModule *m, MmFn *f); /* returns void */
 
-/* ---- packing (contract_pack.c) --------------------------------------------------------------- */
+/* ---- packing (contract_pack.c) ---- */
 
 /* Internal function `void pack(ptr src, i64 ld, i64 nx, i64 kc, ptr dst, i64 step)`: nx > 0
  * elements x over k < kc into panels of `width` elements.  Panel q starts at dst + q * step and
@@ -48,11 +47,8 @@ void mm_fn_end(CpuModule *m, MmFn *f); /* returns void */
 LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed);
 void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld,
                   LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst, LLVMValueRef step);
-/* rows[n_rows] of equal power-of-two length, transposed in registers: the concatenation of rows[]
- * afterwards is the row-major transposed matrix. */
-void mm_transpose(CpuModule *m, LLVMValueRef *rows, int n_rows);
 
-/* ---- small helpers (contract_tile.c) --------------------------------------------------------- */
+/* ---- small helpers (contract_tile.c) ---- */
 
 LLVMValueRef mm_mul(CpuModule *m, LLVMValueRef a, int64_t k);
 LLVMValueRef mm_add(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
@@ -73,7 +69,7 @@ static inline int64_t mm_round_up(int64_t a, int64_t b)
     return mm_ceil_div(a, b) * b;
 }
 
-/* ---- axes and sweeps (contract_sweep.c) ------------------------------------------------------ */
+/* ---- axes and sweeps (contract_sweep.c) ---- */
 
 /* The loops of one kind, outer to inner, seen as one index in [0, total). */
 typedef struct MmAxis {
@@ -103,7 +99,7 @@ typedef struct MmSweep {
 } MmSweep;
 void mm_sweep(CpuEval *e, const MmSweep *s, MmSweepBody body, void *user);
 
-/* ---- schedule (contract_plan.c) -------------------------------------------------------------- */
+/* ---- schedule (contract_plan.c) ---- */
 
 /* One operand of the product. */
 typedef struct MmOperand {

@@ -35,9 +35,11 @@ static LLVMValueRef interleave(CpuModule *m, LLVMValueRef a, LLVMValueRef b, int
     return LLVMBuildShuffleVector(m->b, a, b, LLVMConstVector(index, (unsigned)lanes), "");
 }
 
-/* Perfect shuffles: each round makes the top bit of the row number the lowest bit of the position.
+/* rows[n_rows] of equal power-of-two length, transposed in registers: the concatenation of rows[]
+ * afterwards is the row-major transposed matrix.  Perfect shuffles: each round makes the top bit of
+ * the row number the lowest bit of the position.
  */
-void mm_transpose(CpuModule *m, LLVMValueRef *rows, int n_rows)
+static void transpose_block(CpuModule *m, LLVMValueRef *rows, int n_rows)
 {
     int lanes = cpu_lanes(rows[0]);
     LLVMValueRef next[64];
@@ -154,7 +156,7 @@ static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int 
     CpuLoop k = cpu_loop_begin(m, cpu_i64(m, 0), k_full, lanes, NULL, 0);
     for (int i = 0; i < n; i++)
         v[i] = cpu_load(m, p->dt, cpu_elem_ptr(m, row[i], p->dt, k.index), lanes, NULL);
-    mm_transpose(m, v, n);
+    transpose_block(m, v, n);
     LLVMValueRef to = cpu_elem_ptr(m, dst, p->dt, mm_mul(m, k.index, p->width));
     for (int i = 0; i < n;
          i++) { /* n == width: the block is contiguous; else n == lanes and v[i] is k row i */

@@ -25,7 +25,7 @@ enum {
     SPLIT_MIN = 512            /* shortest part of K */
 };
 
-/* ---- loops ----------------------------------------------------------------------------------- */
+/* ---- loops ---- */
 
 static bool access_merges(const Access *x, int outer, int inner, int64_t extent)
 {
@@ -108,7 +108,7 @@ static Kernel *kernel_copy(Arena *a, const Kernel *from)
     return k;
 }
 
-/* ---- operands -------------------------------------------------------------------------------- */
+/* ---- operands ---- */
 
 static int64_t inner_stride(const Access *x, const MmAxis *axis)
 {
@@ -167,7 +167,7 @@ static MmOperand operand_of(const Kernel *k, int32_t node, const MmAxis *axis, c
     return o;
 }
 
-/* ---- sizes ----------------------------------------------------------------------------------- */
+/* ---- sizes ---- */
 
 /* Smaller tiles for narrow products: no vector of columns that holds nothing. */
 static void plan_tile(ContractPlan *p, const CpuTarget *t, DType acc)

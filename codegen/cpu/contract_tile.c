@@ -94,7 +94,7 @@ LLVMValueRef mm_rem(CpuModule *m, LLVMValueRef a, int64_t k)
     return k == 1 ? cpu_i64(m, 0) : LLVMBuildURem(m->b, a, cpu_i64(m, k), "");
 }
 
-LLVMTypeRef mm_tile_type(CpuModule *m)
+static LLVMTypeRef tile_type(CpuModule *m)
 {
     LLVMTypeRef in[6] = {m->ptr_t, m->ptr_t, m->ptr_t, m->i64_t, m->i64_t, m->i1_t};
     return LLVMFunctionType(m->void_t, in, 6, 0);
@@ -104,7 +104,7 @@ void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef 
                   LLVMValueRef kc, LLVMValueRef ldc, LLVMValueRef accumulate)
 {
     LLVMValueRef in[6] = {a, b, c, kc, ldc, accumulate};
-    LLVMBuildCall2(m->b, mm_tile_type(m), tile, in, 6, "");
+    LLVMBuildCall2(m->b, tile_type(m), tile, in, 6, "");
 }
 
 /* Addresses of the tile's vectors of C, and their types. */
@@ -153,7 +153,7 @@ LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
     LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
     if (found) return found;
     ZM_CHECK(t->mr * t->nv <= 32);
-    MmFn f = mm_fn_begin(m, name, mm_tile_type(m));
+    MmFn f = mm_fn_begin(m, name, tile_type(m));
     LLVMValueRef a = LLVMGetParam(f.fn, 0), b = LLVMGetParam(f.fn, 1), kc = LLVMGetParam(f.fn, 3);
     int lanes = mm_lanes(m->target, t->dt);
     TileC c = tile_c(m, t, LLVMGetParam(f.fn, 2), LLVMGetParam(f.fn, 4));

@@ -73,8 +73,6 @@ void cpu_module_free(CpuModule *m);
 /* Verifies (debug builds), optimises where it pays, writes an object file.  A failure is a
  * diagnostic. */
 Status cpu_module_write(CpuModule *m, Diag *diag, const char *path);
-/* LLVM IR text, for --emit and for tests; free with LLVMDisposeMessage. */
-char *cpu_module_text(CpuModule *m);
 
 /* Starts `void name(char *const *bufs, int64_t task, char *scratch)`, visible to the linker; the
  * builder stands in its first block.  cpu_function_end returns. */
@@ -179,10 +177,6 @@ void cpu_eval_hoist(CpuEval *e, const int32_t *nodes, uint32_t n, uint64_t store
 LLVMValueRef cpu_emit_node(CpuEval *e, int32_t node);
 /* The same, broadcast to e->lanes. */
 LLVMValueRef cpu_emit_node_lanes(CpuEval *e, int32_t node);
-/* Elements from the argument's start, of lane 0 (i64, scalar; a vector when dyn varies along
- * vec_loop). */
-LLVMValueRef cpu_access_elem(CpuEval *e, const Access *x);
-LLVMValueRef cpu_emit_load(CpuEval *e, const Access *x, DType dt);
 /* Honours mode (ST_ADD: read, add, write) and mask; value as cpu_emit_node gives it. */
 void cpu_emit_store(CpuEval *e, const Store *s, LLVMValueRef value);
 
@@ -203,9 +197,6 @@ LLVMValueRef cpu_fma(CpuModule *m, LLVMValueRef a, LLVMValueRef b, LLVMValueRef 
 /* max as ops.def has it: NaN if either is. */
 LLVMValueRef cpu_max(CpuModule *m, LLVMValueRef a, LLVMValueRef b);
 
-/* A word of Philox4x32-10 per lane: counter c[4] (i32, scalars or vectors, mixed), key k[2] (i32
- * scalars).  Returns word 0. */
-LLVMValueRef cpu_philox(CpuModule *m, const LLVMValueRef c[4], const LLVMValueRef k[2]);
 /* RANDOM of ops.def: f32 in [0, 1) from the key words (i32: seed low, seed high, step, first
  * sample), the element, the sample within the micro-batch and the words of the stream's hash (low,
  * high). */

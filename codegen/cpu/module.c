@@ -98,11 +98,6 @@ Status cpu_module_write(CpuModule *m, Diag *diag, const char *path)
     return ZM_OK;
 }
 
-char *cpu_module_text(CpuModule *m)
-{
-    return LLVMPrintModuleToString(m->mod);
-}
-
 static void fn_attr(CpuModule *m, LLVMValueRef fn, const char *key, const char *value)
 {
     LLVMAttributeRef at = LLVMCreateStringAttribute(m->cx, key, (unsigned)strlen(key), value,

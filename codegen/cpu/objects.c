@@ -32,8 +32,7 @@ Status cpu_emit_kernel(CpuModule *m, const Kernel *k, const char *name, CpuKerne
     ZM_UNREACHABLE("kernel kind");
 }
 
-/* ---- dealing ----------------------------------------------------------------------------------
- */
+/* ---- dealing ---- */
 
 /* About how long LLVM works on a kernel, in nodes of a nest. */
 static uint32_t compile_weight(const Kernel *k)
@@ -77,8 +76,7 @@ static void deal_kernels(const CpuObjects *o, uint32_t n_modules, uint32_t *modu
     arena_free(&scratch);
 }
 
-/* ---- compiling ----------------------------------------------------------------------------------
- */
+/* ---- compiling ---- */
 
 typedef struct Work {
     const CpuTarget *target;

@@ -283,7 +283,9 @@ static LLVMValueRef xor3(CpuModule *m, LLVMValueRef a, LLVMValueRef b, LLVMValue
     return LLVMBuildXor(m->b, ab, cpu_splat(m, c, lanes), "");
 }
 
-LLVMValueRef cpu_philox(CpuModule *m, const LLVMValueRef c[4], const LLVMValueRef k[2])
+/* Word 0 of Philox4x32-10 per lane: counter c[4] (scalars or vectors, mixed), key k[2] (scalars).
+ */
+static LLVMValueRef philox_word(CpuModule *m, const LLVMValueRef c[4], const LLVMValueRef k[2])
 {
     LLVMValueRef x[4] = {c[0], c[1], c[2], c[3]};
     LLVMValueRef k0 = k[0], k1 = k[1];
@@ -308,7 +310,7 @@ LLVMValueRef cpu_random(CpuModule *m, const LLVMValueRef key[4], LLVMValueRef el
     LLVMValueRef s = LLVMBuildAdd(m->b, cpu_splat(m, key[3], lanes), sample, "");
     LLVMValueRef counter[] = {element, s, key[2], stream[0]};
     LLVMValueRef seed[] = {key[0], LLVMBuildXor(m->b, key[1], stream[1], "")};
-    LLVMValueRef word = cpu_philox(m, counter, seed);
+    LLVMValueRef word = philox_word(m, counter, seed);
     lanes = cpu_lanes(word);
     word = LLVMBuildLShr(m->b, word, cpu_splat(m, cpu_i32(m, 8), lanes), "");
     LLVMValueRef f = LLVMBuildSIToFP(m->b, word, cpu_vec_type(m->f32_t, lanes), "");

@@ -58,7 +58,9 @@ static CpuPartial partial_extend(CpuEval *e, const Access *x, CpuPartial p, uint
     return p;
 }
 
-LLVMValueRef cpu_access_elem(CpuEval *e, const Access *x)
+/* Elements from the argument's start, of lane 0 (i64, scalar; a vector when dyn varies along
+ * vec_loop). */
+static LLVMValueRef access_elem(CpuEval *e, const Access *x)
 {
     CpuModule *m = e->m;
     CpuPartial *have = access_partial(e, x);
@@ -139,13 +141,13 @@ static LLVMValueRef guarded_ptr(CpuEval *e, LLVMValueRef base, DType dt, LLVMVal
     return LLVMBuildGEP2(m->b, cpu_mem_type(m, dt), base, &elem, 1, "");
 }
 
-LLVMValueRef cpu_emit_load(CpuEval *e, const Access *x, DType dt)
+static LLVMValueRef emit_load(CpuEval *e, const Access *x, DType dt)
 {
     CpuModule *m = e->m;
     LLVMValueRef inside = NULL;
     for (uint32_t i = 0; i < x->n_guards; i++)
         inside = mask_and(m, inside, guard_holds(e, &x->guards[i]));
-    LLVMValueRef elem = cpu_access_elem(e, x);
+    LLVMValueRef elem = access_elem(e, x);
     LLVMValueRef base = e->bufs[x->arg];
     int64_t step = e->vec_loop >= 0 ? x->stride[e->vec_loop] : 0;
     bool is_dynamic = cpu_lanes(elem) > 1;
@@ -163,7 +165,7 @@ void cpu_emit_store(CpuEval *e, const Store *s, LLVMValueRef value)
     const Access *x = &s->to;
     DType dt = e->k->nodes[s->node].dtype;
     LLVMValueRef base = e->bufs[x->arg];
-    LLVMValueRef elem = cpu_access_elem(e, x);
+    LLVMValueRef elem = access_elem(e, x);
     int64_t step = e->vec_loop >= 0 && e->lanes > 1 ? x->stride[e->vec_loop] : 0;
     bool is_dynamic = cpu_lanes(elem) > 1;
     int lanes = step != 0 || is_dynamic ? e->lanes : 1;
@@ -200,7 +202,7 @@ static LLVMValueRef emit_index(CpuEval *e, const Node *n)
 {
     CpuModule *m = e->m;
     const Access *x = &e->k->accesses[n->index];
-    LLVMValueRef v = LLVMBuildTrunc(m->b, cpu_access_elem(e, x), m->i32_t, "");
+    LLVMValueRef v = LLVMBuildTrunc(m->b, access_elem(e, x), m->i32_t, "");
     int64_t step = e->vec_loop >= 0 && e->lanes > 1 ? x->stride[e->vec_loop] : 0;
     if (step == 0) return v;
     LLVMValueRef ramp = cpu_lane_ramp(m, m->i32_t, e->lanes, step);
@@ -226,7 +228,7 @@ static LLVMValueRef emit_one(CpuEval *e, const Node *n)
     switch (n->kind) {
     case KN_OP: return emit_op(e, n);
     case KN_CONST: return emit_const(e->m, n);
-    case KN_LOAD: return cpu_emit_load(e, &e->k->accesses[n->index], n->dtype);
+    case KN_LOAD: return emit_load(e, &e->k->accesses[n->index], n->dtype);
     case KN_INDEX: return emit_index(e, n);
     case KN_RANDOM: {
         LLVMValueRef in[8];

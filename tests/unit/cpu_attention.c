@@ -161,7 +161,7 @@ static Built *build(Arena *a, const Case *c, bool is_backward)
     return x;
 }
 
-/* ---- buffers --------------------------------------------------------------------------------- */
+/* ---- buffers ---- */
 
 typedef struct Bufs {
     Guarded g[N_OPERAND + 1];
@@ -212,7 +212,7 @@ static void bufs_free(Bufs *f)
     for (uint32_t i = 0; i < f->n; i++) guarded_free(&f->g[i]);
 }
 
-/* ---- reference ------------------------------------------------------------------------------- */
+/* ---- reference ---- */
 
 /* Of one (b, h): score, probability, dropout factor, and the scores' error bounds. */
 typedef struct Head {
@@ -409,7 +409,7 @@ static int expect_backward(Arena *a, const Head *r, const Bufs *got)
     return failed;
 }
 
-/* ---- running --------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 /* For every head: fills the reference's out and lse into `in` (got NULL), or checks `got`. */
 static int for_heads(const Case *c, const Built *x, const Bufs *in, const Bufs *got,

@@ -62,7 +62,7 @@ static const Case cases[] = {
     {"m300 n1100 k5", "20", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
 };
 
-/* ---- building -------------------------------------------------------------------------------- */
+/* ---- building ---- */
 
 enum { MAX_NODES = 32 };
 
@@ -268,7 +268,7 @@ static Built *build(Arena *a, const Case *c)
     return x;
 }
 
-/* ---- reference ------------------------------------------------------------------------------- */
+/* ---- reference ---- */
 
 typedef struct Ref {
     const Built *x;
@@ -336,7 +336,7 @@ static bool index_next(Ref *r, bool over_k)
     return false;
 }
 
-/* ---- running --------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 typedef struct Bufs {
     Guarded g[18];

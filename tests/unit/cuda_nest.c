@@ -2,8 +2,7 @@
  * means: hand-built kernels of every shape and random ones, run on the CPU (cuda_run.h). */
 #include "tests/unit/cuda_run.h"
 
-/* ---- random kernels: shapes and trees that nobody thought of
- * ------------------------------------------------------------------ */
+/* ---- random kernels: shapes and trees that nobody thought of ---- */
 
 /* Strides of a dense array over the loops in mask, in a random order of dimensions; *elems = its
  * size. */

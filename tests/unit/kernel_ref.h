@@ -11,8 +11,8 @@
 #include "codegen/kernel.h"
 #include "ir/base/philox.h"
 
-/* ---- building: nodes are numbered in order; levels and loop masks follow from the arguments
- * --------------------------------- */
+/* ---- building: nodes are numbered in order; levels and loop masks follow from the arguments ----
+ */
 
 enum { REF_MAX_NODES = 1024, REF_MAX_ACCESSES = 64, REF_MAX_STORES = 16 };
 
@@ -209,8 +209,7 @@ static inline Store *ref_store(Kernel *k, int node, int arg, int64_t base, const
     return s;
 }
 
-/* ---- meaning: arguments are arrays of double
- * --------------------------------------------------------------------------------- */
+/* ---- meaning: arguments are arrays of double ---- */
 
 typedef struct RefRun {
     const Kernel *k;

@@ -33,9 +33,7 @@ static Arena tiny_arena; /* blobs, to the end of the test */
         }                                                                                          \
     } while (0)
 
-/* ---- kernels
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- kernels ---- */
 
 /* tokens, targets, bucket, probs, items; one task a row of B * T */
 static void k_forward(char *const *bufs, int64_t row, char *scratch)
@@ -151,9 +149,7 @@ static void k_generate(char *const *bufs, int64_t t, char *scratch)
 static const ZmKernelFn tiny_fns[] = {k_forward, k_backward_w, k_backward_b, k_factor,
                                       k_update,  k_eval,       k_generate};
 
-/* ---- the blob
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- the blob ---- */
 
 typedef struct Tiny {
     ZmpHeader h;
@@ -452,9 +448,7 @@ static inline void tiny_build(Tiny *t)
     tiny_pack(t);
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- running ---- */
 
 static char tiny_dir[] = "/tmp/zmrt-test-XXXXXX";
 
