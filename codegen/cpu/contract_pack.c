@@ -146,7 +146,7 @@ static void copy_panels(CpuModule *m, const PackIn *p)
 static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int n)
 {
     int lanes = mm_lanes(m->target, p->dt);
-    LLVMValueRef row[64], v[64], last = mm_sub(m, p->nx, cpu_i64(m, 1));
+    LLVMValueRef row[64], v[64] = {NULL}, last = mm_sub(m, p->nx, cpu_i64(m, 1));
     for (int i = 0; i < n; i++) {
         LLVMValueRef x = mm_min(m, mm_add(m, x0, cpu_i64(m, i)), last);
         row[i] = cpu_elem_ptr(m, p->src, p->dt, LLVMBuildMul(m->b, x, p->ld, ""));
