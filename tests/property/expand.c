@@ -90,7 +90,7 @@ static OpId build_sample(Prop *p, OpCode code)
 {
     static SampleFn *const rows[N_OP] = {
         [OP_CROSS_ENTROPY] = sample_cross_entropy,
-    [OP_CROSS_ENTROPY_GRAD] = sample_cross_entropy_grad,
+        [OP_CROSS_ENTROPY_GRAD] = sample_cross_entropy_grad,
         [OP_DROP] = sample_drop,
         [OP_LOG_SOFTMAX] = sample_log_softmax,
         [OP_NORMALIZE] = sample_normalize,

@@ -1,6 +1,7 @@
-/* memplan_search.c -- mem_allocate: never overlaps, never below the bound, optimal where brute force can tell, packs
- * parts as well as alone, same result twice, time near-linear; both ways of first fit agree with the obvious one.
- * Public instances (MiniMalloc) where they are: $ZMC_SHARED/data/memplan or ../shared/data/memplan. */
+/* memplan_search.c -- mem_allocate: never overlaps, never below the bound, optimal where brute
+ * force can tell, packs parts as well as alone, same result twice, time near-linear; both ways of
+ * first fit agree with the obvious one. Public instances (MiniMalloc) where they are:
+ * $ZMC_SHARED/data/memplan or ../shared/data/memplan. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,8 @@ static void check_packing(const AllocItem *it, uint32_t n, AllocResult r)
         ZM_CHECK(it[i].offset >= 0);
         if (it[i].offset + it[i].bytes > height) height = it[i].offset + it[i].bytes;
         for (uint32_t j = 0; j < i; j++) {
-            bool meet = it[i].offset < it[j].offset + it[j].bytes && it[j].offset < it[i].offset + it[i].bytes;
+            bool meet = it[i].offset < it[j].offset + it[j].bytes &&
+                        it[j].offset < it[i].offset + it[i].bytes;
             ZM_CHECK(!meet || !live_together(&it[i], &it[j]));
         }
     }
@@ -49,9 +51,11 @@ static void check_packing(const AllocItem *it, uint32_t n, AllocResult r)
 
 /* ---- optimal ---- */
 
-/* Least height over all orders, each item on top of the earlier ones that are live with it: the best packing, its items
- * lowered until each rests on another, is the one of its order by offset. */
-static int64_t brute_force(AllocItem it[MOST], uint32_t n, uint32_t placed, int64_t height, int64_t best)
+/* Least height over all orders, each item on top of the earlier ones that are live with it: the
+ * best packing, its items lowered until each rests on another, is the one of its order by offset.
+ */
+static int64_t brute_force(AllocItem it[MOST], uint32_t n, uint32_t placed, int64_t height,
+                           int64_t best)
 {
     if (height >= best) return best;
     if (placed == n || placed == MOST) return height;
@@ -61,7 +65,8 @@ static int64_t brute_force(AllocItem it[MOST], uint32_t n, uint32_t placed, int6
         it[placed] = x;
         int64_t at = 0;
         for (uint32_t j = 0; j < placed; j++)
-            if (live_together(&it[j], &x) && it[j].offset + it[j].bytes > at) at = it[j].offset + it[j].bytes;
+            if (live_together(&it[j], &x) && it[j].offset + it[j].bytes > at)
+                at = it[j].offset + it[j].bytes;
         it[placed].offset = at;
         best = brute_force(it, n, placed + 1, at + x.bytes > height ? at + x.bytes : height, best);
         x = it[placed];
@@ -91,7 +96,8 @@ static uint32_t small_instance(uint32_t *counter, AllocItem *it, int32_t start)
     return n;
 }
 
-/* Without climb and other greedy orders the search has more to do; the bound that it proves is the optimum, too. */
+/* Without climb and other greedy orders the search has more to do; the bound that it proves is the
+ * optimum, too. */
 static void check_optimal(Arena *a, uint32_t *counter, int *searched)
 {
     AllocItem it[MOST];
@@ -133,7 +139,8 @@ static void check_decision(Arena *a, uint32_t *counter)
 
 /* ---- parts ---- */
 
-/* Groups one after another in time under items that span them all: the optimum is the highest group's, plus those. */
+/* Groups one after another in time under items that span them all: the optimum is the highest
+ * group's, plus those. */
 static void check_parts(Arena *a, uint32_t *counter)
 {
     AllocItem it[6 * MOST];
@@ -146,7 +153,8 @@ static void check_parts(Arena *a, uint32_t *counter)
         n += k;
     }
     for (uint32_t k = draw(counter, 3); k; k--) {
-        it[n] = (AllocItem){.bytes = 64 * (1 + draw(counter, 9)), .from = 0, .to = 100 * (int32_t)groups};
+        it[n] = (AllocItem){
+            .bytes = 64 * (1 + draw(counter, 9)), .from = 0, .to = 100 * (int32_t)groups};
         under += it[n++].bytes;
     }
     AllocLimits limits = {.nodes = ALL_NODES};
@@ -157,10 +165,12 @@ static void check_parts(Arena *a, uint32_t *counter)
 
 /* ---- larger ---- */
 
-static void random_instance(uint32_t *counter, AllocItem *it, uint32_t n, uint32_t times, uint32_t width)
+static void random_instance(uint32_t *counter, AllocItem *it, uint32_t n, uint32_t times,
+                            uint32_t width)
 {
     for (uint32_t i = 0; i < n; i++) {
-        it[i] = (AllocItem){.bytes = 64 * (1 + draw(counter, 100)), .from = (int32_t)draw(counter, times)};
+        it[i] = (AllocItem){.bytes = 64 * (1 + draw(counter, 100)),
+                            .from = (int32_t)draw(counter, times)};
         it[i].to = it[i].from + (int32_t)draw(counter, width);
     }
 }
@@ -180,7 +190,8 @@ static void check_larger(Arena *a, uint32_t *counter)
     ZM_CHECK(memcmp(it, again, n * sizeof *it) == 0 && r.height == s.height && r.nodes == s.nodes);
     ZM_CHECK(strcmp(r.step, s.step) == 0);
     AllocLimits none = {0};
-    ZM_CHECK(mem_allocate(&other, again, n, &none).height >= r.height); /* more steps are never worse */
+    ZM_CHECK(mem_allocate(&other, again, n, &none).height >=
+             r.height); /* more steps are never worse */
     arena_free(&other);
 }
 
@@ -213,7 +224,8 @@ static void check_fits(Arena *a, uint32_t *counter)
     const AllocItem *near[N];
     uint32_t order[N];
     int64_t offset[N];
-    random_instance(counter, it, N, 400, draw(counter, 2) ? 5 : 80); /* few live together: the tree; many: the list */
+    random_instance(counter, it, N, 400,
+                    draw(counter, 2) ? 5 : 80); /* few live together: the tree; many: the list */
     Part p = part_whole(a, it, N);
     Packer *packer = packer_new(a, &p);
     for (uint32_t k = 0; k < N_GREEDY_ORDERS; k++)
@@ -242,7 +254,8 @@ static double cpu_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* 20,000 items with lifetimes as in a training step: long ones from forward to backward, short ones beside them. */
+/* 20,000 items with lifetimes as in a training step: long ones from forward to backward, short ones
+ * beside them. */
 static void check_time(uint32_t *counter)
 {
     enum { N = 20000 };
@@ -273,13 +286,15 @@ static bool read_instance(Arena *a, char name, AllocItem **items, uint32_t *n)
 {
     const char *shared = getenv("ZMC_SHARED");
     FILE *f = fopen(
-        arena_printf(a, "%s/data/memplan/%c.1048576.csv", shared ? shared : "../shared", name), "r");
+        arena_printf(a, "%s/data/memplan/%c.1048576.csv", shared ? shared : "../shared", name),
+        "r");
     VEC(AllocItem) v = {0};
     char line[256];
     while (f && fgets(line, sizeof line, f)) {
         long long lo, hi, size;
         if (sscanf(line, "%*[^,],%lld,%lld,%lld", &lo, &hi, &size) == 3)
-            VEC_PUSH(a, &v, ((AllocItem){.bytes = size, .from = (int32_t)lo, .to = (int32_t)hi - 1}));
+            VEC_PUSH(a, &v,
+                     ((AllocItem){.bytes = size, .from = (int32_t)lo, .to = (int32_t)hi - 1}));
     }
     if (f) fclose(f);
     *items = v.at;
@@ -326,6 +341,7 @@ int main(void)
     check_time(&counter);
     check_public(&n_read, &n_fit);
     ZM_CHECK(n_read < 11 || n_fit >= 7);
-    printf("600 cases, search needed in %d; %u of %u public instances fit\n", searched, n_fit, n_read);
+    printf("600 cases, search needed in %d; %u of %u public instances fit\n", searched, n_fit,
+           n_read);
     return 0;
 }

@@ -1,4 +1,5 @@
-/* allocate.c -- mem_allocate never overlaps, never beats the lower bound, and finds it on cases where greedy orders do. */
+/* allocate.c -- mem_allocate never overlaps, never beats the lower bound, and finds it on cases
+ * where greedy orders do. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,7 +27,8 @@ static void check(Arena *a, AllocItem *it, uint32_t n, double at_most)
         ZM_CHECK(it[i].offset >= 0 && it[i].offset + it[i].bytes <= height);
         for (uint32_t j = 0; j < i; j++) {
             bool together = it[i].from <= it[j].to && it[j].from <= it[i].to;
-            bool meet = it[i].offset < it[j].offset + it[j].bytes && it[j].offset < it[i].offset + it[i].bytes;
+            bool meet = it[i].offset < it[j].offset + it[j].bytes &&
+                        it[j].offset < it[i].offset + it[i].bytes;
             ZM_CHECK(!together || !meet);
         }
     }
@@ -37,7 +39,8 @@ static uint32_t draw(uint32_t *counter, uint32_t below)
     return philox((*counter)++, 0, 0, 0, 1, 2).x[0] % below;
 }
 
-/* A stack of lifetimes, as forward activations and their backward: every order by size or start is optimal. */
+/* A stack of lifetimes, as forward activations and their backward: every order by size or start is
+ * optimal. */
 static void check_nested(Arena *a)
 {
     AllocItem it[9];
@@ -55,7 +58,8 @@ static void check_random(Arena *a, uint32_t seed)
         it[i].to = it[i].from + (int32_t)draw(&counter, 15);
         it[i].bytes = 64 * (1 + draw(&counter, 100));
     }
-    check(a, it, n, 2.0); /* first fit in the worst case seen in theory is 3; random lifetimes stay far below 2 */
+    check(a, it, n, 2.0); /* first fit in the worst case seen in theory is 3; random lifetimes stay
+                             far below 2 */
 }
 
 /* Public instances (MiniMalloc, Apache-2.0): id,lower,upper,size with half-open times. */
@@ -69,7 +73,8 @@ static int check_file(Arena *a, const char *path)
         long long lo, hi, size;
         char id[64];
         if (sscanf(line, "%63[^,],%lld,%lld,%lld", id, &lo, &hi, &size) == 4)
-            VEC_PUSH(a, &items, ((AllocItem){.bytes = size, .from = (int32_t)lo, .to = (int32_t)hi - 1}));
+            VEC_PUSH(a, &items,
+                     ((AllocItem){.bytes = size, .from = (int32_t)lo, .to = (int32_t)hi - 1}));
     }
     fclose(f);
     check(a, items.at, items.n, 1.6);

@@ -489,7 +489,9 @@ static const CudaCase cuda_cases[] = {
      true,
      0,
      false,
-     {"zm_random(v0, v1, v2, v3 + v5, v4, (unsigned int)305419896, (unsigned int)(-1698898192));  // random", "? "}},
+     {"zm_random(v0, v1, v2, v3 + v5, v4, (unsigned int)305419896, (unsigned int)(-1698898192));  "
+      "// random",
+      "? "}},
     {"pad",
      make_pad,
      true,
