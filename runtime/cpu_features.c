@@ -5,32 +5,14 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-/* __builtin_cpu_supports takes a literal only: a table of questions. */
-#define CPU_FEATURES(F)                                                                            \
-    F("cmov")                                                                                      \
-    F("mmx")                                                                                       \
-    F("popcnt")                                                                                    \
-    F("sse")                                                                                       \
-    F("sse2")                                                                                      \
-    F("sse3")                                                                                      \
-    F("ssse3")                                                                                     \
-    F("sse4.1")                                                                                    \
-    F("sse4.2") F("avx") F("avx2") F("fma") F("f16c") F("bmi") F("bmi2") F("lzcnt") F("movbe")     \
-        F("aes") F("pclmul") F("avx512f") F("avx512vl") F("avx512bw") F("avx512dq") F("avx512cd")  \
-            F("avx512vbmi") F("avx512ifma") F("avx512vpopcntdq") F("avx512vbmi2") F("gfni")        \
-                F("vpclmulqdq") F("vaes") F("avx512vnni") F("avx512bitalg") F("avx512bf16")        \
-                    F("avx512vp2intersect") F("avx512fp16") F("avxvnni") F("fma4") F("xop")        \
-                        F("sse4a") F("fsgsbase") F("rdrnd") F("rdseed") F("adx") F("sha")          \
-                            F("clflushopt") F("clwb") F("x86-64-v2") F("x86-64-v3") F("x86-64-v4")
-
 bool cpu_has(const char *feature, bool *is_known)
 {
     *is_known = true;
     __builtin_cpu_init();
-#define ASK(NAME)                                                                                  \
+#define CPU_FEATURE(NAME)                                                                          \
     if (strcmp(feature, NAME) == 0) return __builtin_cpu_supports(NAME) != 0;
-    CPU_FEATURES(ASK)
-#undef ASK
+#include "runtime/cpu_features.def"
+#undef CPU_FEATURE
     *is_known = false;
     return false;
 }
