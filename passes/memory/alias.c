@@ -51,6 +51,8 @@ bool fused_may_alias(Arena *scratch, const Func *f, OpId op, uint32_t out, uint3
     ValueId result = ret->in[out], operand = body->params.at[in];
     const Type *t = value_type(body, result);
     if (t != value_type(body, operand)) return false;
+    OpId made = value_cget(f, o->in[in])->def;
+    if (op_ok(made) && op_cget(f, made)->code == OP_WORKSPACE) return false; /* in use to the end */
     if (scatter_may_alias(body, result, operand)) return true;
     OpId def = value_cget(body, result)->def;
     if (!op_ok(def) || !is_pointwise(op_cget(body, def))) return false;

@@ -21,30 +21,29 @@ typedef struct Data { /* what a value is, as bytes */
     int64_t byte;
 } Data;
 
-/* What a reading of several writings shows: ranges from its first byte on. */
-typedef struct Parts {
-    VEC(Range) at;
-} Parts;
+typedef VEC(Range) Memory; /* sorted, disjoint */
 
 typedef struct Checker {
     Arena *scratch;
     const Module *m;
     const Func *f;
-    VEC(Range) memory; /* sorted, disjoint */
-    Data *data;        /* by value id */
-    bool *is_written;  /* by origin: a variable may hold it */
-    Parts *parts;      /* by value id: a reading of bytes of several origins */
+    Memory memory; /* what the bytes hold */
+    Memory kept;   /* what the bytes of variables have to hold: at entry their own, then what was
+                      written */
+    Data *data;    /* by value id */
+    Memory
+        *parts; /* by value id: what a reading of several writings shows, from its first byte on */
 } Checker;
 
 /* ---- the memory ---- */
 
 /* First range that ends after `at`. */
-static uint32_t range_find(const Checker *c, int64_t at)
+static uint32_t range_find(const Memory *m, int64_t at)
 {
-    uint32_t lo = 0, hi = c->memory.n;
+    uint32_t lo = 0, hi = m->n;
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
-        if (c->memory.at[mid].hi > at)
+        if (m->at[mid].hi > at)
             hi = mid;
         else
             lo = mid + 1;
@@ -52,71 +51,87 @@ static uint32_t range_find(const Checker *c, int64_t at)
     return lo;
 }
 
-static void range_insert(Checker *c, uint32_t at, Range r)
+static void range_insert(Arena *a, Memory *m, uint32_t at, Range r)
 {
-    VEC_RESERVE(c->scratch, &c->memory, c->memory.n + 1);
-    memmove(&c->memory.at[at + 1], &c->memory.at[at], (c->memory.n - at) * sizeof(Range));
-    c->memory.at[at] = r;
-    c->memory.n++;
+    VEC_RESERVE(a, m, m->n + 1);
+    memmove(&m->at[at + 1], &m->at[at], (m->n - at) * sizeof(Range));
+    m->at[at] = r;
+    m->n++;
 }
 
 /* Splits so that a range starts at `at` if any covers it. */
-static void range_split(Checker *c, int64_t at)
+static void range_split(Arena *a, Memory *m, int64_t at)
 {
-    uint32_t i = range_find(c, at);
-    if (i == c->memory.n || c->memory.at[i].lo >= at) return;
-    Range tail = c->memory.at[i];
+    uint32_t i = range_find(m, at);
+    if (i == m->n || m->at[i].lo >= at) return;
+    Range tail = m->at[i];
     tail.byte += at - tail.lo;
     tail.lo = at;
-    c->memory.at[i].hi = at;
-    range_insert(c, i + 1, tail);
+    m->at[i].hi = at;
+    range_insert(a, m, i + 1, tail);
 }
 
-static void memory_set(Checker *c, int64_t lo, int64_t bytes, Data d)
+static void memory_set(Arena *a, Memory *m, int64_t lo, int64_t bytes, Data d)
 {
-    range_split(c, lo);
-    range_split(c, lo + bytes);
-    uint32_t from = range_find(c, lo), to = range_find(c, lo + bytes);
+    range_split(a, m, lo);
+    range_split(a, m, lo + bytes);
+    uint32_t from = range_find(m, lo), to = range_find(m, lo + bytes);
     Range r = {lo, lo + bytes, d.origin, d.byte};
     if (to == from) {
-        range_insert(c, from, r);
+        range_insert(a, m, from, r);
         return;
     }
-    c->memory.at[from] = r;
-    memmove(&c->memory.at[from + 1], &c->memory.at[to], (c->memory.n - to) * sizeof(Range));
-    c->memory.n -= to - from - 1;
+    m->at[from] = r;
+    memmove(&m->at[from + 1], &m->at[to], (m->n - to) * sizeof(Range));
+    m->n -= to - from - 1;
 }
 
-/* Does range r, from memory byte `at` on, hold what byte `byte` of reading `origin` showed?  Then
- * *end is as far as that is so. */
-static bool is_part(const Checker *c, uint32_t origin, int64_t byte, const Range *r, int64_t at,
-                    int64_t *end)
+/* The data at one byte; origin UINT32_MAX: never written.  *end: where these data end. */
+static Data memory_get(const Memory *m, int64_t at, int64_t *end)
 {
-    if (origin >= c->f->values.n) return false;
-    const Parts *p = &c->parts[origin];
-    for (uint32_t i = 0; i < p->at.n; i++) {
-        const Range *q = &p->at.at[i];
-        if (byte < q->lo || byte >= q->hi) continue;
-        if (at + (q->hi - byte) < *end) *end = at + (q->hi - byte);
-        return r->origin == q->origin && r->byte + (at - r->lo) == q->byte + (byte - q->lo);
-    }
-    return false;
+    uint32_t i = range_find(m, at);
+    *end = i == m->n ? INT64_MAX : m->at[i].lo > at ? m->at[i].lo : m->at[i].hi;
+    if (i == m->n || m->at[i].lo > at) return (Data){UINT32_MAX, 0};
+    return (Data){m->at[i].origin, m->at[i].byte + (at - m->at[i].lo)};
 }
 
 /* The origin that holds any of [lo, lo + bytes) instead of d; d.origin when all bytes are d's. */
-static uint32_t memory_find_other(const Checker *c, int64_t lo, int64_t bytes, Data d)
+static uint32_t memory_find_other(const Memory *m, int64_t lo, int64_t bytes, Data d)
 {
-    int64_t at = lo;
-    for (uint32_t i = range_find(c, lo); at < lo + bytes;) {
-        if (i == c->memory.n || c->memory.at[i].lo > at) return UINT32_MAX; /* never written */
-        const Range *r = &c->memory.at[i];
-        int64_t byte = d.byte + (at - lo), end = r->hi;
-        bool is_own = r->origin == d.origin && r->byte + (at - r->lo) == byte;
-        if (!is_own && !is_part(c, d.origin, byte, r, at, &end)) return r->origin;
-        at = end;
-        if (at == r->hi) i++;
+    for (int64_t at = lo, end; at < lo + bytes; at = end) {
+        Data seen = memory_get(m, at, &end);
+        if (seen.origin != d.origin || seen.byte != d.byte + (at - lo)) return seen.origin;
     }
     return d.origin;
+}
+
+/* The origin that holds any of a value's bytes instead of its data d; d.origin when all are d's. */
+static uint32_t find_other(const Checker *c, const Place *p, Data d)
+{
+    for (int64_t at = p->offset, end; at < p->offset + p->bytes; at = end) {
+        int64_t byte = d.byte + (at - p->offset), end_part;
+        Data seen = memory_get(&c->memory, at, &end);
+        if (seen.origin == d.origin && seen.byte == byte) continue;
+        if (d.origin >= c->f->values.n) return seen.origin;
+        Data part = memory_get(&c->parts[d.origin], byte, &end_part);
+        if (part.origin == UINT32_MAX || part.origin != seen.origin || part.byte != seen.byte)
+            return seen.origin;
+        if (at + (end_part - byte) < end) end = at + (end_part - byte);
+    }
+    return d.origin;
+}
+
+/* The first byte of [lo, lo + bytes) where the memory does not hold what a variable has to; -1:
+ * none. */
+static int64_t find_lost(const Checker *c, int64_t lo, int64_t bytes)
+{
+    for (int64_t at = lo, end; at < lo + bytes; at = end) {
+        int64_t end_kept;
+        Data seen = memory_get(&c->memory, at, &end), kept = memory_get(&c->kept, at, &end_kept);
+        if (seen.origin != kept.origin || seen.byte != kept.byte) return at;
+        if (end_kept < end) end = end_kept;
+    }
+    return -1;
 }
 
 /* ---- names in messages ---- */
@@ -148,23 +163,35 @@ static Status refuse(const Checker *c, const Op *op, ValueId operand, uint32_t o
 
 /* ---- ops ---- */
 
-static Status check_operand(const Checker *c, const Op *op, ValueId id)
+static Status check_place(const Checker *c, LocId loc, ValueId id)
 {
     const Value *v = value_cget(c->f, id);
-    if (v->place.bytes != type_bytes(v->type) || v->place.offset < 0 ||
-        v->place.offset + v->place.bytes > c->m->arena_bytes)
-        return diag_error(
-            c->m->diag, loc_pos(c->m, op->loc), E_PLAN_OVERLAP,
-            "@%s: a value %s has the place %lld + %lld, outside of the arena of %lld bytes",
-            c->f->name, type_text(c->scratch, v->type), (long long)v->place.offset,
-            (long long)v->place.bytes, (long long)c->m->arena_bytes);
-    uint32_t other = memory_find_other(c, v->place.offset, v->place.bytes, c->data[id.i]);
+    if (v->place.bytes == type_bytes(v->type) && v->place.offset >= 0 &&
+        v->place.offset <= c->m->arena_bytes - v->place.bytes)
+        return ZM_OK;
+    return diag_error(
+        c->m->diag, loc_pos(c->m, loc), E_PLAN_OVERLAP,
+        "@%s: a value %s has the place %lld + %lld, outside of the arena of %lld bytes", c->f->name,
+        type_text(c->scratch, v->type), (long long)v->place.offset, (long long)v->place.bytes,
+        (long long)c->m->arena_bytes);
+}
+
+static Status check_operand(const Checker *c, const Op *op, ValueId id)
+{
+    const Place *p = &value_cget(c->f, id)->place;
+    ZM_TRY(check_place(c, op->loc, id));
+    uint32_t other = find_other(c, p, c->data[id.i]);
     return other == c->data[id.i].origin ? ZM_OK : refuse(c, op, id, other);
+}
+
+static bool ranges_meet(int64_t lo, int64_t n, int64_t lo2, int64_t n2)
+{
+    return lo < lo2 + n2 && lo2 < lo + n;
 }
 
 static bool places_meet(const Place *x, const Place *y)
 {
-    return x->offset < y->offset + y->bytes && y->offset < x->offset + x->bytes;
+    return ranges_meet(x->offset, x->bytes, y->offset, y->bytes);
 }
 
 /* Results must not touch operands of the same op, unless the kernel may overwrite that very
@@ -183,7 +210,34 @@ static Status check_results(const Checker *c, OpId id)
         }
         for (uint32_t q = 0; q < r; q++)
             if (places_meet(out, &value_cget(c->f, op->out[q])->place))
-                return refuse(c, op, op->out[q], op->out[r].i);
+                return diag_error(c->m->diag, loc_pos(c->m, op->loc), E_PLAN_OVERLAP,
+                                  "@%s: results %u and %u of %s share bytes", c->f->name, q + 1,
+                                  r + 1, op_info(op->code)->name);
+    }
+    return ZM_OK;
+}
+
+/* A pack copies its operands that are not in place one after another and zeroes the gaps: nothing
+ * that it still reads may lie there. */
+static Status check_pack(const Checker *c, const Op *op)
+{
+    const Place *whole = &value_cget(c->f, op->out[0])->place;
+    const int64_t *start = attrs_find(op->attrs, AT_STARTS)->as.list.at;
+    int64_t elem = dtype_bytes(value_type(c->f, op->out[0])->dtype);
+    Memory in_place = {0}; /* slots that are not touched */
+    for (uint32_t i = 0; i < op->n_in; i++) {
+        const Place *in = &value_cget(c->f, op->in[i])->place;
+        if (in->offset == whole->offset + start[i] * elem)
+            memory_set(c->scratch, &in_place, in->offset, in->bytes, (Data){0, in->offset});
+    }
+    for (uint32_t i = 0; i < op->n_in; i++) {
+        const Place *in = &value_cget(c->f, op->in[i])->place;
+        int64_t lo = in->offset > whole->offset ? in->offset : whole->offset;
+        int64_t end = whole->offset + whole->bytes;
+        if (in->offset + in->bytes < end) end = in->offset + in->bytes;
+        if (lo >= end) continue;
+        if (memory_find_other(&in_place, lo, end - lo, (Data){0, lo}))
+            return refuse(c, op, op->in[i], op->out[0].i);
     }
     return ZM_OK;
 }
@@ -197,7 +251,7 @@ static void set_result(Checker *c, ValueId id)
 {
     const Place *p = &value_cget(c->f, id)->place;
     c->data[id.i] = (Data){id.i, 0};
-    memory_set(c, p->offset, p->bytes, c->data[id.i]);
+    memory_set(c->scratch, &c->memory, p->offset, p->bytes, c->data[id.i]);
 }
 
 /* A view shows its operand's bytes where they are. */
@@ -216,21 +270,22 @@ static Status run_view(Checker *c, const Op *op, ValueId from)
 static void record_parts(Checker *c, ValueId v)
 {
     const Place *p = &value_cget(c->f, v)->place;
-    for (uint32_t i = range_find(c, p->offset); i < c->memory.n; i++) {
-        Range r = c->memory.at[i];
-        if (r.lo >= p->offset + p->bytes) break;
-        if (r.lo < p->offset) {
-            r.byte += p->offset - r.lo;
-            r.lo = p->offset;
-        }
-        if (r.hi > p->offset + p->bytes) r.hi = p->offset + p->bytes;
-        r.lo -= p->offset;
-        r.hi -= p->offset;
-        VEC_PUSH(c->scratch, &c->parts[v.i].at, r);
+    for (int64_t at = p->offset, end; at < p->offset + p->bytes; at = end) {
+        Data seen = memory_get(&c->memory, at, &end);
+        if (end > p->offset + p->bytes) end = p->offset + p->bytes;
+        memory_set(c->scratch, &c->parts[v.i], at - p->offset, end - at, seen);
     }
 }
 
-/* What stands at the variable's place now. */
+static Status refuse_lost(const Checker *c, LocId loc, const Var *v, int64_t at, const char *when)
+{
+    int64_t end;
+    return diag_error(c->m->diag, loc_pos(c->m, loc), E_PLAN_OVERLAP,
+                      "@%s: %s overwrites variable @%s %s", c->f->name,
+                      origin_text(c, memory_get(&c->memory, at, &end).origin), v->name, when);
+}
+
+/* The variable's content. */
 static Status run_read(Checker *c, const Op *op)
 {
     const Var *v = var_cget(c->m, op_var(c, op));
@@ -239,9 +294,10 @@ static Status run_read(Checker *c, const Op *op)
         return diag_error(c->m->diag, loc_pos(c->m, op->loc), E_PLAN_OVERLAP,
                           "@%s: a reading of @%s is not at the variable's place", c->f->name,
                           v->name);
-    const Range *r = &c->memory.at[range_find(c, p->offset)];
-    Data seen = {r->origin, r->byte + (p->offset - r->lo)};
-    if (memory_find_other(c, p->offset, p->bytes, seen) != seen.origin) {
+    int64_t lost = find_lost(c, p->offset, p->bytes), end;
+    if (lost >= 0) return refuse_lost(c, op->loc, v, lost, "before it is read");
+    Data seen = memory_get(&c->memory, p->offset, &end);
+    if (memory_find_other(&c->memory, p->offset, p->bytes, seen) != seen.origin) {
         c->data[op->out[0].i] = (Data){op->out[0].i, 0};
         record_parts(c, op->out[0]);
     } else
@@ -249,17 +305,22 @@ static Status run_read(Checker *c, const Op *op)
     return ZM_OK;
 }
 
-/* The variable's bytes hold the operand, made there or copied. */
-static void run_write(Checker *c, const Op *op)
+/* The variable's bytes hold the operand, made there or copied from elsewhere. */
+static Status run_write(Checker *c, const Op *op)
 {
     const Place *p = &var_cget(c->m, op_var(c, op))->place;
-    c->is_written[c->data[op->in[0].i].origin] = true;
-    memory_set(c, p->offset, p->bytes, c->data[op->in[0].i]);
+    const Place *from = &value_cget(c->f, op->in[0])->place;
+    if (from->offset != p->offset && places_meet(p, from))
+        return refuse(c, op, op->in[0], c->data[op->in[0].i].origin);
+    memory_set(c->scratch, &c->memory, p->offset, p->bytes, c->data[op->in[0].i]);
+    memory_set(c->scratch, &c->kept, p->offset, p->bytes, c->data[op->in[0].i]);
+    return ZM_OK;
 }
 
 static Status run_op(Checker *c, OpId id)
 {
     const Op *op = op_cget(c->f, id);
+    for (uint32_t i = 0; i < op->n_out; i++) ZM_TRY(check_place(c, op->loc, op->out[i]));
     if (op->code == OP_READ) return run_read(c, op);
     if (op->code == OP_WORKSPACE) {
         set_result(c, op->out[0]);
@@ -269,8 +330,11 @@ static Status run_op(Checker *c, OpId id)
     switch ((int)op->code) {
     case OP_RESHAPE:
     case OP_SLICE: return run_view(c, op, op->in[0]);
-    case OP_WRITE: run_write(c, op); return ZM_OK;
-    case OP_PACK: set_result(c, op->out[0]); return ZM_OK; /* operands in place or copied here */
+    case OP_WRITE: return run_write(c, op);
+    case OP_PACK:
+        ZM_TRY(check_pack(c, op));
+        set_result(c, op->out[0]);
+        return ZM_OK;
     case OP_PROBE:
     case OP_RETURN: return ZM_OK;
     default: break;
@@ -286,12 +350,8 @@ static Status check_kept(const Checker *c)
     for (uint32_t i = 1; i < c->m->vars.n; i++) {
         const Var *v = &c->m->vars.at[i];
         if (var_ok(v->in)) continue;
-        for (uint32_t r = range_find(c, v->place.offset);
-             r < c->memory.n && c->memory.at[r].lo < v->place.offset + v->place.bytes; r++)
-            if (!c->is_written[c->memory.at[r].origin])
-                return diag_error(c->m->diag, loc_pos(c->m, v->loc), E_PLAN_OVERLAP,
-                                  "@%s: %s overwrites variable @%s", c->f->name,
-                                  origin_text(c, c->memory.at[r].origin), v->name);
+        int64_t lost = find_lost(c, v->place.offset, v->place.bytes);
+        if (lost >= 0) return refuse_lost(c, v->loc, v, lost, "for good");
     }
     return ZM_OK;
 }
@@ -300,21 +360,42 @@ static Status check_function(Arena *scratch, const Module *m, const Func *f)
 {
     Checker c = {
         .scratch = scratch, .m = m, .f = f, .data = ARENA_ARRAY(scratch, Data, f->values.n)};
-    c.is_written = ARENA_ARRAY(scratch, bool, f->values.n + m->vars.n);
-    c.parts = ARENA_ARRAY(scratch, Parts, f->values.n);
+    c.parts = ARENA_ARRAY(scratch, Memory, f->values.n);
     for (uint32_t i = 1; i < m->vars.n; i++) {
-        if (var_ok(m->vars.at[i].in)) continue;
-        c.is_written[f->values.n + i] = true;
-        memory_set(&c, m->vars.at[i].place.offset, m->vars.at[i].place.bytes,
-                   (Data){f->values.n + i, 0});
+        const Var *v = &m->vars.at[i];
+        if (var_ok(v->in)) continue;
+        Data own = {f->values.n + i, 0};
+        memory_set(scratch, &c.memory, v->place.offset, v->place.bytes, own);
+        memory_set(scratch, &c.kept, v->place.offset, v->place.bytes, own);
     }
-    for (uint32_t i = 0; i < f->params.n; i++) set_result(&c, f->params.at[i]);
+    for (uint32_t i = 0; i < f->params.n; i++) {
+        ZM_TRY(check_place(&c, (LocId){0}, f->params.at[i]));
+        set_result(&c, f->params.at[i]);
+    }
     FOR_OPS(f, op) ZM_TRY(run_op(&c, op));
     return check_kept(&c);
 }
 
+/* A variable has bytes of its own in the arena, or its place in the one that it is part of. */
+static Status check_variable(const Module *m, VarId id)
+{
+    const Var *v = var_cget(m, id);
+    int64_t elems;
+    const Var *own = var_cget(m, var_storage(m, id, &elems));
+    int64_t offset = own->place.offset + elems * dtype_bytes(own->type->dtype);
+    if (v->place.bytes == type_bytes(v->type) && v->place.offset == offset && offset >= 0 &&
+        offset <= m->arena_bytes - v->place.bytes)
+        return ZM_OK;
+    return diag_error(m->diag, loc_pos(m, v->loc), E_PLAN_OVERLAP,
+                      "variable @%s has the place %lld + %lld instead of %lld + %lld, in an arena "
+                      "of %lld bytes",
+                      v->name, (long long)v->place.offset, (long long)v->place.bytes,
+                      (long long)offset, (long long)type_bytes(v->type), (long long)m->arena_bytes);
+}
+
 static Status check_variables(const Module *m)
 {
+    for (uint32_t i = 1; i < m->vars.n; i++) ZM_TRY(check_variable(m, (VarId){i}));
     for (uint32_t i = 1; i < m->vars.n; i++)
         for (uint32_t j = 1; !var_ok(m->vars.at[i].in) && j < i; j++) {
             const Var *x = &m->vars.at[i], *y = &m->vars.at[j];

@@ -233,6 +233,17 @@ static int32_t unit_last_use(const Build *b, uint32_t unit)
     return last;
 }
 
+/* May result r of the op be made over operand `in`, also where other operands are views of it? */
+static bool may_overwrite(const Build *b, OpId id, uint32_t r, uint32_t in)
+{
+    const Op *op = op_cget(b->f, id);
+    uint32_t unit = b->u.of[op->in[in].i].unit;
+    for (uint32_t i = 0; i < op->n_in; i++)
+        if (b->u.of[op->in[i].i].unit == unit && !fused_may_alias(b->scratch, b->f, id, r, i))
+            return false;
+    return true;
+}
+
 /* The operand that dies where x is made and whose bytes x may take over; none: no such operand. */
 static ValueId dying_operand(const Build *b, ValueId x)
 {
@@ -243,7 +254,7 @@ static ValueId dying_operand(const Build *b, ValueId x)
         ValueId in = op->in[i];
         if (value_type(b->f, in) != value_type(b->f, x) || !fills_plain_unit(b, in)) continue;
         if (unit_last_use(b, b->u.of[in.i].unit) != pos) continue;
-        if (fused_may_alias(b->scratch, b->f, maker, value_cget(b->f, x)->index, i)) return in;
+        if (may_overwrite(b, maker, value_cget(b->f, x)->index, i)) return in;
     }
     return (ValueId){0};
 }
@@ -294,8 +305,7 @@ static void reuse_operands(Build *b, OpId id, int32_t pos)
             if (value_type(b->f, out) != value_type(b->f, in) || b->u.last_use[in.i] != pos)
                 continue;
             if (!fills_plain_unit(b, out) || !fills_plain_unit(b, in)) continue;
-            if (unit_last_use(b, b->u.of[in.i].unit) != pos ||
-                !fused_may_alias(b->scratch, b->f, id, r, i))
+            if (unit_last_use(b, b->u.of[in.i].unit) != pos || !may_overwrite(b, id, r, i))
                 continue;
             uint32_t into = b->u.of[in.i].unit;
             merge(b, b->u.of[out.i].unit, into, 0);
