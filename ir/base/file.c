@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,18 +44,15 @@ int file_read(Arena *a, const char *path, char **text, size_t *n_bytes)
     size_t cap = 0, n = 0;
     char *buf = NULL;
     int err = 0;
-    for (;;) {
+    do {
         if (n + 1 >= cap) {
-            size_t bigger = cap ? cap * 2 : 16384;
-            char *p = arena_alloc(a, bigger);
-            for (size_t i = 0; i < n; i++) p[i] = buf[i];
-            buf = p;
-            cap = bigger;
+            cap = cap ? cap * 2 : 16384;
+            char *bigger = arena_alloc(a, cap);
+            if (n) memcpy(bigger, buf, n);
+            buf = bigger;
         }
-        size_t got = fread(buf + n, 1, cap - n - 1, in);
-        n += got;
-        if (got == 0) break;
-    }
+        n += fread(buf + n, 1, cap - n - 1, in);
+    } while (!feof(in) && !ferror(in));
     if (ferror(in)) err = errno ? errno : EIO;
     fclose(in);
     buf[n] = '\0';
