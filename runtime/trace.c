@@ -29,10 +29,11 @@ static void event(Trace *t, const char *name, const char *cat, double from, doub
             (to - from) * 1e6);
 }
 
-RtStatus trace_open(Trace *t, const char *path, const Exec *x, RtError *e)
+RtStatus trace_open(Trace *t, Arena *a, const char *path, const Exec *x, RtError *e)
 {
     *t = (Trace){.path = path};
     if (!path) return RT_OK;
+    RT_TRY(roofline_open(&t->roofline, a, x->p, x->pool, TRACE_STEPS, e));
     t->out = fopen(path, "we");
     if (!t->out) {
         output_failed(path, errno, e);
@@ -73,6 +74,7 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
     const Program *p = x->p;
     const ZmpCommand *c = &p->commands[command];
     double now = now_seconds(), took = now - t->last_s;
+    if (t->out && (f == p->micro || f == p->last)) roofline_add(&t->roofline, command, took);
     if (t->out && c->kind != ZMP_PROBE) {
         event(t, program_str(p, c->label), program_str(p, f->name), t->last_s, now);
         fprintf(t->out, ",\"args\":{\"loc\":");
@@ -88,9 +90,17 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
     return RT_OK;
 }
 
+static RtStatus end(void *self, const Exec *x, const ZmpFunc *f, RtError *e)
+{
+    (void)e;
+    Trace *t = self;
+    if (t->out && f == x->p->last) roofline_step(&t->roofline);
+    return RT_OK;
+}
+
 Observer trace_observer(Trace *t)
 {
-    return (Observer){.self = t, .begin = begin, .after = after};
+    return (Observer){.self = t, .begin = begin, .after = after, .end = end};
 }
 
 RtStatus trace_close(Trace *t, RtError *e)

@@ -1,10 +1,11 @@
-/* trace.h -- --profile: a trace of commands for chrome://tracing or ui.perfetto.dev. */
+/* trace.h -- --profile: a trace of commands for chrome://tracing or ui.perfetto.dev, and the
+ * roofline of the steps in it. */
 #ifndef ZM_RUNTIME_TRACE_H
 #define ZM_RUNTIME_TRACE_H
 
 #include <stdio.h>
 
-#include "runtime/exec.h"
+#include "runtime/roofline.h"
 
 enum { TRACE_STEPS = 20 };
 
@@ -13,9 +14,11 @@ typedef struct Trace {
     FILE *out; /* NULL: not asked for, or done */
     double started, last_s;
     int64_t n_events;
+    Roofline roofline; /* of the same commands */
 } Trace;
 
-RtStatus trace_open(Trace *t, const char *path, const Exec *x, RtError *e); /* path NULL: off */
+/* path NULL: off.  Tables go into a. */
+RtStatus trace_open(Trace *t, Arena *a, const char *path, const Exec *x, RtError *e);
 Observer trace_observer(Trace *t);
 RtStatus trace_close(Trace *t, RtError *e); /* again after the first time: nothing */
 

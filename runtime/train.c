@@ -92,6 +92,19 @@ static RtStatus explain_skips(Run *r, RtError *e)
 
 /* ---- a step ---- */
 
+/* Closes the trace and prints the roofline of its steps. */
+static RtStatus end_profile(Run *r, RtError *e)
+{
+    if (!r->trace.out) return RT_OK;
+    RT_TRY(trace_close(&r->trace, e));
+    Str text = {0};
+    roofline_add_text(&text, &r->trace.roofline, &r->arena);
+    progress_end(&r->progress);
+    fputs(str_c(&text), stderr);
+    str_free(&text);
+    return RT_OK;
+}
+
 static RtStatus run_step(Run *r, RtError *e)
 {
     double started = now_seconds();
@@ -107,7 +120,7 @@ static RtStatus run_step(Run *r, RtError *e)
     r->skips_in_row = result.is_skipped ? r->skips_in_row + 1 : 0;
     if (r->skips_in_row >= MAX_SKIPS_IN_ROW) return explain_skips(r, e);
     r->step++;
-    if (r->step - r->first_step >= TRACE_STEPS) RT_TRY(trace_close(&r->trace, e));
+    if (r->step - r->first_step == TRACE_STEPS) RT_TRY(end_profile(r, e));
     return RT_OK;
 }
 
@@ -134,5 +147,5 @@ RtStatus run_steps(Run *r, RtError *e)
         if (r->o.eval_every > 0 && r->step % r->o.eval_every == 0) RT_TRY(run_evaluate(r, e));
         if (r->o.save_every > 0 && r->step % r->o.save_every == 0) RT_TRY(run_save(r, e));
     }
-    return trace_close(&r->trace, e);
+    return end_profile(r, e);
 }

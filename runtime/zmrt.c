@@ -151,7 +151,7 @@ static RtStatus open_run(Run *r, RtError *e)
             (long long)o->steps);
     if (o->dump_grads) RT_TRY(grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e));
     RT_TRY(metrics_open(&r->metrics, o->metrics, r->first_step, e));
-    RT_TRY(trace_open(&r->trace, o->profile, &r->x, e));
+    RT_TRY(trace_open(&r->trace, &r->arena, o->profile, &r->x, e));
     if (o->profile) exec_observe(&r->x, trace_observer(&r->trace));
     return RT_OK;
 }
