@@ -9,23 +9,41 @@ enum { CHUNK_ELEMS = 4096 }; /* design section 6: the squared norm's chunks */
 
 /* ---- reductions over many operands ---- */
 
-/* x as [chunks, CHUNK_ELEMS], zeros at the end: the verdict and the norm then read x in one sweep.
- */
-static ValueId chunks_of(Builder *b, ValueId x)
+/* x, flat, as [chunks, CHUNK_ELEMS] and what is left behind them: [rest].  No zeros are added: a
+ * load that asks for each lane whether it is inside costs more than the sweep.  Either may be
+ * absent, not both. */
+typedef struct Chunks {
+    ValueId rows, rest;
+} Chunks;
+
+static Chunks chunks_of(Builder *b, ValueId x)
 {
-    int64_t n = type_elems(value_type(b->f, x));
-    int64_t zero = 0, rest = (CHUNK_ELEMS - n % CHUNK_ELEMS) % CHUNK_ELEMS;
+    Chunks c = {0};
+    int64_t n = type_elems(value_type(b->f, x)), zero = 0;
+    int64_t rest = n % CHUNK_ELEMS, whole = n - rest;
     ValueId flat = build_reshape(b, x, 1, &n);
-    if (rest) flat = build_pad(b, flat, &zero, &rest);
-    return build_reshape(b, flat, 2, (int64_t[]){(n + rest) / CHUNK_ELEMS, CHUNK_ELEMS});
+    if (rest) c.rest = build_slice(b, flat, &whole, &rest);
+    if (rest && whole) flat = build_slice(b, flat, &zero, &whole);
+    if (whole || !rest)
+        c.rows = build_reshape(b, flat, 2, (int64_t[]){whole / CHUNK_ELEMS, CHUNK_ELEMS});
+    return c;
+}
+
+static ValueId any_bad(Builder *b, ValueId x, int64_t dim)
+{
+    ValueId is_bad = build_unary(b, OP_NOT, build_unary(b, OP_IS_FINITE, x));
+    return build_reduce(b, OP_REDUCE_MAX, is_bad, &dim, 1);
 }
 
 static ValueId is_bad_of(Builder *b, ValueId x)
 {
-    ValueId is_bad = build_unary(b, OP_NOT, build_unary(b, OP_IS_FINITE, chunks_of(b, x)));
-    ValueId rows = build_reduce(b, OP_REDUCE_MAX, is_bad, &(int64_t){1}, 1);
+    Chunks c = chunks_of(b, x);
+    ValueId rest = value_ok(c.rest) ? any_bad(b, c.rest, 0) : c.rest;
+    if (!value_ok(c.rows)) return rest;
+    ValueId rows = any_bad(b, c.rows, 1);
     rows = build_cast(b, rows, DT_I32); /* of i1, canon would make one reduction of the two again */
-    return build_cast(b, build_reduce(b, OP_REDUCE_MAX, rows, &(int64_t){0}, 1), DT_I1);
+    rows = build_cast(b, build_reduce(b, OP_REDUCE_MAX, rows, &(int64_t){0}, 1), DT_I1);
+    return value_ok(rest) ? build_binary(b, OP_OR, rows, rest) : rows;
 }
 
 void expand_ALL_FINITE(Expand *e)
@@ -39,12 +57,19 @@ void expand_ALL_FINITE(Expand *e)
     e->out[0] = build_unary(b, OP_NOT, bad);
 }
 
+static ValueId squares(Builder *b, ValueId x, int64_t dim)
+{
+    return build_cast(b, build_reduce(b, OP_REDUCE_SUM, form_square(b, x), &dim, 1), DT_F64);
+}
+
 /* f64[]: sum of squares of x, in chunks. */
 static ValueId sum_squares_of(Builder *b, ValueId x)
 {
-    ValueId square = form_square(b, chunks_of(b, x));
-    ValueId sums = build_reduce(b, OP_REDUCE_SUM, square, &(int64_t){1}, 1);
-    return build_reduce(b, OP_REDUCE_SUM, build_cast(b, sums, DT_F64), &(int64_t){0}, 1);
+    Chunks c = chunks_of(b, x);
+    ValueId rest = value_ok(c.rest) ? squares(b, c.rest, 0) : c.rest;
+    if (!value_ok(c.rows)) return rest;
+    ValueId rows = build_reduce(b, OP_REDUCE_SUM, squares(b, c.rows, 1), &(int64_t){0}, 1);
+    return value_ok(rest) ? build_binary(b, OP_ADD, rows, rest) : rows;
 }
 
 void expand_SUM_SQUARES(Expand *e)
