@@ -67,6 +67,23 @@ static const char *kernel_name(const Program *p, const ZmpCommand *c)
     return "";
 }
 
+/* Names of what it reads or writes, each with its bytes. */
+static void event_operands(const Trace *t, const Program *p, const ZmpCommand *c, uint32_t flag,
+                           const char *key)
+{
+    const char *between = "";
+    fprintf(t->out, ",\"%s\":[", key);
+    for (uint32_t i = 0; i < c->n_args; i++) {
+        const ZmpArg *arg = &p->args[c->first_arg + i];
+        if (!(arg->flags & flag)) continue;
+        fputs(between, t->out);
+        text_json(t->out, program_str(p, arg->name));
+        fprintf(t->out, ",%lld", (long long)arg->bytes);
+        between = ",";
+    }
+    fputc(']', t->out);
+}
+
 static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
     (void)e;
@@ -81,6 +98,9 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
         text_json(t->out, program_str(p, c->loc));
         fprintf(t->out, ",\"kernel\":");
         text_json(t->out, kernel_name(p, c));
+        fprintf(t->out, ",\"flops\":%.0f,\"bytes\":%.0f", c->flops, c->bytes);
+        event_operands(t, p, c, ZMP_ARG_READ, "reads");
+        event_operands(t, p, c, ZMP_ARG_WRITE, "writes");
         if (took > 0)
             fprintf(t->out, ",\"gflops_s\":%.3f,\"gbytes_s\":%.3f", c->flops / took * 1e-9,
                     c->bytes / took * 1e-9);
