@@ -48,6 +48,12 @@ def test_usage():
         ([GPT2, *defines(SMALL), "-o", "/does/not/exist/out"], ("/does/not/exist/out",)),
         ([GPT2, *defines(SMALL), "--cpu", "i386", "-o", path("x")], ("i386",)),
         (["plan", GPT2, "--html", path("x")], ("--html", "--json")),
+        (["run", "-n", 1], ("usage: zmc run -n N [--restarts K] OUT",)),
+        (["run", "--restarts", 0, "x"], ("usage",)),
+        (["run", "-n", 1, "--restarts", "x", "y"], ("usage",)),
+        (["run", "-n", 2, "x"], ("1 rank, not 2",)),
+        (["run", "-n", 1, "--restarts", 3, "x"], ("--restarts is not supported", "--resume")),
+        (["run", "-n", 1, "--restarts", 0, "/does/not/exist"], ("cannot run /does/not/exist",)),
         ([GPT2, *defines(SMALL), "-o", pipe("pipe")], ("pipe", "not a regular file")),
     ):
         _, err = run([ZMC, *args], code=1)

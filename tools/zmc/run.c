@@ -8,22 +8,38 @@
 
 static int run_usage(void)
 {
-    fputs("zmc: usage: zmc run -n N OUT [options of OUT]\n", stderr);
+    fputs("zmc: usage: zmc run -n N [--restarts K] OUT [options of OUT]\n", stderr);
     return EXIT_BAD_INPUT;
 }
 
 int command_run(int argc, char **argv, const Session *s)
 {
     (void)s;
-    if (argc < 3 || strcmp(argv[0], "-n") != 0) return run_usage();
-    char *end;
-    long n = strtol(argv[1], &end, 10);
-    if (*end || n < 1) return run_usage();
+    long n = 0, restarts = 0;
+    int at = 0;
+    for (; at + 1 < argc && argv[at][0] == '-'; at += 2) {
+        char *end;
+        long v = strtol(argv[at + 1], &end, 10);
+        if (*end || end == argv[at + 1] || v < 0) return run_usage();
+        if (strcmp(argv[at], "-n") == 0)
+            n = v;
+        else if (strcmp(argv[at], "--restarts") == 0)
+            restarts = v;
+        else
+            return run_usage();
+    }
+    if (n < 1 || at >= argc || argv[at][0] == '-') return run_usage();
+    if (restarts) {
+        fputs("zmc: --restarts is not supported by this version of zmc; start the run again with "
+              "--resume\n",
+              stderr);
+        return EXIT_BAD_INPUT;
+    }
     if (n > 1) {
         fprintf(stderr, "zmc: executables of this version run on 1 rank, not %ld\n", n);
         return EXIT_BAD_INPUT;
     }
-    execv(argv[2], argv + 2);
-    fprintf(stderr, "zmc: cannot run %s: %s\n", argv[2], strerror(errno));
+    execv(argv[at], argv + at);
+    fprintf(stderr, "zmc: cannot run %s: %s\n", argv[at], strerror(errno));
     return EXIT_BAD_INPUT;
 }
