@@ -89,12 +89,12 @@ static Status parse_size(Session *s, const char *name, const char *text, int64_t
 
 static Status set_option(Session *s, const OptionInfo *info, const char *value)
 {
-    char *field = (char *)&s->opt + info->offset;
+    void *field = (char *)&s->opt + info->offset;
     switch (info->kind) {
-    case KIND_STR: *(const char **)(void *)field = value; return ZM_OK;
-    case KIND_INT: return parse_int(s, info->name, value, (int64_t *)(void *)field);
-    case KIND_SIZE: return parse_size(s, info->name, value, (int64_t *)(void *)field);
-    case KIND_FLAG: *(bool *)(void *)field = true; return ZM_OK;
+    case KIND_STR: *(const char **)field = value; return ZM_OK;
+    case KIND_INT: return parse_int(s, info->name, value, (int64_t *)field);
+    case KIND_SIZE: return parse_size(s, info->name, value, (int64_t *)field);
+    case KIND_FLAG: *(bool *)field = true; return ZM_OK;
     }
     ZM_UNREACHABLE("option kind");
 }
