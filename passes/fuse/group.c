@@ -246,23 +246,32 @@ static bool is_pattern_equal(const FuseGroup *p, const FuseGroup *q)
            p->total == q->total;
 }
 
+/* The latest group before user k of v that uses v in g's pattern, near enough in time. */
+static uint32_t pattern_before(const Fuse *s, ValueId v, uint32_t k, uint32_t g)
+{
+    const FuseGroup *q = &s->groups.at[g];
+    while (k-- > s->user_start[v.i]) {
+        uint32_t h = user_group(s, s->users[k]);
+        if (h == NO_GROUP || h == g || !is_pattern_equal(&s->groups.at[h], q)) continue;
+        uint32_t p = s->groups.at[h].pos, d = p < q->pos ? q->pos - p : p - q->pos;
+        return d <= WINDOW_OPS ? h : NO_GROUP;
+    }
+    return NO_GROUP;
+}
+
 /* Users of v in one pattern, neighbours in time. */
 static void join_across_value(Fuse *s, ValueId v)
 {
-    uint32_t last = NO_GROUP, n = s->user_start[v.i + 1] - s->user_start[v.i];
+    uint32_t n = s->user_start[v.i + 1] - s->user_start[v.i];
     int64_t elems = type_elems(value_type(s->f, v));
     if (n > MAX_USERS || n < 2) return;
     for (uint32_t k = s->user_start[v.i]; k < s->user_start[v.i + 1]; k++) {
         uint32_t g = user_group(s, s->users[k]);
-        if (g == NO_GROUP || g == last) continue;
-        FuseGroup *q = &s->groups.at[g];
+        if (g == NO_GROUP) continue;
+        const FuseGroup *q = &s->groups.at[g];
         if (q->kind != FORM_NEST || elems * 2 < q->total || q->total == 1) continue;
-        if (last != NO_GROUP && is_pattern_equal(&s->groups.at[last], q)) {
-            uint32_t p = s->groups.at[last].pos, d = p < q->pos ? q->pos - p : p - q->pos;
-            uint32_t both = d <= WINDOW_OPS ? try_join(s, last, g) : NO_GROUP;
-            if (both != NO_GROUP) g = both;
-        }
-        last = g;
+        uint32_t last = pattern_before(s, v, k, g);
+        if (last != NO_GROUP) try_join(s, last, g);
     }
 }
 
