@@ -31,6 +31,14 @@ def test_unknown_define():
     contains(err, "widht", "width")
 
 
+def test_the_input_is_kept():
+    f = write("kept.zm", MLP.encode())
+    for args in (["-o", f], ["--emit", "ir", "-o", os.path.join(WORK, ".", "kept.zm")]):
+        _, err = run([ZMC, f, *args], code=1)
+        contains(err, "would overwrite the input")
+    same(read(f), MLP.encode(), "the input before and after")
+
+
 def pipe(name):
     os.mkfifo(path(name))
     return path(name)

@@ -2,6 +2,7 @@
 #include "tools/zmc/zmc.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ZMC_VERSION "0.1"
@@ -27,6 +28,12 @@ static int explain(Session *s)
     return EXIT_BAD_INPUT;
 }
 
+static bool is_same_file(const char *x, const char *y)
+{
+    struct stat a, b;
+    return stat(x, &a) == 0 && stat(y, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 static int dispatch(Session *s, bool is_plan)
 {
     if (s->opt.help) {
@@ -41,6 +48,10 @@ static int dispatch(Session *s, bool is_plan)
     if (!s->opt.input) {
         diag_error(&s->diag, (SrcPos){0}, E_USAGE, "no input file");
         diag_help(&s->diag, "zmc MODEL.zm -o OUT; zmc --help lists the options");
+        return EXIT_BAD_INPUT;
+    }
+    if (s->opt.out && is_same_file(s->opt.input, s->opt.out)) {
+        diag_error(&s->diag, (SrcPos){0}, E_USAGE, "-o %s would overwrite the input", s->opt.out);
         return EXIT_BAD_INPUT;
     }
     return is_plan ? command_plan(s) : command_compile(s);
