@@ -115,20 +115,48 @@ static bool source_line(const Source *src, uint32_t line, const char **at, size_
     return true;
 }
 
+/* Bytes of a UTF-8 character at p[0..n); 0 when they are none.  Overlong forms do not matter here.
+ */
+static size_t utf8_length(const char *p, size_t n)
+{
+    unsigned char c = (unsigned char)p[0];
+    size_t want = c < 0x80                ? 1
+                  : c >= 0xc2 && c < 0xe0 ? 2
+                  : c >= 0xe0 && c < 0xf0 ? 3
+                  : c >= 0xf0 && c < 0xf5 ? 4
+                                          : 0;
+    if (want == 0 || want > n) return 0;
+    for (size_t i = 1; i < want; i++)
+        if (((unsigned char)p[i] & 0xc0) != 0x80) return 0;
+    return want;
+}
+
+enum { EXCERPT_BEFORE = 80, EXCERPT_BYTES = 160 };
+
+/* The line, or of a long one a part around the place; what a terminal might obey or choke on
+ * becomes '?'. */
 static void print_excerpt(const Source *src, SrcPos pos, FILE *out)
 {
     const char *at;
     size_t n;
     if (!source_line(src, pos.line, &at, &n)) return;
+    size_t from = n > EXCERPT_BYTES && pos.col > EXCERPT_BEFORE ? pos.col - EXCERPT_BEFORE : 0;
+    if (from > n) from = n;
+    size_t to = n - from > EXCERPT_BYTES ? from + EXCERPT_BYTES : n;
     fprintf(out, "%5u | ", pos.line);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)at[i];
-        fputc(c < 0x20 || c == 0x7f ? ' ' : c, out);
+    for (size_t i = from, step; i < to; i += step) {
+        step = utf8_length(at + i, to - i);
+        bool is_plain = step > 1 || (step == 1 && at[i] >= 0x20 && at[i] != 0x7f);
+        if (is_plain)
+            fwrite(at + i, 1, step, out);
+        else
+            fputc(at[i] == '\t' || at[i] == '\r' ? ' ' : '?', out);
+        if (step == 0) step = 1;
     }
     fprintf(out, "\n      | ");
-    for (uint32_t i = 1; i < pos.col && i <= n; i++) fputc(' ', out);
+    for (size_t i = from + 1; i < pos.col && i <= to; i++) fputc(' ', out);
     fputc('^', out);
-    for (uint32_t i = 1; i < pos.len && pos.col + i <= n; i++) fputc('~', out);
+    for (uint32_t i = 1; i < pos.len && pos.col + i <= to; i++) fputc('~', out);
     fputc('\n', out);
 }
 
