@@ -130,10 +130,28 @@ Val builtin_rotary(Elab *e, BuiltinCall *c)
 
 /* ---- lookup and losses ---- */
 
+static bool is_tensor_of(const Elab *e, Val v, DType dtype)
+{
+    return v.kind == VAL_TENSOR && val_type(e, v)->dtype == dtype;
+}
+
+/* A float and an int tensor.  Given the other way round, the cure is to exchange them. */
+static Status need_float_int(Elab *e, const BuiltinCall *c, const char *cure)
+{
+    if (is_tensor_of(e, c->arg[0], DT_I32) && is_tensor_of(e, c->arg[1], DT_F32)) {
+        elab_error(e, c->pos, E_TYPE, "%s takes a float and an int tensor, not %s and %s", c->name,
+                   elab_text(e, c->arg[0]), elab_text(e, c->arg[1]));
+        note_args(e, c);
+        elab_help(e, "exchange them: %s", cure);
+        return ZM_FAIL;
+    }
+    ZM_TRY(need_dtype(e, c, 0, DT_F32));
+    return need_dtype(e, c, 1, DT_I32);
+}
+
 Val builtin_embed(Elab *e, BuiltinCall *c)
 {
-    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_I32) != ZM_OK)
-        return val_error();
+    if (need_float_int(e, c, "embed(table, index)") != ZM_OK) return val_error();
     ValueId in[] = {c->arg[0].tensor, c->arg[1].tensor};
     Val r = emit(e, c->pos, OP_EMBED, in, 2, NULL);
     if (r.kind == VAL_ERROR) note_args(e, c);
@@ -153,8 +171,7 @@ Val builtin_cross_entropy(Elab *e, BuiltinCall *c)
 {
     int64_t ignore = 0;
     bool has_ignore = c->arg[2].kind != VAL_NONE;
-    if (need_dtype(e, c, 0, DT_F32) != ZM_OK || need_dtype(e, c, 1, DT_I32) != ZM_OK)
-        return val_error();
+    if (need_float_int(e, c, "cross_entropy(logits, targets)") != ZM_OK) return val_error();
     if (has_ignore && need_int(e, c, 2, &ignore) != ZM_OK) return val_error();
     if (ignore < INT32_MIN || ignore > INT32_MAX)
         return elab_error(e, arg_pos(c, 2), E_NUMBER, "ignore = %lld does not fit into 32 bits",
@@ -170,10 +187,21 @@ Val builtin_cross_entropy(Elab *e, BuiltinCall *c)
     return r;
 }
 
+/* [B, 1] and [B] would give [B, B]: every prediction against every target, which nobody means. */
 Val builtin_mse(Elab *e, BuiltinCall *c)
 {
     if (need_dtype(e, c, 0, DT_F32) != ZM_OK) return val_error();
-    return emit_point(e, c->pos, OP_SQUARED_ERROR, c->arg, c->ast, 2, "mse");
+    Val x = c->arg[0], y = c->arg[1];
+    Val r = emit_point(e, c->pos, OP_SQUARED_ERROR, c->arg, c->ast, 2, "mse");
+    if (r.kind != VAL_TENSOR || y.kind != VAL_TENSOR) return r;
+    int64_t n = type_elems(val_type(e, r));
+    if (n == type_elems(val_type(e, x)) || n == type_elems(val_type(e, y))) return r;
+    elab_error(e, c->pos, E_SHAPE, "mse of %s and %s would repeat both, to %s", elab_text(e, x),
+               elab_text(e, y), elab_text(e, r));
+    elab_note_operand(e, c->ast[0], x);
+    elab_note_operand(e, c->ast[1], y);
+    elab_help(e, "bring both to one shape with reshape");
+    return val_error();
 }
 
 /* ---- randomness ---- */

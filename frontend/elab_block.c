@@ -85,7 +85,8 @@ static Status args_place(Elab *e, const Ast *call, const Ast *block, Args *args)
                                       : "%2$s has no argument %1$s",
                        a->text, block->text);
         else if (is_bad)
-            elab_error(e, a->pos, E_ARGS, "%s takes %u arguments", block->text, params->n);
+            elab_error(e, a->pos, E_ARGS, "%s takes %u argument%s, %u are given", block->text,
+                       params->n, params->n == 1 ? "" : "s", call->n);
         if (is_bad) {
             elab_note(e, block->name_pos, "%s is declared here", block->text);
             return ZM_FAIL;

@@ -187,6 +187,25 @@ static void print_times(const Pipeline *pl, const StepTime *times)
     fprintf(stderr, "%10.4f %8s %9s  total\n", total, "", "");
 }
 
+static Status check_print_after(const Manager *mg, const Pipeline *pl)
+{
+    const char *name = mg->run->print_after;
+    if (!name || strcmp(name, "all") == 0) return ZM_OK;
+    Str all = {0};
+    for (uint32_t i = 0; i < pl->n; i++) {
+        const char *have = pl->at[i].pass->name;
+        if (strcmp(name, have) == 0) {
+            str_free(&all);
+            return ZM_OK;
+        }
+        str_addf(&all, "%s%s", i ? ", " : "", have);
+    }
+    diag_error(mg->m->diag, (SrcPos){0}, E_USAGE, "--print-ir-after: pass '%s' is not run", name);
+    diag_help(mg->m->diag, "all, or one of %s", str_c(&all));
+    str_free(&all);
+    return ZM_FAIL;
+}
+
 static void print_rule_hits(const uint32_t *hits)
 {
     for (uint32_t i = 0; i < n_canon_rules; i++)
@@ -200,6 +219,7 @@ Status pipeline_run(Module *m, const char *text, const PipelineRun *run)
     mg.rule_hits = ARENA_ARRAY(&arena, uint32_t, n_canon_rules);
     Pipeline pl = {0};
     Status ok = pipeline_parse(&arena, m->diag, text, run, &pl);
+    if (ok == ZM_OK) ok = check_print_after(&mg, &pl);
     if (ok == ZM_OK) ok = dump_begin(&mg);
     StepTime *times = ARENA_ARRAY(&arena, StepTime, pl.n);
     for (; ok == ZM_OK && mg.index < pl.n; mg.index++)

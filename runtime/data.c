@@ -122,11 +122,13 @@ static RtStatus open_tokens(Data *d, Arena *a, RtError *e)
     int64_t most = 0;
     for (uint32_t i = 0; i < d->files.n; i++)
         if (d->files.at[i].n_tokens > most) most = d->files.at[i].n_tokens;
-    return RT_FAIL(e, RT_BAD,
-                   "%s is shorter than one sample: %" PRId64
-                   " tokens, a sample takes T + 1 = %" PRId64
-                   "; give more data, or compile with a smaller T (-D T=%" PRId64 ")",
-                   path, most, d->T + 1, most > 1 ? most - 1 : 1);
+    return RT_FAIL(
+        e, RT_BAD,
+        "%s is shorter than one sample: %" PRId64 " tokens, a sample takes T + 1 = %" PRId64
+        "; give more data%s",
+        path, most, d->T + 1,
+        most < 2 ? ""
+                 : arena_printf(a, ", or compile with a smaller T (-D T=%" PRId64 ")", most - 1));
 }
 
 /* ---- tensors ---- */

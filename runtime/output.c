@@ -73,12 +73,15 @@ RtStatus output_replace_end(const Replacement *r, RtStatus written, RtError *e)
     return written;
 }
 
-static RtStatus check_dir_of(Arena *a, const char *path, RtError *e)
+static const char *dir_of(Arena *a, const char *path)
 {
     const char *slash = strrchr(path, '/');
-    const char *dir = !slash          ? "."
-                      : slash == path ? "/"
-                                      : arena_strndup(a, path, (size_t)(slash - path));
+    return !slash ? "." : slash == path ? "/" : arena_strndup(a, path, (size_t)(slash - path));
+}
+
+static RtStatus check_dir_of(Arena *a, const char *path, RtError *e)
+{
+    const char *dir = dir_of(a, path);
     if (access(dir, W_OK | X_OK) != 0)
         return RT_FAIL(e, RT_BAD, "cannot write %s: directory %s: %s", path, dir, strerror(errno));
     return RT_OK;
@@ -97,6 +100,18 @@ RtStatus output_check_file(Arena *a, const char *path, bool is_plain, RtError *e
         return is_plain ? check_dir_of(a, output_replace(a, path).final, e) : RT_OK;
     }
     return check_dir_of(a, path, e);
+}
+
+RtStatus output_check_apart(Arena *a, const char *path, const char *input, RtError *e)
+{
+    struct stat in, out;
+    if (!path || !input || stat(input, &in) != 0) return RT_OK;
+    bool is_dir = S_ISDIR(in.st_mode);
+    if (!is_dir && !S_ISREG(in.st_mode)) return RT_OK;
+    if (stat(is_dir ? dir_of(a, path) : path, &out) != 0) return RT_OK;
+    if (in.st_dev != out.st_dev || in.st_ino != out.st_ino) return RT_OK;
+    return RT_FAIL(e, RT_BAD, "cannot write %s: the run reads %s%s; give another name", path,
+                   is_dir ? "all files of " : "it", is_dir ? input : "");
 }
 
 void output_guard_standard(void)

@@ -27,6 +27,8 @@ RtStatus output_replace_end(const Replacement *r, RtStatus written, RtError *e);
 /* May a file be made at this path?  Asked before a run, so that an hour of training is not lost at
  * its end.  is_plain: it must be a regular file, for it is written beside and renamed. */
 RtStatus output_check_file(Arena *a, const char *path, bool is_plain, RtError *e);
+/* Refuses an output that is `input`, or lies in it when that is a directory; either may be NULL. */
+RtStatus output_check_apart(Arena *a, const char *path, const char *input, RtError *e);
 RtStatus output_make_dir(
     const char *dir,
     RtError *e); /* with its parents; fine when it is there; checks that it is writable */

@@ -39,10 +39,18 @@ static RtStatus check_world(const Program *p, RtError *e)
     return RT_OK;
 }
 
-/* Files that are written at the end are tried now. */
+/* Files that are written at the end are tried now.  None may be one that the run reads, but for
+ * exported weights, which replace those that were loaded. */
 static RtStatus check_outputs(Run *r, RtError *e)
 {
     const Options *o = &r->o;
+    const char *const outputs[] = {o->metrics, o->profile, o->dump_grads, o->export_to};
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
+        RT_TRY(output_check_apart(&r->arena, outputs[i], o->data, e));
+        RT_TRY(output_check_apart(&r->arena, outputs[i], o->eval_data, e));
+        if (outputs[i] != o->export_to)
+            RT_TRY(output_check_apart(&r->arena, outputs[i], o->load, e));
+    }
     if (o->export_to) RT_TRY(output_check_file(&r->arena, o->export_to, true, e));
     if (o->dump_grads) RT_TRY(output_check_file(&r->arena, o->dump_grads, true, e));
     if (o->metrics) RT_TRY(output_check_file(&r->arena, o->metrics, false, e));

@@ -17,9 +17,8 @@ static const char usage[] =
     "  --print-ir-after=PASS|all   IR after each run of the pass, on stderr\n"
     "  --dump-dir=DIR              IR after every pass in DIR/NN-pass.zir\n"
     "  --verify-each               accepted: passes are always verified here\n"
-    "  --stats                     how often each rewrite rule fired, on stderr\n"
     "  --timing                    seconds, ops and rewrites of each pass, on stderr\n"
-    "  --rules                     how often each rewrite rule fired, on stderr\n"
+    "  --rules, --stats            how often each rewrite rule fired, on stderr\n"
     "  --load=FILE.so              a pass from elsewhere: its symbol `const PassInfo zm_pass`\n"
     "  -o FILE                     the resulting IR (default: standard output)\n"
     "  --print-ops-md              the op reference, docs/ops.md, from ir/ops.def\n"
@@ -149,6 +148,7 @@ static Status optimize(Options *o, Arena *a, SourceSet *sources, Diag *diag, Str
 int main(int argc, char **argv)
 {
     Options o;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) return fputs(usage, stdout) < 0;
     if (!read_options(&o, argc, argv)) return 1;
     Arena arena = {0};
     SourceSet sources = {.arena = &arena};

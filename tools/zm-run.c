@@ -128,6 +128,7 @@ static Status run(const Options *o, Arena *a, SourceSet *sources, Diag *d)
 int main(int argc, char **argv)
 {
     Options o = {0};
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) return fputs(usage, stdout) < 0;
     if (!read_options(&o, argc, argv)) return 1;
     Arena arena = {0};
     SourceSet sources = {.arena = &arena};

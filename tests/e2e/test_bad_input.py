@@ -56,6 +56,8 @@ def test_usage():
         ([GPT2, *defines(SMALL), "-o", "/does/not/exist/out"], ("/does/not/exist/out",)),
         ([GPT2, *defines(SMALL), "--cpu", "i386", "-o", path("x")], ("i386",)),
         (["plan", GPT2, "--html", path("x")], ("--html", "--json")),
+        ([GPT2, *defines(SMALL), "--grad-dtype", "low", "-o", path("x")], ("--grad-dtype low is not supported", "f32")),
+        ([GPT2, *defines(SMALL), "--print-ir-after", "nope", "-o", path("x")], ("pass 'nope' is not run", "canon")),
         (["run", "-n", 1], ("usage: zmc run -n N [--restarts K] OUT",)),
         (["run", "--restarts", 0, "x"], ("usage",)),
         (["run", "-n", 1, "--restarts", "x", "y"], ("usage",)),
@@ -66,6 +68,28 @@ def test_usage():
     ):
         _, err = run([ZMC, *args], code=1)
         contains(err, *parts)
+
+
+def test_long_lines():
+    """A file that is no text is not printed as a whole."""
+    _, err = run([ZMC, write("noise.zm", bytes(range(1, 256)).replace(b"\n", b"") * 400), "-o", path("x")], code=1)
+    assert len(err) < 20000, len(err)
+
+
+def test_output_over_input():
+    exe = compile_model()
+    folder = path("shards")
+    os.makedirs(folder)
+    data = write("shards/a", read(tokens()))
+    for args in (["--metrics", data], ["--profile", data], ["--dump-grads", data], ["--export", data], ["--metrics", path("shards/m")]):
+        source = folder if args[1].endswith("m") else data
+        _, err = run([exe, "--steps", 1, "--data", source, *args], code=1)
+        contains(err, f"cannot write {args[1]}: the run reads", "another name")
+        _, err = run([exe, "--steps", 0, "--eval-data", source, *args], code=1)
+        contains(err, f"cannot write {args[1]}: the run reads")
+    same(read(data), read(tokens()), "data after refused runs")
+    train(exe, 0, "--export", path("w.st"))
+    train(exe, 1, "--load", path("w.st"), "--export", path("w.st"))
 
 
 def test_data():

@@ -139,7 +139,8 @@ static void test_refusals(const Tiny *t)
     tiny_write("one", "123456789", 9);
     CHECK(tiny_run(t, "--data one --steps 3") == 0);
     tiny_write("empty", "", 0);
-    CHECK(tiny_run(t, "--data empty --steps 1") == 1 && tiny_has("err", "shorter than one sample"));
+    CHECK(tiny_run(t, "--data empty --steps 1") == 1 &&
+          tiny_has("err", "shorter than one sample") && !tiny_has("err", "-D T="));
     CHECK(mkfifo("pipe", 0600) == 0 && tiny_run(t, "--data pipe --steps 1") == 1 &&
           tiny_has("err", "cannot read data pipe: it is not a file that can be mapped"));
     CHECK(tiny_run(t, "--data absent --steps 1") == 1 && tiny_has("err", "absent: No such file"));

@@ -179,9 +179,9 @@ static Status check_options(Session *s)
                         "ast|ir|kernels|program|exe"));
     ZM_TRY(check_choice(s, "--zero", o->zero, "0|1|2|3", "0"));
     ZM_TRY(check_choice(s, "--precision", o->precision, "fp32|bf16|fp16", "fp32"));
-    ZM_TRY(check_choice(s, "--amp", o->amp, "master|autocast", "master|autocast"));
-    ZM_TRY(check_choice(s, "--grad-dtype", o->grad_dtype, "f32|low", "f32|low"));
-    ZM_TRY(check_choice(s, "--grad-comm", o->grad_comm, "f32|low", "f32|low"));
+    ZM_TRY(check_choice(s, "--amp", o->amp, "master|autocast", "master"));
+    ZM_TRY(check_choice(s, "--grad-dtype", o->grad_dtype, "f32|low", "f32"));
+    ZM_TRY(check_choice(s, "--grad-comm", o->grad_comm, "f32|low", "f32"));
     ZM_TRY(check_choice(s, "--recompute", o->recompute, "none|layer|auto", "none"));
     ZM_TRY(check_choice(s, "--zero2-reduce", o->zero2_reduce, "micro|step", "micro|step"));
     if (o->ranks > 1)
@@ -189,6 +189,11 @@ static Status check_options(Session *s)
                             arena_printf(&s->arena, "%lld", (long long)o->ranks), "1");
     if (o->loss_scale && strcmp(o->loss_scale, "1") != 0)
         return check_choice(s, "--loss-scale", o->loss_scale, o->loss_scale, "1");
+    if (o->no_state_tricks) {
+        diag_error(&s->diag, (SrcPos){0}, E_USAGE,
+                   "--no-state-tricks is not supported by this version of zmc");
+        return ZM_FAIL;
+    }
     if (!o->html) return ZM_OK;
     diag_error(&s->diag, (SrcPos){0}, E_USAGE, "--html is not supported by this version of zmc");
     diag_help(&s->diag, "--json and --csv print the plan");

@@ -56,8 +56,9 @@ static Status run_pipeline(Session *s, Module *m, CodegenTarget *t)
 {
     const Options *o = &s->opt;
     if (o->accumulate) m->train.accumulate = o->accumulate;
-    if (o->print_ir_after && strcmp(o->print_ir_after, "frontend") == 0) print_frontend(m);
-    PipelineRun run = {.print_after = o->print_ir_after,
+    bool is_frontend = o->print_ir_after && strcmp(o->print_ir_after, "frontend") == 0;
+    if (is_frontend) print_frontend(m);
+    PipelineRun run = {.print_after = is_frontend ? NULL : o->print_ir_after,
                        .print_to = stderr,
                        .dump_dir = o->dump_dir,
                        .timing = o->timing};
