@@ -274,17 +274,21 @@ static void place_write(Build *b, const Op *write, int32_t pos)
 }
 
 /* A pack lives from its first operand on.  What a placed operand is made over joins it only where
- * that is most of the pack: else the rest of the pack would be taken early for little. */
+ * that is most of the pack: else the rest of the pack would be taken early for little.  An operand
+ * with later readers (the gradient of a bias of one row is that row) is copied: from the pack on
+ * its bytes are the pack's. */
 static void place_in_pack(Build *b, const Op *pack)
 {
     uint32_t into = b->u.of[pack->out[0].i].unit;
+    int32_t pos = b->u.def_pos[pack->out[0].i];
     const int64_t *start = attrs_find(pack->attrs, AT_STARTS)->as.list.at;
     int64_t elem = dtype_bytes(value_type(b->f, pack->out[0])->dtype);
     b->is_plain[into] = false;
     for (uint32_t i = 0; i < pack->n_in; i++) {
         ValueId x = pack->in[i];
         bool is_most = 2 * type_bytes(value_type(b->f, x)) >= b->u.at[into].bytes;
-        while (value_ok(x) && fills_plain_unit(b, x) && b->u.of[x.i].unit != into) {
+        while (value_ok(x) && fills_plain_unit(b, x) && b->u.of[x.i].unit != into &&
+               unit_last_use(b, b->u.of[x.i].unit) <= pos) {
             ValueId under =
                 is_most && op_ok(value_cget(b->f, x)->def) ? dying_operand(b, x) : (ValueId){0};
             merge(b, b->u.of[x.i].unit, into, start[i] * elem);

@@ -121,6 +121,13 @@ def test_only_planned_dumps_are_compiled():
     run([ZMC, "plan", last, "--memory", "1KiB"], code=3)
 
 
+def test_one_token():
+    """With one row the gradient of a bias is that row itself, which is read again after the biases were packed."""
+    exe = compile_model(d={**SMALL, "T": 1, "ctx": 1, "B": 1})
+    plain, guarded = train(exe, 6), train(exe, 6, "--poison")
+    same(plain, guarded, "a run and the same run with --poison")
+
+
 def test_budget():
     need = plan([])["per_rank"][0]["arena"]
     run([ZMC, GPT2, *defines(SMALL), "--memory", need, "-o", path("fits")])
