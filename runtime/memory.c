@@ -16,8 +16,7 @@ static RtStatus no_memory(size_t n_bytes, const char *what, int err, RtError *e)
 {
     return RT_FAIL(e, RT_FAILED,
                    "cannot get %.1f MiB of memory for %s: %s; compile with a smaller batch, "
-                   "--recompute or --memory, or "
-                   "free memory on this machine",
+                   "or free memory on this machine",
                    (double)n_bytes / (1 << 20), what, strerror(err));
 }
 
@@ -84,8 +83,7 @@ RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e)
     if (n_bytes > available)
         return RT_FAIL(e, RT_FAILED,
                        "%s takes %.1f MiB of memory, %.1f MiB are available; compile with a "
-                       "smaller batch, --recompute or "
-                       "--memory, or free memory on this machine",
+                       "smaller batch, or free memory on this machine",
                        what, (double)n_bytes / (1 << 20), (double)available / (1 << 20));
     m->at = map_aligned(n_bytes);
     if (!m->at) return no_memory(n_bytes, what, errno, e);

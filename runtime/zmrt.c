@@ -130,6 +130,11 @@ static RtStatus open_state(Run *r, RtError *e)
         RT_TRY(s);
         RT_TRY(take_checkpoint(r, &info, e));
         fprintf(stderr, "resumed at step %lld\n", (long long)r->step);
+        if (r->o.steps > 0 && r->step >= r->o.steps)
+            fprintf(stderr,
+                    "warning: --steps %lld counts from the start of training: none is left to "
+                    "run\n",
+                    (long long)r->o.steps);
     }
     r->skips_in_row = (int64_t)exec_scalar(&r->x, ZMP_S_SKIPS, 0);
     if (r->o.check_numerics) {

@@ -73,6 +73,8 @@ static void test_damage(const Tiny *t)
     CHECK(system("rm -rf ck") == 0);
     CHECK(tiny_run(t, "--data text --steps 30 --save ck --save-every 5") == 0);
     resumes_at(t, 30, "");
+    CHECK(tiny_run(t, "--data text --steps 10 --resume ck") == 0 &&
+          tiny_has("err", "warning: --steps 10 counts from the start"));
     flip("ck/step-00000030/rank-0.safetensors", -5000);
     resumes_at(t, 25, "step-00000030/rank-0.safetensors is damaged: the checksum of tensor");
     flip("ck/step-00000025/manifest.json", 200);
