@@ -5,8 +5,7 @@
  * argument order) and is right for any grid: it strides over the rows.  Its block shape is fixed by
  * the schedule.
  *
- * What is printed: nest, scatter and contraction kernels.  Attention is a template of its own and
- * is refused.
+ * Every kind of kernel is printed; attention up to heads of CUDA_MAX_HEAD elements.
  */
 #ifndef ZM_CODEGEN_CUDA_CUDA_H
 #define ZM_CODEGEN_CUDA_CUDA_H
@@ -27,7 +26,7 @@ typedef enum {
     CUDA_TILES /* contraction: a row is an output, a block computes CUDA_TILE x CUDA_TILE of them */
 } CudaShape;
 
-enum { CUDA_TILE = 64 };
+enum { CUDA_TILE = 64, CUDA_MAX_HEAD = 512 };
 
 typedef struct CudaSchedule {
     CudaShape shape;
@@ -39,7 +38,7 @@ typedef struct CudaSchedule {
 
 CudaSchedule cuda_schedule(const Kernel *k);
 
-/* NULL when cuda_print_kernel() can print k, else why not ("not a nest kernel"). */
+/* NULL when cuda_print_kernel() can print k, else why not. */
 const char *cuda_refusal(const Kernel *k);
 
 void cuda_print_prelude(Str *out);

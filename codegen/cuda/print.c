@@ -211,7 +211,9 @@ void print_indices(Printer *p, LoopKind kind, const char *flat)
 
 const char *cuda_refusal(const Kernel *k)
 {
-    return k->kind == KK_ATTENTION ? "not a nest kernel" : NULL;
+    bool is_wide =
+        k->kind == KK_ATTENTION && (k->attn.D > CUDA_MAX_HEAD || k->attn.Dv > CUDA_MAX_HEAD);
+    return is_wide ? "attention heads wider than 512 are not printed" : NULL;
 }
 
 static bool is_aliased(const Kernel *k, uint32_t arg)
@@ -260,7 +262,9 @@ void cuda_print_kernel(const Kernel *k, const char *name, const Module *m, Str *
     find_ready(&p);
     print_head(&p, name);
     p.depth = 1;
-    if (k->kind == KK_CONTRACT)
+    if (k->kind == KK_ATTENTION)
+        print_attention(&p);
+    else if (k->kind == KK_CONTRACT)
         print_contract(&p);
     else
         print_nest(&p);

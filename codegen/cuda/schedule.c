@@ -23,6 +23,7 @@ static bool has_loop(const Kernel *k, LoopKind kind)
 
 static CudaShape shape_of(const Kernel *k, const CudaSchedule *s)
 {
+    if (k->kind == KK_ATTENTION) return CUDA_WARP;
     if (k->kind == KK_CONTRACT) return CUDA_TILES;
     if (k->kind == KK_SCATTER) return CUDA_SCATTER;
     if (!has_loop(k, LOOP_RED)) return CUDA_POINT;
@@ -65,6 +66,10 @@ static void schedule_tiles(const Kernel *k, CudaSchedule *s)
 CudaSchedule cuda_schedule(const Kernel *k)
 {
     CudaSchedule s = {.n_rows = loops_extent(k, LOOP_PAR), .n_reduced = loops_extent(k, LOOP_RED)};
+    if (k->kind == KK_ATTENTION) {
+        s.n_rows = attention_rows(&k->attn);
+        s.n_reduced = k->attn.S;
+    }
     s.shape = shape_of(k, &s);
     s.is_64bit = needs_64bit(k, &s);
     s.threads_x = BLOCK_THREADS;

@@ -58,7 +58,7 @@ static Module *compile_model(Arena *a, Diag *diag, const Model *model)
 static int collect(Arena *a, const Model *model, const Module *m, Job *jobs)
 {
     KernelSet set;
-    int n = 0, n_refused = 0;
+    int n = 0;
     if (kernel_set_build(a, m, &set) != ZM_OK) {
         FAIL("%s: no kernels", model->name);
         return 0;
@@ -67,12 +67,12 @@ static int collect(Arena *a, const Model *model, const Module *m, Job *jobs)
         const Kernel *k = set.kernels.at[i];
         ZM_CHECK(n < MAX_JOBS);
         if (cuda_refusal(k))
-            n_refused++;
+            FAIL("%s: kernel %u is not printed: %s", model->name, i, cuda_refusal(k));
         else
             jobs[n++] = (Job){arena_printf(a, "%s_%u", model->name, i), NULL, k, m};
     }
     if (n == 0) FAIL("%s: no kernel is printed", model->name);
-    printf("%s: %d kernels printed, %d not yet\n", model->name, n, n_refused);
+    printf("%s: %d kernels printed\n", model->name, n);
     return n;
 }
 
@@ -81,7 +81,9 @@ static void check_run(const Job *jobs, int n)
     Str src = {0};
     print_jobs(jobs, n, "", &src);
     void *library = compile(&src);
-    for (int i = 0; library && i < n; i++) check_numbers(&jobs[i], library);
+    for (int i = 0; library && i < n; i++)
+        if (jobs[i].k->kind != KK_ATTENTION) /* cuda_attention.c runs those */
+            check_numbers(&jobs[i], library);
     str_free(&src);
 }
 

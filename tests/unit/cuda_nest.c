@@ -157,8 +157,11 @@ static void check_locations(Arena *a)
 static void check_refusals(Arena *a)
 {
     Kernel *k = ref_kernel(a, KK_ATTENTION, "sdpa", 1);
-    if (!cuda_refusal(k)) FAIL("attention is not refused");
-    k->kind = KK_SCATTER;
+    k->attn.D = k->attn.Dv = CUDA_MAX_HEAD;
+    if (cuda_refusal(k)) FAIL("attention is refused");
+    k->attn.Dv++;
+    if (!cuda_refusal(k)) FAIL("a head that is too wide is not refused");
+    k = ref_kernel(a, KK_SCATTER, "scatter", 1);
     if (cuda_refusal(k)) FAIL("a scatter is refused");
 }
 

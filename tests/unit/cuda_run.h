@@ -11,11 +11,8 @@
 #include <unistd.h>
 
 #include "codegen/cuda/cuda.h"
+#include "tests/unit/cuda_compile.h"
 #include "tests/unit/cuda_kernels.h"
-
-static int n_failures;
-
-#define FAIL(...) (n_failures++, fprintf(stderr, __VA_ARGS__), fputc('\n', stderr))
 
 typedef struct Rng {
     uint64_t state;
@@ -104,16 +101,6 @@ static double input_value(Rng *r, DType dt, bool is_special)
 }
 
 /* ---- running ---- */
-
-static void *find_symbol(void *library, const char *name, void *fn)
-{
-    void *at = dlsym(library, name);
-    if (!at) FAIL("%s: not in the compiled library", name);
-    memcpy(fn, &at, sizeof at);
-    return at;
-}
-
-typedef void (*RunFn)(void **args, int n_blocks, int x, int y, int is_reversed);
 
 typedef struct Job {
     const char *name;
@@ -242,9 +229,7 @@ static void check_text(const Job *job, const char *text)
 /* Source of all jobs with a call for each, then `more`. */
 static void print_jobs(const Job *jobs, int n, const char *more, Str *out)
 {
-    str_addf(out, "#include \"%.*scuda_shim.h\"\n", (int)(strrchr(__FILE__, '/') + 1 - __FILE__),
-             __FILE__);
-    cuda_print_prelude(out);
+    print_shim(out);
     for (int i = 0; i < n; i++) {
         Str text = {0};
         cuda_print_kernel(jobs[i].k, jobs[i].name, jobs[i].m, &text);
@@ -254,33 +239,6 @@ static void print_jobs(const Job *jobs, int n, const char *more, Str *out)
         str_free(&text);
     }
     str_add(out, more);
-}
-
-/* The shared library, or NULL; keeps the source when it does not compile. */
-static void *compile(const Str *src)
-{
-    char dir[] = "/tmp/cuda_nest.XXXXXX", command[512], path[64];
-    ZM_CHECK(mkdtemp(dir) != NULL);
-    snprintf(path, sizeof path, "%s/k.cc", dir);
-    FILE *f = fopen(path, "w");
-    ZM_CHECK(f != NULL);
-    fputs(str_c(src), f);
-    fclose(f);
-    const char *cxx = getenv("CXX");
-    snprintf(command, sizeof command,
-             "%s -std=c++17 -O1 -ffp-contract=off -w -shared -fPIC -o %s/k.so %s",
-             cxx ? cxx : "c++", dir, path);
-    void *library = NULL;
-    if (system(command) != 0)
-        FAIL("does not compile: %s", command);
-    else {
-        snprintf(path, sizeof path, "%s/k.so", dir);
-        library = dlopen(path, RTLD_NOW);
-        if (!library) FAIL("%s", dlerror());
-    }
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    if (library && !getenv("CUDA_NEST_KEEP") && system(command) != 0) FAIL("%s", command);
-    return library;
 }
 
 #endif
