@@ -18,7 +18,9 @@
 
 #include <string.h>
 
-enum { MAX_READERS = 8, ROW_MULTIPLE = 16 };
+/* A chunk is a copy of the ops: the number of chunks, and with it the time to compile, is bounded
+ * whatever the batch. */
+enum { MAX_READERS = 8, ROW_MULTIPLE = 16, MAX_CHUNKS = 64 };
 
 /* A product that reads d logits. */
 typedef struct Reader {
@@ -288,6 +290,7 @@ static bool chunk_function(PassCtx *cx, Func *f)
         int64_t row_bytes = s.classes * dtype_bytes(value_type(f, op_cget(f, id)->in[0])->dtype);
         int64_t n_chunks =
             (s.rows * row_bytes + cx->opt->loss_chunk_bytes - 1) / cx->opt->loss_chunk_bytes;
+        if (n_chunks > MAX_CHUNKS) n_chunks = MAX_CHUNKS;
         int64_t rows_per = (s.rows + n_chunks - 1) / n_chunks;
         rows_per = (rows_per + ROW_MULTIPLE - 1) / ROW_MULTIPLE * ROW_MULTIPLE;
         if (rows_per >= s.rows) continue;

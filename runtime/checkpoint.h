@@ -26,6 +26,9 @@ typedef struct CheckpointInfo {
 RtStatus checkpoint_save(const char *dir, const Exec *x, const State *s, const CheckpointInfo *info,
                          RtError *e);
 
+/* Step of the newest checkpoint in dir by name, sound or not; -1: none. */
+int64_t checkpoint_newest_step(const char *dir);
+
 /* Reads the newest checkpoint in dir (or dir itself) whose checksums hold.  What was wrong with
  * newer ones is put into *skipped, a line each. */
 RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info, Str *skipped,

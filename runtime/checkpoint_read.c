@@ -281,6 +281,19 @@ static bool is_step_name(const char *name)
            strspn(name + 5, "0123456789") == strlen(name + 5);
 }
 
+int64_t checkpoint_newest_step(const char *dir)
+{
+    int64_t newest = -1;
+    DIR *d = opendir(dir);
+    for (struct dirent *entry; d && (entry = readdir(d));) {
+        if (!is_step_name(entry->d_name)) continue;
+        long long step = strtoll(entry->d_name + 5, NULL, 10);
+        if (step > newest) newest = step;
+    }
+    if (d) closedir(d);
+    return newest;
+}
+
 RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info, Str *skipped,
                            RtError *e)
 {

@@ -114,6 +114,17 @@ static RtStatus take_checkpoint(Run *r, const CheckpointInfo *info, RtError *e)
     return RT_OK;
 }
 
+/* A later --resume would take another run's checkpoint. */
+static void warn_of_later_checkpoints(const Run *r)
+{
+    int64_t newest = r->o.save ? checkpoint_newest_step(r->o.save) : -1;
+    if (newest <= r->step) return;
+    fprintf(stderr,
+            "warning: %s already holds checkpoints up to step %lld, later than this run's start: "
+            "--resume would take the newest; use another directory for a new run\n",
+            r->o.save, (long long)newest);
+}
+
 static RtStatus open_state(Run *r, RtError *e)
 {
     state_list(&r->s, &r->arena, &r->x);
@@ -136,6 +147,7 @@ static RtStatus open_state(Run *r, RtError *e)
                     "run\n",
                     (long long)r->o.steps);
     }
+    warn_of_later_checkpoints(r);
     r->skips_in_row = (int64_t)exec_scalar(&r->x, ZMP_S_SKIPS, 0);
     if (r->o.check_numerics) {
         numerics_scan_state(&r->numerics, &r->x);

@@ -148,6 +148,15 @@ def test_bad_checkpoint_is_passed_over():
     same(metrics(path("r.jsonl"))[0]["step"], 2, "first step after the good checkpoint")
 
 
+def test_new_run_into_an_old_directory_is_warned():
+    exe = compile_model()
+    train(exe, 3, "--save", path("used"))
+    _, err = run([exe, "--data", tokens(), "--steps", 1, "--seed", 9, "--save", path("used")])
+    contains(err, "warning", "used", "step 3")
+    _, err = run([exe, "--data", tokens(), "--steps", 4, "--resume", path("used"), "--save", path("used")])
+    assert "warning" not in err, err
+
+
 def test_full_disk_keeps_the_previous_checkpoint():
     exe = compile_model()
     train(exe, 2, "--save", path("disk"))

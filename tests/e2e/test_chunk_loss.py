@@ -35,4 +35,12 @@ def test_fewer_bytes():
     assert parts["activations"] < whole["activations"] - (12 << 20), (whole, parts)
 
 
+def test_absurd_batch_compiles_as_fast():
+    """4,000,000 rows would be thousands of chunks: their number is bounded, and with it the ops."""
+    d = {"layers": 1, "heads": 2, "width": 32, "ctx": 16, "T": 16, "B": 250000, "vocab": 251}
+    out, _ = run([ZMC, GPT2, *defines(d), "--emit", "ir"])
+    n = out.count("cross_entropy") + out.count("matmul")
+    assert n < 2000, n
+
+
 main()
