@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { OK_U32, OK_I64, OK_BOOL } OptionKind;
+typedef enum { OK_COUNT, OK_I64, OK_BOOL } OptionKind;
 
 typedef struct OptionInfo {
     const char *pass, *key;
@@ -100,7 +100,7 @@ static bool option_set(PassOptions *opt, const OptionInfo *info, const char *tex
     }
     uint32_t narrow = (uint32_t)v;
     memcpy(field, &narrow, sizeof narrow);
-    return v <= UINT32_MAX;
+    return v >= 1 && v <= UINT32_MAX;
 }
 
 static Status read_option(Parser *s, PipelineStep *step)
