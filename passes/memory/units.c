@@ -299,6 +299,14 @@ static void place_in_pack(Build *b, const Op *pack)
 
 /* ---- results over dying operands ---- */
 
+/* Does another result of the op lie in the unit already? */
+static bool holds_result(const Build *b, const Op *op, uint32_t unit)
+{
+    for (uint32_t i = 0; i < op->n_out; i++)
+        if (b->u.of[op->out[i].i].unit == unit) return true;
+    return false;
+}
+
 static void reuse_operands(Build *b, OpId id, int32_t pos)
 {
     const Op *op = op_cget(b->f, id);
@@ -312,6 +320,7 @@ static void reuse_operands(Build *b, OpId id, int32_t pos)
             if (unit_last_use(b, b->u.of[in.i].unit) != pos || !may_overwrite(b, id, r, i))
                 continue;
             uint32_t into = b->u.of[in.i].unit;
+            if (holds_result(b, op, into)) continue; /* one that nobody uses dies here, too */
             merge(b, b->u.of[out.i].unit, into, 0);
             b->is_plain[into] = true; /* chains go on */
             break;
