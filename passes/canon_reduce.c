@@ -59,6 +59,13 @@ static uint32_t own_dims(const Op *reduce, const Type *x, const Type *wide, int6
     return n;
 }
 
+/* Is a product by `n` what n additions give, but for rounding? */
+static bool holds_factor(DType dt, int64_t n)
+{
+    if (dtype_class(dt) == DTC_INT) return n <= INT32_MAX;
+    return dtype_class(dt) == DTC_FLOAT && dtype_round(dt, (double)n) == (double)n;
+}
+
 /* reduce(broadcast(x)) = broadcast(reduce(x)), times the number of repeats when summing. */
 static ValueId reduce_of_broadcast(Rewrite *rw)
 {
@@ -67,6 +74,7 @@ static ValueId reduce_of_broadcast(Rewrite *rw)
                *wide = value_type(rw->b.f, rewrite_op(rw, 1)->out[0]);
     int64_t dims[ZM_MAX_RANK], repeats, elems = type_elems(x);
     uint32_t n = own_dims(&reduce, x, wide, dims, &repeats);
+    if (reduce.code == OP_REDUCE_SUM && !holds_factor(x->dtype, repeats)) return none;
     for (uint32_t i = 0; i < n; i++) elems /= x->dim[dims[i]];
     if (2 * elems >= type_elems(wide)) return none;
     ValueId y = build_reduce(&rw->b, reduce.code, rw->var[0], dims, n);
