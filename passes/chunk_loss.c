@@ -11,8 +11,9 @@
  * Possible because the cotangent of an item does not depend on the items (a mean). Without a
  * gradient (@eval) the same with the forward part alone.
  *
- * Applies where the whole logits are larger than `loss_chunk_bytes` and nothing else uses them.
- * Source: row-chunked fused linear cross entropy, Hsu et al., Liger Kernel, arXiv:2410.10989.
+ * Applies where the whole logits are larger than `loss_chunk_bytes`, nothing else uses them, and
+ * the function writes no variable (it stands before pass accumulate). Source: row-chunked fused
+ * linear cross entropy, Hsu et al., Liger Kernel, arXiv:2410.10989.
  */
 #include "passes/pass.h"
 
@@ -280,8 +281,17 @@ static void sort_ops(PassCtx *cx, Func *f)
     ZM_CHECK(waiting.n == 0);
 }
 
+/* sort_ops would move a write past readings of its variable. */
+static bool has_writes(const Func *f)
+{
+    FOR_OPS(f, id)
+    if (op_cget(f, id)->code == OP_WRITE) return true;
+    return false;
+}
+
 static bool chunk_function(PassCtx *cx, Func *f)
 {
+    if (has_writes(f)) return false;
     FOR_OPS(f, id)
     {
         if (op_cget(f, id)->code != OP_CROSS_ENTROPY) continue;
