@@ -18,6 +18,7 @@
 #include "passes/pass.h"
 
 #include "ir/base/program.h"
+#include "passes/state_names.h"
 
 #include <math.h>
 #include <string.h>
@@ -84,11 +85,11 @@ static ValueId sum_all(Step *s, ValueId v)
 /* Opens f at its return: reads loss, weight and gradients, then drops the return. */
 static void step_open(Step *s, Func *f, bool has_grads)
 {
-    const Op *ret = op_cget(f, f->last);
-    ZM_CHECK(ret->code == OP_RETURN && ret->n_in == 2 + (has_grads ? s->n_params : 0));
-    s->b = (Builder){.f = f, .loc = pass_loc(s->cx, ret->loc, "training step")};
-    ValueId loss = ret->in[0], weight = ret->in[1];
-    for (uint32_t i = 0; has_grads && i < s->n_params; i++) s->grad[i] = ret->in[2 + i];
+    ValueId loss = func_result(f, "loss"), weight = func_result(f, "weight");
+    for (uint32_t i = 0; has_grads && i < s->n_params; i++)
+        s->grad[i] = func_result(
+            f, arena_printf(s->cx->scratch, STATE_GRAD ".%s", var_cget(s->m, s->param[i])->name));
+    s->b = (Builder){.f = f, .loc = pass_loc(s->cx, op_cget(f, f->last)->loc, "training step")};
     op_erase(f, f->last);
     s->items = sum_all(s, op2(s, OP_MUL, loss, weight));
     s->count = sum_all(s, weight);
@@ -104,7 +105,7 @@ static void step_add_scalars(Step *s)
 static VarId grad_var(Step *s, uint32_t i)
 {
     const Var *p = var_cget(s->m, s->param[i]);
-    const char *name = arena_printf(s->m->arena, "grad.%s", p->name);
+    const char *name = arena_printf(s->m->arena, STATE_GRAD ".%s", p->name);
     VarId have = var_find(s->m, name);
     if (var_ok(have)) return have;
     Var v = {.name = name,
@@ -201,7 +202,7 @@ static VarId moment_var(Step *s, uint32_t i, const char *slot)
 
 static void update_adam(Step *s, uint32_t i, const Factors *k, double decay)
 {
-    VarId m = moment_var(s, i, "exp_avg"), v = moment_var(s, i, "exp_avg_sq");
+    VarId m = moment_var(s, i, STATE_EXP_AVG), v = moment_var(s, i, STATE_EXP_AVG_SQ);
     AttrList l = {0};
     attr_add_float(&l, AT_BETA1, s->cfg->beta1);
     attr_add_float(&l, AT_BETA2, s->cfg->beta2);
@@ -225,7 +226,7 @@ static void update_adam(Step *s, uint32_t i, const Factors *k, double decay)
 static void update_one_moment(Step *s, uint32_t i, const Factors *k, double decay, OpCode code)
 {
     bool is_sgd = code == OP_SGD_UPDATE;
-    VarId m = moment_var(s, i, is_sgd ? "momentum_buffer" : "exp_avg");
+    VarId m = moment_var(s, i, is_sgd ? STATE_MOMENTUM : STATE_EXP_AVG);
     AttrList l = {0};
     attr_add_float(&l, AT_DECAY, decay);
     if (is_sgd) attr_add_float(&l, AT_MOMENTUM, s->cfg->momentum);
@@ -357,10 +358,15 @@ Status pass_accumulate(PassCtx *cx, bool *changed)
 {
     Module *m = cx->m;
     Step s = {.cx = cx, .m = m, .cfg = &m->train};
+    ZM_TRY(state_names_check(cx));
+    if (m->train.optimizer == OPT_NONE)
+        return diag_error(m->diag, (SrcPos){0}, E_PASS_NEEDS,
+                          "pass 'accumulate' needs an optimizer: the module has no train section");
     s.param = ARENA_ARRAY(cx->scratch, VarId, m->vars.n);
     s.grad = ARENA_ARRAY(cx->scratch, ValueId, m->vars.n);
     for (uint32_t i = 1; i < m->vars.n; i++)
-        if (m->vars.at[i].kind == VK_PARAM) s.param[s.n_params++] = (VarId){i};
+        if (m->vars.at[i].kind == VK_PARAM && !m->vars.at[i].is_bucket)
+            s.param[s.n_params++] = (VarId){i};
     Func *train = func_find(m, "train");
     if (m->train.accumulate > 1) make_micro(&s, train);
     make_last(&s, train);

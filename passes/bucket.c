@@ -12,6 +12,7 @@
  * Source of the idea: flat optimizer partitions, ZeRO, arXiv:1910.02054.
  */
 #include "passes/pass.h"
+#include "passes/state_names.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -185,7 +186,8 @@ static ValueId flat_grad(Bucketing *bk, Bucket *k)
         acc[i] = read_var(bk->last, op_cget(bk->last, k->members.at[i].update)->in[1]);
         if (!var_ok(acc[i]) || var_cget(bk->m, acc[i])->kind != VK_GRAD) return pack_grads(bk, k);
     }
-    return build_read(&bk->b, flat_var(bk, k, arena_printf(bk->m->arena, "grad.%s", k->name), acc));
+    return build_read(&bk->b,
+                      flat_var(bk, k, arena_printf(bk->m->arena, STATE_GRAD ".%s", k->name), acc));
 }
 
 /* Operands of `op` that are per-parameter gradients become the buckets' flat ones; the operands
@@ -297,9 +299,36 @@ static OpId find_op(const Func *f, OpCode code)
     return (OpId){0};
 }
 
+/* Ops of @last that take the gradient of every parameter; flat ones afterwards. */
+static const OpCode gradient_users[] = {OP_ALL_FINITE, OP_SUM_SQUARES, OP_PROBE};
+enum { N_GRADIENT_USERS = sizeof gradient_users / sizeof *gradient_users };
+
+/* What the pass takes for granted in @last, where it was edited by hand. */
+static Status check_last(const Bucketing *bk, uint32_t n_grads)
+{
+    const Module *m = bk->m;
+    FOR_OPS(bk->last, id)
+    {
+        const Op *op = op_cget(bk->last, id);
+        for (uint32_t i = 0; is_update(op->code) && i < 2 + moment_slots(op); i++)
+            if (i != 1 && !var_ok(read_var(bk->last, op->in[i])))
+                return diag_error(bk->cx->diag, loc_pos(m, op->loc), E_PASS_NEEDS,
+                                  "pass 'bucket': operand %u of %s is no reading of a variable", i,
+                                  op_info(op->code)->name);
+    }
+    for (uint32_t i = 0; i < N_GRADIENT_USERS; i++) {
+        OpCode code = gradient_users[i];
+        OpId id = find_op(bk->last, code);
+        if (!op_ok(id) || op_cget(bk->last, id)->n_in != n_grads + (code == OP_PROBE))
+            return diag_error(bk->cx->diag, (SrcPos){0}, E_PASS_NEEDS,
+                              "pass 'bucket' needs %s of the gradients of all %u updates in @last",
+                              op_info(code)->name, n_grads);
+    }
+    return ZM_OK;
+}
+
 static void rewrite_last(Bucketing *bk, uint32_t n_grads)
 {
-    static const OpCode gradient_users[] = {OP_ALL_FINITE, OP_SUM_SQUARES, OP_PROBE};
     OpId first = find_op(bk->last, OP_ALL_FINITE);
     ValueId *flat = ARENA_ARRAY(bk->cx->scratch, ValueId, bk->buckets.n);
     for (uint32_t i = 0; i < bk->buckets.n; i++) {
@@ -308,7 +337,7 @@ static void rewrite_last(Bucketing *bk, uint32_t n_grads)
                           .loc = pass_loc(bk->cx, op_cget(bk->last, first)->loc, "flat gradients")};
         flat[i] = flat_grad(bk, &bk->buckets.at[i]);
     }
-    for (size_t i = 0; i < sizeof gradient_users / sizeof *gradient_users; i++)
+    for (uint32_t i = 0; i < N_GRADIENT_USERS; i++)
         replace_grad_operands(bk, find_op(bk->last, gradient_users[i]), flat, n_grads);
     for (uint32_t i = 0; i < bk->buckets.n; i++) update_bucket(bk, &bk->buckets.at[i], flat[i]);
     erase_old(bk);
@@ -319,20 +348,20 @@ Status pass_bucket(PassCtx *cx, bool *changed)
 {
     Bucketing bk = {.cx = cx, .m = cx->m, .last = func_find(cx->m, "last")};
     uint32_t n_grads = 0;
+    if (!fact_check(cx->m, FACT_BUCKETED_BIT, cx->scratch)) return ZM_OK; /* nothing left to do */
+    FOR_OPS(bk.last, op) n_grads += is_update(op_cget(bk.last, op)->code);
+    ZM_TRY(check_last(&bk, n_grads));
     FOR_OPS(bk.last, op)
     {
-        if (!is_update(op_cget(bk.last, op)->code)) continue;
-        bucket_add(&bk, op);
-        n_grads++;
+        if (is_update(op_cget(bk.last, op)->code)) bucket_add(&bk, op);
     }
-    if (n_grads == 0) return ZM_OK;
     merge_buckets(&bk);
     for (uint32_t i = 0; i < bk.buckets.n; i++) {
         Bucket *k = &bk.buckets.at[i];
         place_members(&bk, k);
         VarId *params = ARENA_ARRAY(cx->scratch, VarId, k->members.n);
         for (uint32_t j = 0; j < k->members.n; j++) params[j] = k->members.at[j].var;
-        k->name = arena_printf(cx->m->arena, "bucket.%u", i);
+        k->name = arena_printf(cx->m->arena, STATE_BUCKET ".%u", i);
         k->var = flat_var(&bk, k, k->name, params);
         cx->n_rewrites++;
     }

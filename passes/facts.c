@@ -15,18 +15,27 @@ static const char *fact_TYPED(const Module *m, Arena *scratch)
     return NULL;
 }
 
-static const char *fact_HAS_LOSS(const Module *m, Arena *scratch)
+static const char *check_loss(const Func *f, Arena *scratch)
 {
-    const Func *f = func_find(m, "train");
-    if (!f) return "there is no function @train";
     ValueId loss = func_result(f, "loss"), weight = func_result(f, "weight");
     if (!value_ok(loss) || !value_ok(weight))
-        return "@train does not return values named loss and weight";
+        return arena_printf(scratch, "@%s does not return values named loss and weight", f->name);
     const Type *tl = value_type(f, loss), *tw = value_type(f, weight);
     if (!type_same_shape(tl, tw) || dtype_class(tl->dtype) != DTC_FLOAT ||
         dtype_class(tw->dtype) != DTC_FLOAT)
-        return arena_printf(scratch, "loss is %s and weight %s: they must be floats of one shape",
-                            type_text(scratch, tl), type_text(scratch, tw));
+        return arena_printf(scratch,
+                            "@%s: loss is %s and weight %s: they must be floats of one shape",
+                            f->name, type_text(scratch, tl), type_text(scratch, tw));
+    return NULL;
+}
+
+static const char *fact_HAS_LOSS(const Module *m, Arena *scratch)
+{
+    const Func *train = func_find(m, "train"), *eval = func_find(m, "eval");
+    if (!train) return "there is no function @train";
+    const char *why = check_loss(train, scratch);
+    if (!why && eval) why = check_loss(eval, scratch);
+    if (why) return why;
     return m->items > 0 ? NULL : "the module does not say how many items a micro-batch has";
 }
 
