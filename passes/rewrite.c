@@ -1,6 +1,8 @@
 /* rewrite.c -- see rewrite.h. */
 #include "passes/rewrite.h"
 
+#include "passes/readings.h"
+
 #include <math.h>
 
 typedef struct Users {
@@ -19,6 +21,7 @@ typedef struct Driver {
     VEC(Users) users; /* by ValueId.i */
     VEC(OpId) work;
     VEC(bool) queued; /* by OpId.i */
+    Readings readings;
 } Driver;
 
 /* ---- users and the worklist ---- */
@@ -208,6 +211,24 @@ static void check_measure(const Driver *d, const Rule *rule, const Rewrite *rw, 
     ZM_CHECK(measure_falls(d, rw, n_before, v, &which) && which <= rule->lowers);
 }
 
+/* No reading of a variable gets users behind a write to its bytes: neither the ops that a rule made
+ * from n_before on, nor those of the value that v replaces. */
+static bool readings_hold(const Driver *d, uint32_t n_before, ValueId old, ValueId v)
+{
+    if (d->readings.writes.n == 0) return true;
+    for (uint32_t i = n_before; i < d->f->ops.n; i++) {
+        const Op *o = op_cget(d->f, (OpId){i});
+        for (uint32_t k = 0; k < o->n_in; k++)
+            if (!reading_holds(&d->readings, o->in[k], (OpId){i})) return false;
+    }
+    const Users *u = &d->users.at[old.i];
+    for (uint32_t i = 0; i < u->ops.n; i++) {
+        bool is_linked = op_cget(d->f, u->ops.at[i])->code != OP_NONE;
+        if (is_linked && !reading_holds(&d->readings, v, u->ops.at[i])) return false;
+    }
+    return true;
+}
+
 static bool apply(Driver *d, const Rule *rule, OpId op)
 {
     Rewrite rw = {.n_ops = 0};
@@ -224,6 +245,11 @@ static bool apply(Driver *d, const Rule *rule, OpId op)
     ZM_CHECK(v.i != old.i && value_type(d->f, v) == value_type(d->f, old));
     check_measure(d, rule, &rw, n_before, v);
     grow_tables(d);
+    for (uint32_t i = n_before; i < d->f->ops.n; i++) readings_add(&d->readings, (OpId){i}, op);
+    if (!readings_hold(d, n_before, old, v)) {
+        for (uint32_t i = d->f->ops.n; i-- > n_before;) op_erase(d->f, (OpId){i});
+        return false;
+    }
     for (uint32_t i = n_before; i < d->f->ops.n; i++) {
         op_get(d->f, (OpId){i})->loc = pass_loc(d->cx, rw.b.loc, why);
         register_op(d, (OpId){i});
@@ -284,6 +310,7 @@ void rewrite_module(PassCtx *cx, const Rule *rules, uint32_t n_rules, uint32_t *
     for (uint32_t i = 0; i < cx->m->funcs.n; i++) {
         Driver d = {
             .cx = cx, .f = cx->m->funcs.at[i], .rules = rules, .n_rules = n_rules, .hits = hits};
+        d.readings = readings_new(cx->scratch, d.f);
         index_rules(&d);
         rewrite_func(&d);
     }
