@@ -155,30 +155,26 @@ static VarId bucket_in_place(const Rewrite *rw, const Op *pack, uint32_t i)
     return var_cget(m, v->in)->type == rewrite_type(rw) ? v->in : (VarId){0};
 }
 
-/* Nothing is written to the bucket between the first read and the root. */
-static bool is_unwritten(const Rewrite *rw, const Op *pack, VarId bucket)
+/* Every element of the bucket that belongs to a view is one of pack's. */
+static bool packs_all_views(const Module *m, const Func *f, const Op *pack, VarId bucket)
 {
-    const Func *f = rw->b.f;
-    uint32_t n_left = pack->n_in;
-    for (OpId op = pack->prev; n_left > 0; op = op_cget(f, op)->prev) {
-        const Op *o = op_cget(f, op);
-        for (uint32_t i = 0; i < pack->n_in; i++)
-            n_left -= value_cget(f, pack->in[i])->def.i == op.i;
-        if (o->code != OP_WRITE) continue;
-        VarId v = var_find(f->m, attr_str(o->attrs, AT_VAR));
-        if (var_storage(f->m, v, NULL).i == var_storage(f->m, bucket, NULL).i) return false;
-    }
-    return true;
+    int64_t n = 0;
+    for (uint32_t i = 0; i < pack->n_in; i++) n += type_elems(value_type(f, pack->in[i]));
+    for (uint32_t v = 1; v < m->vars.n; v++)
+        if (m->vars.at[v].in.i == bucket.i) n -= type_elems(m->vars.at[v].type);
+    return n == 0;
 }
 
-/* pack of a bucket's views, each in its place = the bucket; what no view covers is zero in both
- * (design section 4). */
+/* pack of all views of a bucket, each in its place = the bucket; what no view covers is zero in
+ * both (design section 4).  The readings are still good at the pack (verify_effects), so the bucket
+ * holds them there. */
 ValueId rule_pack_of_views(Rewrite *rw)
 {
     const Op *pack = rewrite_op(rw, 0);
+    const Module *m = rw->b.f->m;
     VarId bucket = bucket_in_place(rw, pack, 0);
-    if (!var_ok(bucket) || !var_cget(rw->b.f->m, bucket)->is_bucket) return none;
+    if (!var_ok(bucket) || !var_cget(m, bucket)->is_bucket) return none;
     for (uint32_t i = 1; i < pack->n_in; i++)
         if (bucket_in_place(rw, pack, i).i != bucket.i) return none;
-    return is_unwritten(rw, pack, bucket) ? build_read(&rw->b, bucket) : none;
+    return packs_all_views(m, rw->b.f, pack, bucket) ? build_read(&rw->b, bucket) : none;
 }
