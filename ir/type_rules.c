@@ -2,6 +2,7 @@
  * refused (ops.def, column TYPE). */
 #include "ir/type_rules.h"
 
+#include <math.h>
 #include <string.h>
 
 #define REFUSE(...) return arena_printf(t->m->arena, __VA_ARGS__)
@@ -46,6 +47,17 @@ static const char *need_dtype(const TypeIn *t, DType *dt)
 {
     *dt = (DType)attr_int(t->attrs, AT_DTYPE, DT_NONE);
     if (*dt == DT_NONE) REFUSE("needs attribute 'dtype'");
+    return NULL;
+}
+
+/* Attribute `value`, if any, is one of the dtype's values; a float is rounded. */
+static const char *need_value(const TypeIn *t, DType dt)
+{
+    double v = attr_float(t->attrs, AT_VALUE, 0);
+    bool holds = dt == DT_I1    ? v == 0 || v == 1
+                 : dt == DT_I32 ? v == trunc(v) && v >= INT32_MIN && v <= INT32_MAX
+                                : true;
+    if (!holds) REFUSE("%.17g is no value of %s", v, dtype_name(dt));
     return NULL;
 }
 
@@ -141,6 +153,7 @@ const char *type_shaped(const TypeIn *t, const Type **out)
 {
     DType dt;
     NEED(need_dtype(t, &dt));
+    NEED(need_value(t, dt));
     NEED(need_shape(t, dt, out));
     int64_t axis = attr_int(t->attrs, AT_AXIS, 0);
     if (attrs_find(t->attrs, AT_AXIS) && (axis < 0 || axis >= out[0]->rank))
@@ -303,6 +316,12 @@ const char *type_reduce(const TypeIn *t, const Type **out)
     if (next != n || n == 0) REFUSE("'dims' must be dimensions of %s, ascending", TEXT(a));
     out[0] = type_get(t->m, a->dtype, rank, dim);
     return NULL;
+}
+
+const char *type_reduce_sum(const TypeIn *t, const Type **out)
+{
+    if (t->in[0]->dtype == DT_I1) REFUSE("does not take i1: cast it to what counts");
+    return type_reduce(t, out);
 }
 
 const char *type_axis(const TypeIn *t, const Type **out)

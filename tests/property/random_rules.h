@@ -63,7 +63,9 @@ static void make_shaped(RandomIr *g, OpCode code)
     attr_add_int(&l, AT_DTYPE, t->dtype);
     uint64_t allowed = op_info(code)->attrs;
     if (allowed >> AT_AXIS & 1) attr_add_int(&l, AT_AXIS, draw(g, (uint32_t)t->rank));
-    if (allowed >> AT_VALUE & 1) attr_add_float(&l, AT_VALUE, draw_number(g));
+    bool is_float = dtype_class(t->dtype) == DTC_FLOAT;
+    if (allowed >> AT_VALUE & 1)
+        attr_add_float(&l, AT_VALUE, is_float ? draw_number(g) : draw(g, 2));
     emit(g, code, NULL, 0, &l);
 }
 
@@ -202,9 +204,8 @@ static void make_transpose(RandomIr *g, OpCode code)
     emit_unary(g, code, v, &l);
 }
 
-static void make_reduce(RandomIr *g, OpCode code)
+static void reduce_of(RandomIr *g, OpCode code, DType dt)
 {
-    DType dt = code == OP_REDUCE_MAX ? draw_dtype(g) : draw_float(g);
     ValueId v = any_value(g, dt, 1, 4);
     uint32_t rank = (uint32_t)value_type(g->f, v)->rank, n = 0;
     int64_t dims[ZM_MAX_RANK];
@@ -213,6 +214,16 @@ static void make_reduce(RandomIr *g, OpCode code)
     AttrList l = {0};
     attr_add_list(&l, AT_DIMS, dims, n);
     emit_unary(g, code, v, &l);
+}
+
+static void make_reduce(RandomIr *g, OpCode code)
+{
+    reduce_of(g, code, draw_dtype(g));
+}
+
+static void make_reduce_sum(RandomIr *g, OpCode code)
+{
+    reduce_of(g, code, draw_float(g));
 }
 
 static void make_axis(RandomIr *g, OpCode code)
