@@ -1,8 +1,9 @@
 /* readings.h -- how long a reading of a variable may be used, while ops are moved and replaced.
  *
  * A value that shows a variable's bytes (a read, or views of one) is good until the next write to
- * them.  A pass that gives such a value to later users than it had asks here first; verify_effects()
- * refuses what it forgot.  Time is counted in writes, so ops may come and go; writes must stay.
+ * them.  A pass that gives such a value to later users than it had asks here first;
+ * verify_effects() refuses what it forgot.  Time is counted in writes, so ops may come and go;
+ * writes must stay.
  */
 #ifndef ZM_PASSES_READINGS_H
 #define ZM_PASSES_READINGS_H
