@@ -63,7 +63,7 @@ static uint32_t own_dims(const Op *reduce, const Type *x, const Type *wide, int6
 static bool holds_factor(DType dt, int64_t n)
 {
     if (dtype_class(dt) == DTC_INT) return n <= INT32_MAX;
-    return dtype_class(dt) == DTC_FLOAT && dtype_round(dt, (double)n) == (double)n;
+    return dtype_round(dt, (double)n) == (double)n;
 }
 
 /* reduce(broadcast(x)) = broadcast(reduce(x)), times the number of repeats when summing. */
