@@ -18,6 +18,13 @@ typedef struct Attn {
     const char *type; /* of the arithmetic: float, or double for f64 */
 } Attn;
 
+/* Ends a line with what it computes and the .zm line. */
+static void end_line(Attn *x, const char *what)
+{
+    str_add(x->p->out, ";");
+    print_end(x->p, what, x->p->k->loc);
+}
+
 static int64_t per_lane(int64_t width)
 {
     return (width + LANES - 1) / LANES;
@@ -48,7 +55,7 @@ static void print_store(Attn *x, const AttnOperand *o, const char *row, const ch
     print_element(x, o, row, column);
     const char *to = o->dtype == DT_BF16 ? "zm_to_bf16" : o->dtype == DT_F16 ? "zm_to_f16" : "";
     str_addf(x->p->out, " = %s((%s)(%s))", to, register_type(o->dtype), value);
-    str_add(x->p->out, ";\n");
+    end_line(x, "store");
 }
 
 /* for (int i = 0, d = lane; i < n; i++, d += 32) if (d < width) { : this lane's elements of a row
@@ -76,27 +83,27 @@ static void print_row(Attn *x, const char *name, const AttnOperand *o, const cha
 
 /* const type name = the sum over d of reg[i] * operand[row, d]. */
 static void print_dot(Attn *x, const char *name, const char *reg, const AttnOperand *o,
-                      const char *row, int64_t width)
+                      const char *row, int64_t width, const char *what)
 {
     print_line(x->p, "%s %s = 0;", x->type, name);
     open_lanes(x, width);
     print_indent(x->p);
     str_addf(x->p->out, "%s += %s[i] * ", name, reg);
     print_load(x, o, row, "d");
-    str_add(x->p->out, ";\n");
+    end_line(x, what);
     print_close(x->p);
     print_line(x->p, "%s = zm_warp<zm_sum>(%s);", name, name);
 }
 
 /* to[i] += factor * operand[row, d] */
 static void print_add_row(Attn *x, const char *to, const char *factor, const AttnOperand *o,
-                          const char *row, int64_t width)
+                          const char *row, int64_t width, const char *what)
 {
     open_lanes(x, width);
     print_indent(x->p);
     str_addf(x->p->out, "%s[i] += %s * ", to, factor);
     print_load(x, o, row, "d");
-    str_add(x->p->out, ";\n");
+    end_line(x, what);
     print_close(x->p);
 }
 
@@ -127,11 +134,12 @@ static void print_score(Attn *x, const char *reg, const AttnOperand *other, cons
         print_load(x, &s->bias, "t", "s");
         str_add(p->out, ";\n");
     }
-    print_dot(x, "score", reg, other, row, s->D);
+    print_dot(x, "score", reg, other, row, s->D, "q k^T");
     print_indent(p);
     str_add(p->out, "score = score * ");
     print_const(p->out, s->q.dtype == DT_F64 ? DT_F64 : DT_F32, s->scale);
-    str_add(p->out, s->bias.arg >= 0 ? " + bias;\n" : ";\n");
+    str_add(p->out, s->bias.arg >= 0 ? " + bias" : "");
+    end_line(x, "score");
     print_line(p, "if (score == -ZM_INF) continue;");
 }
 
@@ -159,7 +167,8 @@ static void print_keep(Attn *x)
     str_add(x->p->out, x->type);
     str_add(x->p->out, ")");
     print_const(x->p->out, s->q.dtype == DT_F64 ? DT_F64 : DT_F32, 1 / (1 - s->p));
-    str_add(x->p->out, " : 0;\n");
+    str_add(x->p->out, " : 0");
+    end_line(x, "dropout");
 }
 
 static const char *exp_name(const Attn *x)
@@ -209,7 +218,7 @@ static void print_forward(Attn *x)
     open_lanes(x, s->Dv);
     print_line(p, "o[i] *= old;");
     print_close(p);
-    print_add_row(x, "o", "weight", &s->v, "s", s->Dv);
+    print_add_row(x, "o", "weight", &s->v, "s", s->Dv, "P v");
     print_close(p);
     print_line(p, "const %s by = l == 0 ? 0 : 1 / l;", x->type);
     print_store_row(x, &s->out, "t", s->Dv, "o[i] * by");
@@ -230,7 +239,7 @@ static void print_pair_gradient(Attn *x, const char *lse)
     str_add(p->out, "const ");
     str_addf(p->out, "%s ds = prob * (keep * dp - delta) * ", x->type);
     print_const(p->out, x->s->q.dtype == DT_F64 ? DT_F64 : DT_F32, x->s->scale);
-    str_add(p->out, ";\n");
+    end_line(x, "dS");
 }
 
 static void print_lse(Attn *x)
@@ -249,14 +258,14 @@ static void print_backward_query(Attn *x)
     print_row(x, "q", &s->q, "t", s->D);
     print_row(x, "g", &s->dout, "t", s->Dv);
     print_row(x, "dq", NULL, "t", s->D);
-    print_dot(x, "delta", "g", &s->out, "t", s->Dv);
+    print_dot(x, "delta", "g", &s->out, "t", s->Dv, "delta");
     print_lse(x);
     print_last_key(x);
     print_open(p, "for (int s = 0; s < n_keys; s++)");
     print_score(x, "q", &s->k, "s");
-    print_dot(x, "dp", "g", &s->v, "s", s->Dv);
+    print_dot(x, "dp", "g", &s->v, "s", s->Dv, "dout v^T");
     print_pair_gradient(x, "lse");
-    print_add_row(x, "dq", "ds", &s->k, "s", s->D);
+    print_add_row(x, "dq", "ds", &s->k, "s", s->D, "dS k");
     print_close(p);
     print_store_row(x, &s->dq, "t", s->D, "dq[i]");
 }
@@ -275,14 +284,14 @@ static void print_backward_key(Attn *x)
     p->depth++;
     if (s->is_causal) print_line(p, "if (s > t + %lld) continue;", (long long)(s->S - s->T));
     print_score(x, "k", &s->q, "t");
-    print_dot(x, "dp", "v", &s->dout, "t", s->Dv);
+    print_dot(x, "dp", "v", &s->dout, "t", s->Dv, "dout v^T");
     print_row(x, "g", &s->dout, "t", s->Dv);
-    print_dot(x, "delta", "g", &s->out, "t", s->Dv);
+    print_dot(x, "delta", "g", &s->out, "t", s->Dv, "delta");
     print_lse(x);
     print_pair_gradient(x, "lse");
     print_line(p, "const %s weight = prob * keep;", x->type);
-    print_add_row(x, "dk", "ds", &s->q, "t", s->D);
-    print_add_row(x, "dv", "weight", &s->dout, "t", s->Dv);
+    print_add_row(x, "dk", "ds", &s->q, "t", s->D, "dS^T q");
+    print_add_row(x, "dv", "weight", &s->dout, "t", s->Dv, "P^T dout");
     print_close(p);
     print_store_row(x, &s->dk, "s", s->D, "dk[i]");
     print_store_row(x, &s->dv, "s", s->Dv, "dv[i]");

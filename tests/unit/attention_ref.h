@@ -8,9 +8,11 @@
 #ifndef ZM_TESTS_ATTENTION_REF_H
 #define ZM_TESTS_ATTENTION_REF_H
 
-#include "tests/unit/cpu_harness.h"
+#include <math.h>
+#include <stdio.h>
 
 #include "ir/base/philox.h"
+#include "tests/unit/test_memory.h"
 
 typedef enum {
     ROWS,
@@ -37,8 +39,8 @@ typedef struct Operand {
     int arg;
 } Operand;
 
-static void operand_set(Operand *o, DType dt, int64_t b, int64_t h, int64_t t, int64_t d,
-                        Layout layout)
+static inline void operand_set(Operand *o, DType dt, int64_t b, int64_t h, int64_t t, int64_t d,
+                               Layout layout)
 {
     *o = (Operand){.is_present = true, .dt = dt, .dim = {b, h, t, d}, .elems = b * h * t * d};
     int64_t rows[4] = {h * t * d, t * d, d, 1}, sliced[4] = {t * h * d, d, h * d, 1},
@@ -47,7 +49,7 @@ static void operand_set(Operand *o, DType dt, int64_t b, int64_t h, int64_t t, i
     memcpy(o->stride, from, sizeof rows);
 }
 
-static void operands_of(const Case *c, Operand *o)
+static inline void operands_of(const Case *c, Operand *o)
 {
     memset(o, 0, N_OPERAND * sizeof *o);
     operand_set(&o[Q], c->dt, c->B, c->H, c->T, c->D, c->layout);
@@ -73,7 +75,7 @@ static void operands_of(const Case *c, Operand *o)
 
 /* q, k, v (and their gradients) as slices of one argument [B, T, 3HD]; only where S = T and Dv = D.
  */
-static void slice_together(const Case *c, Operand *o, int first)
+static inline void slice_together(const Case *c, Operand *o, int first)
 {
     int64_t width = 3 * c->H * c->D;
     for (int i = 0; i < 3; i++) {
@@ -90,7 +92,7 @@ typedef struct Built {
     Operand o[N_OPERAND];
 } Built;
 
-static void add_operand(Built *x, int which, AttnOperand *to, bool is_out, int shares)
+static inline void add_operand(Built *x, int which, AttnOperand *to, bool is_out, int shares)
 {
     Operand *o = &x->o[which];
     *to = (AttnOperand){.arg = -1, .dtype = o->dt};
@@ -104,7 +106,7 @@ static void add_operand(Built *x, int which, AttnOperand *to, bool is_out, int s
     memcpy(to->stride, o->stride, sizeof to->stride);
 }
 
-static Built *build(Arena *a, const Case *c, bool is_backward)
+static inline Built *build(Arena *a, const Case *c, bool is_backward)
 {
     Built *x = ARENA_NEW(a, Built);
     x->k.kind = KK_ATTENTION;
@@ -150,26 +152,26 @@ typedef struct Bufs {
     uint32_t n;
 } Bufs;
 
-static int64_t elem_of(const Operand *o, int64_t b, int64_t h, int64_t t, int64_t d)
+static inline int64_t elem_of(const Operand *o, int64_t b, int64_t h, int64_t t, int64_t d)
 {
     return o->base + b * o->stride[0] + h * o->stride[1] + t * o->stride[2] + d * o->stride[3];
 }
 
-static double elem_get(const Built *x, const Bufs *f, int which, int64_t b, int64_t h, int64_t t,
-                       int64_t d)
+static inline double elem_get(const Built *x, const Bufs *f, int which, int64_t b, int64_t h,
+                              int64_t t, int64_t d)
 {
     const Operand *o = &x->o[which];
     return mem_get(f->at[o->arg], o->dt, elem_of(o, b, h, t, d));
 }
 
-static void elem_set(const Built *x, const Bufs *f, int which, int64_t b, int64_t h, int64_t t,
-                     int64_t d, double v)
+static inline void elem_set(const Built *x, const Bufs *f, int which, int64_t b, int64_t h,
+                            int64_t t, int64_t d, double v)
 {
     const Operand *o = &x->o[which];
     mem_set(f->at[o->arg], o->dt, elem_of(o, b, h, t, d), dtype_round(o->dt, v));
 }
 
-static Bufs bufs_new(const Built *x, bool at_start)
+static inline Bufs bufs_new(const Built *x, bool at_start)
 {
     Bufs f = {.n = x->k.n_args};
     uint64_t state = 5;
@@ -188,7 +190,7 @@ static Bufs bufs_new(const Built *x, bool at_start)
     return f;
 }
 
-static void bufs_free(Bufs *f)
+static inline void bufs_free(Bufs *f)
 {
     for (uint32_t i = 0; i < f->n; i++) guarded_free(&f->g[i]);
 }
@@ -206,29 +208,29 @@ typedef struct Head {
     double u, u_stored;    /* unit roundoff of the arithmetic, of the results' dtype */
 } Head;
 
-static double get(const Head *r, int which, int64_t t, int64_t d)
+static inline double get(const Head *r, int which, int64_t t, int64_t d)
 {
     return elem_get(r->x, r->f, which, r->b, r->h, t, d);
 }
 
-static double drop_factor(const Head *r, int64_t t, int64_t s)
+static inline double drop_factor(const Head *r, int64_t t, int64_t s)
 {
     if (r->c->p <= 0) return 1;
-    const uint32_t *key = (const uint32_t *)r->f->at[r->x->o[KEY].arg];
+    const uint32_t *key = (const uint32_t *)r->f->at[r->x->o[KEY].arg] + r->x->o[KEY].base;
     uint32_t e = (uint32_t)((r->h * r->c->T + t) * r->c->S + s);
     const uint32_t *stream = (const uint32_t *)r->f->at[r->x->o[STREAM].arg];
     Philox w = philox(e, key[3] + (uint32_t)r->b, key[2], stream[0], key[0], key[1] ^ stream[1]);
     return (w.x[0] >> 8) / 16777216.0 >= r->c->p ? 1 / (1 - r->c->p) : 0;
 }
 
-static bool is_attended(const Head *r, int64_t t, int64_t s)
+static inline bool is_attended(const Head *r, int64_t t, int64_t s)
 {
     if (r->c->is_causal && s > t + r->c->S - r->c->T) return false;
     const Operand *o = &r->x->o[MASK];
     return !r->c->has_mask || r->f->at[o->arg][elem_of(o, r->b, r->h, t, s)] != 0;
 }
 
-static void expect_row(Head *r, int64_t t)
+static inline void expect_row(Head *r, int64_t t)
 {
     const Case *c = r->c;
     double scale = r->x->k.attn.scale, most = -INFINITY, sum = 0, worst = 0;
@@ -257,11 +259,11 @@ static void expect_row(Head *r, int64_t t)
     }
 }
 
-static Head head_new(Arena *a, const Case *c, const Built *x, const Bufs *f)
+static inline Head head_new(Arena *a, const Case *c, const Built *x, const Bufs *f)
 {
     Head r = {.c = c, .x = x, .f = f, .u = 0x1p-24};
     if (c->dt == DT_F64) r.u = 0x1p-53;
-    r.u_stored = c->dt == DT_BF16 ? 0x1p-8 : r.u;
+    r.u_stored = c->dt == DT_BF16 ? 0x1p-8 : c->dt == DT_F16 ? 0x1p-11 : r.u;
     r.prob = ARENA_ARRAY(a, double, c->T * c->S);
     r.z = ARENA_ARRAY(a, double, c->T * c->S);
     r.dx = ARENA_ARRAY(a, double, c->T * c->S);
@@ -269,14 +271,14 @@ static Head head_new(Arena *a, const Case *c, const Built *x, const Bufs *f)
     return r;
 }
 
-static bool is_within(double have, double want, double bound)
+static inline bool is_within(double have, double want, double bound)
 {
     if (isinf(want)) return have == want;
     return fabs(have - want) <= bound + 1e-30;
 }
 
-static int wrong(const char *what, const Case *c, int64_t b, int64_t h, int64_t t, int64_t d,
-                 double have, double want, double bound)
+static inline int wrong(const char *what, const Case *c, int64_t b, int64_t h, int64_t t, int64_t d,
+                        double have, double want, double bound)
 {
     fprintf(stderr,
             "%s B%lld H%lld T%lld S%lld D%lld,%lld causal %d p %g: [%lld,%lld,%lld,%lld] is %.9g, "
@@ -288,14 +290,15 @@ static int wrong(const char *what, const Case *c, int64_t b, int64_t h, int64_t 
 }
 
 /* Checks (`got` != NULL) or writes into r->f (else) out and lse of the head. */
-static int expect_forward(Head *r, const Bufs *got)
+static inline int expect_forward(Head *r, const Bufs *got)
 {
     const Case *c = r->c;
     for (int64_t t = 0; t < c->T; t++) {
         if (!got) elem_set(r->x, r->f, LSE, r->b, r->h, t, 0, r->lse[t]);
-        double lse = elem_get(r->x, got ? got : r->f, LSE, r->b, r->h, t, 0);
+        bool has_lse = got && r->x->k.attn.lse.arg >= 0;
+        double lse = has_lse ? elem_get(r->x, got, LSE, r->b, r->h, t, 0) : 0;
         double e_lse = isinf(r->lse[t]) ? 0 : r->dx[t * c->S] + 0x1p-24 * fabs(r->lse[t]);
-        if (got && !is_within(lse, r->lse[t], e_lse))
+        if (has_lse && !is_within(lse, r->lse[t], e_lse))
             return wrong("lse", c, r->b, r->h, t, 0, lse, r->lse[t], e_lse);
         for (int64_t d = 0; d < c->Dv; d++) {
             double want = 0, bound = 0;
@@ -315,7 +318,7 @@ static int expect_forward(Head *r, const Bufs *got)
 }
 
 /* Gradient of the scores times scale, and its error bound. */
-static void score_gradients(const Head *r, double *ds, double *es)
+static inline void score_gradients(const Head *r, double *ds, double *es)
 {
     const Case *c = r->c;
     const double u = r->u, n = (double)c->Dv + 4;
@@ -339,8 +342,8 @@ static void score_gradients(const Head *r, double *ds, double *es)
     }
 }
 
-static int check_gradient(const Head *r, const Bufs *got, int which, int64_t row, int64_t d,
-                          double want, double bound)
+static inline int check_gradient(const Head *r, const Bufs *got, int which, int64_t row, int64_t d,
+                                 double want, double bound)
 {
     static const char *const names[] = {"dq", "dk", "dv"};
     double have = elem_get(r->x, got, which, r->b, r->h, row, d);
@@ -349,7 +352,7 @@ static int check_gradient(const Head *r, const Bufs *got, int which, int64_t row
     return wrong(names[which - DQ], r->c, r->b, r->h, row, d, have, want, bound);
 }
 
-static int expect_backward(Arena *a, const Head *r, const Bufs *got)
+static inline int expect_backward(Arena *a, const Head *r, const Bufs *got)
 {
     const Case *c = r->c;
     const double u = r->u;
@@ -393,8 +396,8 @@ static int expect_backward(Arena *a, const Head *r, const Bufs *got)
 /* ---- running ---- */
 
 /* For every head: fills the reference's out and lse into `in` (got NULL), or checks `got`. */
-static int for_heads(const Case *c, const Built *x, const Bufs *in, const Bufs *got,
-                     bool is_backward)
+static inline int for_heads(const Case *c, const Built *x, const Bufs *in, const Bufs *got,
+                            bool is_backward)
 {
     int failed = 0;
     for (int64_t b = 0; b < c->B; b++)

@@ -1,6 +1,7 @@
 /* cpu_attention.c -- kernels `attention` of the CPU back end, forward and backward, for every
  * target that this host runs, against attention_ref.h. */
 #include "tests/unit/attention_ref.h"
+#include "tests/unit/cpu_harness.h"
 
 static const Case cases[] = {
     {1, 1, 1, 1, 1, 1, false, false, false, 0, ROWS, DT_F32},

@@ -1,8 +1,7 @@
 /* cuda_attention.c -- the printed CUDA C of attention, forward and backward: run on the CPU against
  * attention_ref.h with two grids and two orders of threads (the same bits are expected), and
  * compiled by real NVRTC where it is found. */
-#include "tests/unit/attention_ref.h"
-#include "tests/unit/cuda_compile.h"
+#include "tests/unit/cuda_run_attention.h"
 
 /* Few pairs of a query and a key: every shuffle is 32 changes of context. */
 static const Case cases[] = {
@@ -17,6 +16,8 @@ static const Case cases[] = {
     {2, 3, 5, 5, 40, 40, true, false, false, 0.5, SLICED, DT_F32},
     {1, 2, 6, 7, 24, 24, true, false, true, 0.25, ROWS, DT_F64},
     {1, 2, 6, 7, 24, 24, true, true, false, 0.25, ROWS, DT_BF16},
+    {2, 1, 4, 7, 33, 64, false, true, true, 0.25, COLUMNS, DT_F16},
+    {1, 2, 3, 4, 256, 255, true, false, false, 0, ROWS, DT_F32},
 };
 
 enum { N_CASES = sizeof cases / sizeof *cases, EXIT_SKIP = 77 };
@@ -35,32 +36,6 @@ static const Case *case_of(int i)
     return i < 2 * N_CASES ? &cases[i / 2] : &cases[2];
 }
 
-static void run_once(const Built *x, RunFn fn, Bufs *f, bool is_second)
-{
-    void *args[KERNEL_MAX_ARGS];
-    for (uint32_t i = 0; i < f->n; i++) args[i] = f->at[i];
-    CudaSchedule s = cuda_schedule(&x->k);
-    fn(args, is_second ? 2 : (int)s.n_blocks, s.threads_x, s.threads_y, is_second);
-}
-
-static void check_case(const Case *c, const Built *x, RunFn fn, const char *name)
-{
-    bool is_backward = x->k.attn.is_backward;
-    Bufs one = bufs_new(x, false), two = bufs_new(x, true);
-    if (is_backward) {
-        for_heads(c, x, &one, NULL, true);
-        for_heads(c, x, &two, NULL, true);
-    }
-    run_once(x, fn, &one, false);
-    run_once(x, fn, &two, true);
-    if (x->k.attn.lse.arg >= 0 && for_heads(c, x, &one, &one, is_backward)) FAIL("%s: wrong", name);
-    for (uint32_t i = 0; i < one.n; i++)
-        if (memcmp(one.at[i], two.at[i], one.g[i].n_bytes) != 0)
-            FAIL("%s: argument %u: the grid or the order of threads changes the result", name, i);
-    bufs_free(&one);
-    bufs_free(&two);
-}
-
 static void check_nvrtc(const Nvrtc *n, Diag *diag, const char *src)
 {
     static const char *const arch[] = {"compute_80", "sm_90"};
@@ -76,6 +51,31 @@ static void check_nvrtc(const Nvrtc *n, Diag *diag, const char *src)
     }
 }
 
+/* A line of the backward with everything names the .zm line. */
+static void check_lines(Arena *a)
+{
+    static const char *const texts[] = {"sdpa_grad  net.zm:7:3", "// q k^T  net.zm:7:3",
+                                        "// score  net.zm:7:3",  "// dropout  net.zm:7:3",
+                                        "// dS k  net.zm:7:3",   "// store  net.zm:7:3",
+                                        "// dS^T q  net.zm:7:3", "// P^T dout  net.zm:7:3"};
+    SourceSet sources = {.arena = a};
+    Diag diag = {.arena = a, .sources = &sources};
+    Module *m = module_new(a, &sources, &diag);
+    uint32_t src = source_add(&sources, "net.zm", "model", 5);
+    Case c = {2, 2, 7, 6, 12, 12, true, true, true, 0.25, ROWS, DT_F32};
+    Built *x = build(a, &c, true);
+    x->k.label = "sdpa_grad";
+    x->k.loc = loc_source(m, (SrcPos){src, 7, 3, 1});
+    Str text = {0};
+    cuda_print_kernel(&x->k, "k", m, &text);
+    const char *at = str_c(&text);
+    for (size_t i = 0; at && i < sizeof texts / sizeof *texts; i++) {
+        at = strstr(at, texts[i]);
+        if (!at) FAIL("expected \"%s\" next in\n%s", texts[i], str_c(&text));
+    }
+    str_free(&text);
+}
+
 int main(void)
 {
     Arena a = {0};
@@ -83,6 +83,7 @@ int main(void)
     Diag diag = {.arena = &a, .sources = &sources};
     Built *x[2 * N_CASES + 1];
     Str shim = {0}, plain = {0}, why = {0};
+    check_lines(&a);
     print_shim(&shim);
     cuda_print_prelude(&plain);
     for (int i = 0; i <= 2 * N_CASES; i++) {

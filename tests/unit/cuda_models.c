@@ -1,4 +1,4 @@
-/* cuda_models.c -- the CUDA C of every kernel of both models that is printed: what it computes (on
+/* cuda_models.c -- the CUDA C of every kernel of both models: what it computes (on
  * the CPU, cuda_run.h), and that real NVRTC takes it.  Models are small; the same kernels at
  * GPT-2's own size are compiled only.  Where NVRTC is absent the first half still runs, and the
  * test is skipped by name. */
@@ -7,6 +7,7 @@
 #include "passes/pass.h"
 #include "codegen/program.h"
 #include "tests/unit/cuda_run.h"
+#include "tests/unit/cuda_run_attention.h"
 
 enum { MAX_JOBS = 256, EXIT_SKIP = 77 };
 
@@ -76,13 +77,26 @@ static int collect(Arena *a, const Model *model, const Module *m, Job *jobs)
     return n;
 }
 
+static void check_attention(const Job *job, void *library)
+{
+    Arena a = {0};
+    Case c;
+    RunFn fn;
+    Built *x = built_of_kernel(&a, job->k, &c);
+    if (find_symbol(library, arena_printf(&a, "run_%s", job->name), &fn))
+        check_case(&c, x, fn, job->name);
+    arena_free(&a);
+}
+
 static void check_run(const Job *jobs, int n)
 {
     Str src = {0};
     print_jobs(jobs, n, "", &src);
     void *library = compile(&src);
     for (int i = 0; library && i < n; i++)
-        if (jobs[i].k->kind != KK_ATTENTION) /* cuda_attention.c runs those */
+        if (jobs[i].k->kind == KK_ATTENTION)
+            check_attention(&jobs[i], library);
+        else
             check_numbers(&jobs[i], library);
     str_free(&src);
 }

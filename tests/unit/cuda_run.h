@@ -7,12 +7,12 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "codegen/cuda/cuda.h"
 #include "tests/unit/cuda_compile.h"
 #include "tests/unit/cuda_kernels.h"
+#include "tests/unit/test_memory.h"
 
 typedef struct Rng {
     uint64_t state;
@@ -25,24 +25,6 @@ static uint32_t rng_below(Rng *r, uint32_t n)
 }
 
 /* ---- memory ---- */
-
-/* A buffer that ends at a page that cannot be touched. */
-typedef struct Guarded {
-    char *map;
-    size_t map_bytes;
-    char *at;
-} Guarded;
-
-static Guarded guarded_new(size_t bytes)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), used = (bytes + page - 1) / page * page;
-    Guarded g = {.map_bytes = used + 2 * page};
-    g.map = mmap(NULL, g.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    ZM_CHECK(g.map != MAP_FAILED);
-    ZM_CHECK(mprotect(g.map + page, used, PROT_READ | PROT_WRITE) == 0);
-    g.at = g.map + page + used - bytes;
-    return g;
-}
 
 static void encode(DType dt, double v, char *to)
 {
@@ -119,7 +101,7 @@ static void run_kernel(const Job *job, RunFn fn, double **mem, Guarded *out, boo
         const KernelArg *a = &k->args[i];
         size_t bytes = (size_t)dtype_bytes(a->dtype);
         bool is_shared = a->is_out && a->alias_in >= 0 && !is_second;
-        out[i] = is_shared ? out[a->alias_in] : guarded_new((size_t)a->elems * bytes);
+        out[i] = is_shared ? out[a->alias_in] : guarded_new((size_t)a->elems * bytes, bytes, false);
         for (int64_t e = 0; !is_shared && e < a->elems; e++)
             encode(a->dtype, mem[i][e], out[i].at + (size_t)e * bytes);
         args[i] = out[i].at;
@@ -183,8 +165,7 @@ static void check_outputs(const Job *job, double **want, const Guarded *got, con
 static void free_all(const Kernel *k, Guarded *g, bool is_second)
 {
     for (uint32_t i = 0; i < k->n_args; i++)
-        if (is_second || !k->args[i].is_out || k->args[i].alias_in < 0)
-            munmap(g[i].map, g[i].map_bytes);
+        if (is_second || !k->args[i].is_out || k->args[i].alias_in < 0) guarded_free(&g[i]);
 }
 
 static void check_numbers(const Job *job, void *library)
