@@ -389,6 +389,11 @@ Status program_build(Arena *a, const Module *m, const KernelSet *set, const Kern
     ZmpHeader *h = &out->header;
     h->magic = ZMP_MAGIC;
     h->version = ZMP_VERSION;
+    h->corrupt_rate = m->corruption.rate;
+    h->corrupt_span = m->corruption.span;
+    h->corrupt_mask = m->corruption.mask;
+    h->corrupt_eos = m->corruption.eos;
+    h->corrupt_start = m->corruption.start;
     h->ranks = 1;
     h->accumulate = m->train.accumulate > 1 ? (uint32_t)m->train.accumulate : 1;
     h->arena_bytes = (uint64_t)m->arena_bytes;

@@ -1,5 +1,6 @@
 /* elab.c -- errors and scopes of elaboration, and frontend_compile. */
 #include "frontend/elab.h"
+#include "frontend/sections.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -180,6 +181,7 @@ static Status lower(Elab *e)
     ZM_TRY(defines_check(e));
     lower_generate(e);
     ZM_TRY(feeds_bound(e));
+    ZM_TRY(data_check(e));
     return trainable_check(e);
 }
 

@@ -1,4 +1,5 @@
-/* sections.c -- sections data and weights.  Section train: sections_train.c. */
+/* sections.c -- what sections share, and section weights.  Others: sections_data.c,
+ * sections_train.c. */
 #include "frontend/sections.h"
 #include "frontend/suggest.h"
 
@@ -30,101 +31,6 @@ const Ast *setting_value(Elab *e, const Ast *section, const char *name)
     if (found->kid[0]->n == 1 && !found->kid[1]) return found->kid[0]->kid[0];
     elab_error(e, found->pos, E_SETTING, "setting %s takes one value", name);
     return NULL;
-}
-
-/* ---- data ---- */
-
-static int input_index(Elab *e, const Ast *ast)
-{
-    const Ast *args = e->prog->model->kid[0];
-    for (uint32_t i = 0; i < args->n; i++)
-        if (ast->kind == AST_NAME && args->kid[i]->text == ast->text) return (int)i;
-    elab_error(e, ast->pos, E_DATA, "the source fills inputs of the model, and this is none");
-    Suggest s = suggest_new(ast->text);
-    for (uint32_t i = 0; i < args->n; i++) suggest_try(&s, args->kid[i]->text);
-    if (s.best) elab_help(e, "did you mean %s?", s.best);
-    return -1;
-}
-
-static Status feed_set(Elab *e, const Ast *ast, FeedKind kind, bool *is_fed)
-{
-    int i = input_index(e, ast);
-    if (i < 0) return ZM_FAIL;
-    if (is_fed[i]) {
-        elab_error(e, ast->pos, E_DATA, "input %s is filled twice", ast->text);
-        return ZM_FAIL;
-    }
-    is_fed[i] = true;
-    e->m->feeds.at[i].kind = kind;
-    return ZM_OK;
-}
-
-/* Tokens of a text and, as targets, the tokens that follow them. */
-static Status data_causal(Elab *e, const Ast *source, const Ast *values, bool *is_fed)
-{
-    if (values->n != 2) {
-        elab_error(e, source->pos, E_DATA, "causal(tokens, targets) fills two inputs");
-        return ZM_FAIL;
-    }
-    ZM_TRY(feed_set(e, values->kid[0], FEED_TOKENS, is_fed));
-    ZM_TRY(feed_set(e, values->kid[1], FEED_TARGETS, is_fed));
-    const Type *t[2];
-    const Func *f = func_find(e->m, "train");
-    for (int i = 0; i < 2; i++) t[i] = value_type(f, f->params.at[input_index(e, values->kid[i])]);
-    if (t[0] == t[1] && t[0]->dtype == DT_I32 && t[0]->rank == 2) return ZM_OK;
-    elab_error(e, source->pos, E_DATA,
-               "causal fills two inputs of one type int[B, T], not %s and %s",
-               type_text(e->arena, t[0]), type_text(e->arena, t[1]));
-    return ZM_FAIL;
-}
-
-static Status data_tensors(Elab *e, const Ast *source, const Ast *values, bool *is_fed)
-{
-    (void)source;
-    for (uint32_t i = 0; i < values->n; i++)
-        ZM_TRY(feed_set(e, values->kid[i], FEED_TENSOR, is_fed));
-    return ZM_OK;
-}
-
-typedef struct DataSource {
-    const char *name;
-    Status (*read)(Elab *e, const Ast *source, const Ast *values, bool *is_fed);
-} DataSource;
-static const DataSource data_sources[] = {{"causal", data_causal}, {"tensors", data_tensors}};
-
-static Status data_source(Elab *e, const Ast *section, bool *is_fed)
-{
-    const Ast *s = section->n ? section->kid[0] : section;
-    if (section->n != 1) {
-        elab_error(e, s->pos, E_DATA, "the data section names one source, not %u", section->n);
-        return ZM_FAIL;
-    }
-    for (size_t i = 0; i < sizeof data_sources / sizeof *data_sources; i++)
-        if (strcmp(s->text, data_sources[i].name) == 0)
-            return data_sources[i].read(e, s, s->kid[0], is_fed);
-    elab_error(e, s->pos, E_DATA, "unknown data source %s", s->text);
-    elab_help(e, "there are causal(tokens, targets) and tensors(x, ...)");
-    return ZM_FAIL;
-}
-
-/* Without the section every input is a tensor of its name. */
-static Status data_read(Elab *e)
-{
-    const Ast *args = e->prog->model->kid[0], *section = section_find(e, "data");
-    for (uint32_t i = 0; i < args->n; i++) {
-        Feed feed = {.input = args->kid[i]->text, .kind = FEED_TENSOR};
-        VEC_PUSH(e->m->arena, &e->m->feeds, feed);
-    }
-    if (!section) return ZM_OK;
-    bool *is_fed = ARENA_ARRAY(e->arena, bool, args->n);
-    ZM_TRY(data_source(e, section, is_fed));
-    for (uint32_t i = 0; i < args->n; i++) {
-        if (is_fed[i]) continue;
-        elab_error(e, section->pos, E_DATA, "nothing fills input %s", args->kid[i]->text);
-        elab_note(e, args->kid[i]->pos, "%s is declared here", args->kid[i]->text);
-        return ZM_FAIL;
-    }
-    return ZM_OK;
 }
 
 /* ---- weights ---- */

@@ -11,4 +11,8 @@ const Ast *section_find(const Elab *e, const char *name);
 const Ast *setting_value(Elab *e, const Ast *section, const char *name);
 
 Status train_read(Elab *e); /* sections_train.c */
+/* sections_data.c: the feeds; without the section every input is a tensor of its name. */
+Status data_read(Elab *e);
+Status data_check(Elab *e); /* once the feeds' bounds are known */
+
 #endif

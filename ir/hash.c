@@ -135,6 +135,12 @@ static void hash_sections(Hasher *s)
         hash_u64(s, (uint64_t)f->bound);
         hash_u64(s, (uint64_t)f->ignore);
     }
+    const Corruption *c = &m->corruption;
+    hash_f64(s, c->rate);
+    hash_f64(s, c->span);
+    hash_u64(s, (uint64_t)c->mask);
+    hash_u64(s, (uint64_t)c->eos);
+    hash_u64(s, (uint64_t)c->start);
     for (uint32_t i = 0; i < m->weight_rules.n; i++) {
         const WeightRule *w = &m->weight_rules.at[i];
         hash_u64(s, w->kind);

@@ -300,7 +300,17 @@ typedef struct WeightRule {
 } WeightRule;
 
 /* A data feed: input `name` of every function is filled by the loader; see `data` section. */
-typedef enum { FEED_TOKENS, FEED_TARGETS, FEED_TENSOR } FeedKind;
+typedef enum {
+    FEED_TOKENS,       /* causal: the tokens of a sample ... */
+    FEED_TARGETS,      /* ... and the ones that follow them */
+    FEED_TENSOR,       /* a tensor of the input's name */
+    FEED_MASKED,       /* masked_lm: tokens, some of them masked ... */
+    FEED_MASK_TARGETS, /* ... and what stood there; ignored elsewhere */
+    FEED_SPAN_INPUTS,  /* span_corruption: text with sentinels for spans ... */
+    FEED_SPAN_TARGETS, /* ... the spans behind their sentinels, then ignored ... */
+    FEED_SPAN_DECODER, /* ... and the targets shifted right by one */
+    N_FEED_KIND
+} FeedKind;
 typedef struct Feed {
     const char *input;
     FeedKind kind;
@@ -308,6 +318,15 @@ typedef struct Feed {
     bool has_ignore;
     int64_t ignore; /* ... or v == ignore */
 } Feed;
+
+/* What masked_lm and span_corruption do to a text; docs/language.md. */
+typedef struct Corruption {
+    double rate; /* masked_lm: of positions; span_corruption: of tokens that are dropped; 0: none */
+    double span; /* mean length of a dropped span */
+    int64_t mask;  /* id of the mask; of the first sentinel, the others count down from it */
+    int64_t eos;   /* ends inputs and targets */
+    int64_t start; /* starts the decoder's input, pads inputs */
+} Corruption;
 
 typedef enum { SCHED_CONSTANT, SCHED_LINEAR, SCHED_COSINE } ScheduleKind;
 typedef enum { OPT_NONE, OPT_SGD, OPT_ADAM, OPT_ADAMW, OPT_LION } OptimizerKind;
@@ -342,6 +361,7 @@ typedef struct Module {
     Map var_map; /* by name; names never change */
     VEC(WeightRule) weight_rules;
     VEC(Feed) feeds;
+    Corruption corruption;
     TrainConfig train;
     int64_t batch;       /* B: dimension 0 of every input */
     int64_t items;       /* loss items of one micro-batch (the B*T of the gradient's seed) */

@@ -126,6 +126,21 @@ static Status parse_feed(Parser *p)
     return ZM_OK;
 }
 
+static Status parse_corruption_field(Parser *p, void *arg, const Token *key)
+{
+    Corruption *c = arg;
+    if (is_key(key, "rate")) return parse_float(p, &c->rate);
+    if (is_key(key, "span")) return parse_float(p, &c->span);
+    if (is_key(key, "mask")) return parse_int(p, &c->mask);
+    if (is_key(key, "eos")) return parse_int(p, &c->eos);
+    return is_key(key, "start") ? parse_int(p, &c->start) : no_field(p, key, "corruption");
+}
+
+static Status parse_corruption(Parser *p)
+{
+    return parse_fields(p, parse_corruption_field, &p->m->corruption);
+}
+
 static Status parse_weight_rule(Parser *p)
 {
     WeightRule w = {0};
@@ -285,8 +300,13 @@ static void resolve_locs(Parser *p)
 static const struct Section {
     const char *word;
     Status (*parse)(Parser *p);
-} sections[] = {{"module", parse_header},       {"train", parse_train}, {"feed", parse_feed},
-                {"weights", parse_weight_rule}, {"var", parse_var},     {"func", parse_func}};
+} sections[] = {{"module", parse_header},
+                {"train", parse_train},
+                {"feed", parse_feed},
+                {"corruption", parse_corruption},
+                {"weights", parse_weight_rule},
+                {"var", parse_var},
+                {"func", parse_func}};
 
 static Status parse_section(Parser *p)
 {

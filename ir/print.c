@@ -368,6 +368,17 @@ static void print_feed(Str *out, const Feed *feed)
     str_add(out, "}\n");
 }
 
+static void print_corruption(Str *out, const Corruption *c)
+{
+    if (c->rate == 0) return;
+    str_add(out, "corruption {rate = ");
+    str_add_f64(out, c->rate);
+    str_add(out, ", span = ");
+    str_add_f64(out, c->span);
+    str_addf(out, ", mask = %lld, eos = %lld, start = %lld}\n", (long long)c->mask,
+             (long long)c->eos, (long long)c->start);
+}
+
 static void print_weight_rule(Str *out, const WeightRule *w)
 {
     str_addf(out, "weights %s ", text_weight_rules[w->kind]);
@@ -387,6 +398,7 @@ void module_print(const Module *m, Str *out)
     print_header(&p);
     print_train(&p);
     for (uint32_t i = 0; i < m->feeds.n; i++) print_feed(out, &m->feeds.at[i]);
+    print_corruption(out, &m->corruption);
     for (uint32_t i = 0; i < m->weight_rules.n; i++) print_weight_rule(out, &m->weight_rules.at[i]);
     if (m->vars.n > 1) str_add(out, "\n");
     for (uint32_t i = 1; i < m->vars.n; i++) print_var(&p, &m->vars.at[i]);

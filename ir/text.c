@@ -7,7 +7,9 @@
 
 const char *const text_inits[] = {"zeros", "ones", "const", "normal", "uniform", NULL};
 const char *const text_weight_rules[] = {"strip", "ignore", "alias", "rename", NULL};
-const char *const text_feeds[] = {"tokens", "targets", "tensor", NULL};
+const char *const text_feeds[] = {"tokens",       "targets",      "tensor",
+                                  "masked",       "mask_targets", "span_inputs",
+                                  "span_targets", "span_decoder", NULL};
 const char *const text_schedules[] = {"constant", "linear", "cosine", NULL};
 const char *const text_optimizers[] = {"none", "sgd", "adam", "adamw", "lion", NULL};
 const char *const text_facts[] = {
@@ -19,7 +21,7 @@ const char *const text_facts[] = {
 #define COUNT(T) (sizeof(T) / sizeof *(T))
 _Static_assert(COUNT(text_inits) == INIT_UNIFORM + 2, "one word per kind");
 _Static_assert(COUNT(text_weight_rules) == WR_RENAME + 2, "one word per kind");
-_Static_assert(COUNT(text_feeds) == FEED_TENSOR + 2, "one word per kind");
+_Static_assert(COUNT(text_feeds) == N_FEED_KIND + 1, "one word per kind");
 _Static_assert(COUNT(text_schedules) == SCHED_COSINE + 2, "one word per kind");
 _Static_assert(COUNT(text_optimizers) == OPT_LION + 2, "one word per kind");
 

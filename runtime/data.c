@@ -23,16 +23,39 @@ static const ZmpPort *feed_port(const Program *p, const ZmpFunc *f, const ZmpFee
 bool data_can_pad(const Program *p)
 {
     for (uint32_t i = 0; i < p->n_feeds; i++)
-        if (p->feeds[i].kind == ZMP_TARGETS && p->feeds[i].has_ignore) return true;
+        if (feed_is_targets(p->feeds[i].kind) && p->feeds[i].has_ignore) return true;
     return false;
 }
 
 /* ---- token files ---- */
 
+static int64_t row_elems(const Data *d, uint32_t kind)
+{
+    for (uint32_t i = 0; i < d->p->n_feeds; i++) {
+        const ZmpPort *port = feed_port(d->p, d->p->last, &d->p->feeds[i]);
+        if (d->p->feeds[i].kind == kind && port) return port_elems(port) / port->dim[0];
+    }
+    return 0;
+}
+
+/* span_corruption: what of a text one sample takes follows from the lengths of its rows. */
+static RtStatus span_length(Data *d, RtError *e)
+{
+    int64_t n_in = row_elems(d, ZMP_SPAN_INPUTS), n_to = row_elems(d, ZMP_SPAN_TARGETS);
+    d->T = corrupt_raw_length(d->p->h, n_in, n_to);
+    if (d->T > 0) return RT_OK;
+    return RT_FAIL(
+        e, RT_BAD,
+        "no text fits into inputs of %lld and targets of %lld tokens with this density, span "
+        "and sentinel: compile with longer ones",
+        (long long)n_in, (long long)n_to);
+}
+
 /* T of the first tokens or targets feed: elements of one row. */
 static RtStatus sample_length(Data *d, RtError *e)
 {
     const Program *p = d->p;
+    if (row_elems(d, ZMP_SPAN_INPUTS)) return span_length(d, e);
     for (uint32_t i = 0; i < p->n_feeds; i++) {
         const ZmpPort *port = feed_port(p, p->last, &p->feeds[i]);
         if (p->feeds[i].kind == ZMP_TENSOR)
@@ -57,7 +80,9 @@ static int64_t vocabulary(const Program *p)
 {
     int64_t bound = 0;
     for (uint32_t i = 0; i < p->n_feeds; i++)
-        if (p->feeds[i].kind == ZMP_TOKENS && p->feeds[i].bound > bound) bound = p->feeds[i].bound;
+        if (p->feeds[i].kind != ZMP_TENSOR && !feed_is_targets(p->feeds[i].kind) &&
+            p->feeds[i].bound > bound)
+            bound = p->feeds[i].bound;
     return bound;
 }
 
@@ -103,9 +128,21 @@ static RtStatus add_directory(Data *d, Arena *a, const char *dir, RtError *e)
     return RT_OK;
 }
 
+/* Room for one corrupted row. */
+static void alloc_rows(Data *d, Arena *a)
+{
+    if (d->p->h->corrupt_rate == 0) return;
+    int64_t n_in = row_elems(d, ZMP_SPAN_INPUTS), n_to = row_elems(d, ZMP_SPAN_TARGETS);
+    d->text = ARENA_ARRAY(a, int32_t, d->T);
+    d->row[0] = ARENA_ARRAY(a, int32_t, n_in ? n_in : d->T);
+    d->row[1] = ARENA_ARRAY(a, int32_t, n_to ? n_to : d->T);
+    d->row[2] = ARENA_ARRAY(a, int32_t, n_to ? n_to : d->T);
+}
+
 static RtStatus open_tokens(Data *d, Arena *a, RtError *e)
 {
     RT_TRY(sample_length(d, e));
+    alloc_rows(d, a);
     struct stat st;
     const char *path = d->spec.path;
     if (stat(path, &st) != 0)
@@ -293,12 +330,56 @@ static RtStatus row_of_tensor(const Data *d, uint32_t feed, const ZmpPort *port,
     return RT_OK;
 }
 
+/* Which of Data.row a feed of a corrupted text shows; -1: the feed is none. */
+static int corrupted_row(uint32_t kind)
+{
+    switch (kind) {
+    case ZMP_MASKED:
+    case ZMP_SPAN_INPUTS: return 0;
+    case ZMP_MASK_TARGETS:
+    case ZMP_SPAN_TARGETS: return 1;
+    case ZMP_SPAN_DECODER: return 2;
+    default: return -1;
+    }
+}
+
+static int32_t targets_ignore(const Data *d)
+{
+    for (uint32_t i = 0; i < d->p->n_feeds; i++)
+        if (feed_is_targets(d->p->feeds[i].kind)) return (int32_t)d->p->feeds[i].ignore;
+    return 0;
+}
+
+/* One feed's row of the corrupted sample with running number k. */
+static RtStatus row_of_corrupted(const Data *d, const ZmpFeed *feed, int64_t k, int64_t sample,
+                                 char *out, size_t n_bytes, RtError *e)
+{
+    CorruptKey key = {d->spec.seed, k / d->n_samples, sample};
+    ZmpFeed plain = *feed;
+    plain.has_ignore = 0;
+    plain.kind = ZMP_TOKENS;
+    RT_TRY(row_of_tokens(d, &plain, sample, (char *)d->text, e));
+    int32_t ignore = targets_ignore(d);
+    SpanRows rows = {d->row[0],
+                     d->row[1],
+                     d->row[2],
+                     row_elems(d, ZMP_SPAN_INPUTS),
+                     row_elems(d, ZMP_SPAN_TARGETS),
+                     ignore};
+    if (rows.n_inputs)
+        corrupt_spans(&key, d->p->h, d->text, d->T, &rows);
+    else
+        corrupt_mask(&key, d->p->h, vocabulary(d->p), d->text, d->T, ignore, d->row[0], d->row[1]);
+    memcpy(out, d->row[corrupted_row(feed->kind)], n_bytes);
+    return RT_OK;
+}
+
 /* A row beyond the data: targets that are ignored, anything else zero. */
 static void row_of_nothing(const ZmpFeed *feed, const ZmpPort *port, char *out, size_t n_bytes)
 {
     memset(out, 0, n_bytes);
     int32_t ignore = (int32_t)feed->ignore;
-    if (feed->kind != ZMP_TARGETS || !feed->has_ignore || port->dtype != ZMP_I32) return;
+    if (!feed_is_targets(feed->kind) || !feed->has_ignore || port->dtype != ZMP_I32) return;
     for (size_t i = 0; i < n_bytes; i += sizeof ignore) memcpy(out + i, &ignore, sizeof ignore);
 }
 
@@ -315,6 +396,9 @@ static RtStatus fill_feed(const Data *d, const Exec *x, uint32_t feed, const Zmp
         int64_t sample = order_sample(d->spec.order, d->spec.seed, d->n_samples, first_k + b);
         if (d->is_tensors)
             RT_TRY(row_of_tensor(d, feed, port, sample, out, e));
+        else if (corrupted_row(d->p->feeds[feed].kind) >= 0)
+            RT_TRY(row_of_corrupted(d, &d->p->feeds[feed], first_k + b, sample, out,
+                                    (size_t)row_bytes, e));
         else
             RT_TRY(row_of_tokens(d, &d->p->feeds[feed], sample, out, e));
     }

@@ -35,6 +35,37 @@ int64_t token_at(const TokenFile *f, int64_t i);
 RtStatus token_file_open(TokenFile *f, Arena *a, const char *path, int width, bool is_given,
                          RtError *e);
 
+/* ---- corrupted texts (data_corrupt.c) ---- */
+
+typedef struct CorruptKey {
+    uint64_t seed;
+    int64_t epoch, sample;
+} CorruptKey;
+
+/* masked_lm: each position is chosen with probability h->corrupt_rate; of the chosen 80 % become
+ * h->corrupt_mask, 10 % a uniform token of the vocabulary, 10 % stay.  targets: the text where
+ * chosen, else `ignore`. */
+void corrupt_mask(const CorruptKey *k, const ZmpHeader *h, int64_t vocabulary, const int32_t *text,
+                  int64_t n, int32_t ignore, int32_t *tokens, int32_t *targets);
+
+typedef struct SpanRows {
+    int32_t *inputs, *targets, *decoder;
+    int64_t n_inputs, n_targets; /* decoder: n_targets */
+    int32_t ignore;
+} SpanRows;
+
+/* Tokens of text that one sample takes: the most whose inputs and targets fit; 0: none do. */
+int64_t corrupt_raw_length(const ZmpHeader *h, int64_t n_inputs, int64_t n_targets);
+/* span_corruption of text[0..n), n = corrupt_raw_length(). */
+void corrupt_spans(const CorruptKey *k, const ZmpHeader *h, const int32_t *text, int64_t n,
+                   SpanRows *out);
+
+/* Is a feed of this kind targets, whose ignored elements carry no loss? */
+static inline bool feed_is_targets(uint32_t kind)
+{
+    return kind == ZMP_TARGETS || kind == ZMP_MASK_TARGETS || kind == ZMP_SPAN_TARGETS;
+}
+
 /* ---- a source ---- */
 
 typedef struct DataSpec {
@@ -48,7 +79,8 @@ typedef struct Data {
     const Program *p;
     DataSpec spec;
     int64_t n_samples;
-    int64_t T; /* tokens of a sample */
+    int64_t T;              /* tokens of a sample */
+    int32_t *text, *row[3]; /* corrupted texts: T tokens; inputs, targets, decoder of one row */
     bool is_tensors;
     VEC(TokenFile) files; /* in order of name */
     SafeFile tensors;

@@ -51,7 +51,7 @@ static bool all_ignored(Run *r)
         is_empty = data_fill(&r->data, &r->x, p->last, k, p->h->batch, &unused) == RT_OK;
         for (uint32_t i = 0; i < p->n_feeds && is_empty; i++) {
             const ZmpPort *port = program_in(p, p->last, program_str(p, p->feeds[i].input));
-            if (p->feeds[i].kind != ZMP_TARGETS || !port) continue;
+            if (!feed_is_targets(p->feeds[i].kind) || !port) continue;
             const int32_t *v = (const void *)exec_port(&r->x, port);
             for (int64_t e = 0; e < port_elems(port); e++)
                 is_empty = is_empty && v[e] == p->feeds[i].ignore;

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define ZMP_MAGIC 0x315247504d5aull /* "ZMPGR1" */
-enum { ZMP_VERSION = 2, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
+enum { ZMP_VERSION = 3, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
 
 /* A CPU kernel runs in phases with a barrier between them; a phase is n_tasks independent tasks, in
  * any order on any thread.  bufs[i]: address of argument i; scratch: scratch_bytes of the calling
@@ -35,6 +35,8 @@ typedef struct ZmpHeader {
     uint64_t scratch_bytes;    /* per thread, maximum over kernels; not in the arena */
     int64_t batch, items;      /* B and B*T of a micro-batch */
     int64_t n_params;          /* elements of all parameters, tied ones once */
+    double corrupt_rate, corrupt_span; /* = Corruption of ir.h; rate 0: none */
+    int64_t corrupt_mask, corrupt_eos, corrupt_start;
     uint32_t model, target, cpu, precision, source, command_line; /* strings */
     uint32_t cpu_features; /* comma-separated names for __builtin_cpu_supports */
     uint32_t plan_text;    /* the table of `zmc plan`, for --info */
@@ -123,7 +125,16 @@ typedef struct ZmpFunc {
     int64_t peak_live;
 } ZmpFunc;
 
-enum ZmpFeedKind { ZMP_TOKENS, ZMP_TARGETS, ZMP_TENSOR }; /* = FeedKind */
+enum ZmpFeedKind { /* = FeedKind */
+                   ZMP_TOKENS,
+                   ZMP_TARGETS,
+                   ZMP_TENSOR,
+                   ZMP_MASKED,
+                   ZMP_MASK_TARGETS,
+                   ZMP_SPAN_INPUTS,
+                   ZMP_SPAN_TARGETS,
+                   ZMP_SPAN_DECODER
+};
 typedef struct ZmpFeed {
     uint32_t input, kind;
     int64_t bound; /* integers: 0 <= v < bound (0: unchecked) */

@@ -1,0 +1,261 @@
+/* sections_data.c -- section data: which source fills which input. */
+#include "frontend/sections.h"
+#include "frontend/suggest.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+/* ---- inputs ---- */
+
+static int input_index(Elab *e, const Ast *ast)
+{
+    const Ast *args = e->prog->model->kid[0];
+    for (uint32_t i = 0; i < args->n; i++)
+        if (ast->kind == AST_NAME && args->kid[i]->text == ast->text) return (int)i;
+    elab_error(e, ast->pos, E_DATA, "the source fills inputs of the model, and this is none");
+    Suggest s = suggest_new(ast->text);
+    for (uint32_t i = 0; i < args->n; i++) suggest_try(&s, args->kid[i]->text);
+    if (s.best) elab_help(e, "did you mean %s?", s.best);
+    return -1;
+}
+
+static Status feed_set(Elab *e, const Ast *ast, FeedKind kind, bool *is_fed)
+{
+    int i = input_index(e, ast);
+    if (i < 0) return ZM_FAIL;
+    if (is_fed[i]) {
+        elab_error(e, ast->pos, E_DATA, "input %s is filled twice", ast->text);
+        return ZM_FAIL;
+    }
+    is_fed[i] = true;
+    e->m->feeds.at[i].kind = kind;
+    return ZM_OK;
+}
+
+/* ---- sources ---- */
+
+enum { MAX_INPUTS = 3, ANY_NUMBER = 0 };
+
+typedef struct DataSource {
+    const char *name, *usage;
+    uint32_t n_inputs; /* ANY_NUMBER: tensors */
+    uint32_t n_same;   /* the last n_same inputs have one type */
+    FeedKind kind[MAX_INPUTS];
+    bool needs_ignore; /* the targets mark what carries no loss */
+} DataSource;
+
+static const DataSource data_sources[] = {
+    {"causal", "causal(tokens, targets)", 2, 2, {FEED_TOKENS, FEED_TARGETS}, false},
+    {"masked_lm",
+     "masked_lm(tokens, targets, mask = ID, rate = 0.15)",
+     2,
+     2,
+     {FEED_MASKED, FEED_MASK_TARGETS},
+     true},
+    {"span_corruption",
+     "span_corruption(inputs, targets, decoder, sentinel = ID, eos = 1, start = 0, density = 0.15, "
+     "span = 3)",
+     3,
+     2,
+     {FEED_SPAN_INPUTS, FEED_SPAN_TARGETS, FEED_SPAN_DECODER},
+     true},
+    {"tensors", "tensors(x, ...)", ANY_NUMBER, 0, {FEED_TENSOR}, false}};
+enum { N_SOURCE = sizeof data_sources / sizeof *data_sources };
+
+typedef struct DataArg {
+    const char *source, *name;
+    size_t offset; /* in Corruption */
+    bool is_int;
+    double otherwise, least, below; /* NAN: must be given */
+} DataArg;
+
+#define FIELD(NAME) offsetof(Corruption, NAME)
+static const DataArg data_args[] = {
+    {"masked_lm", "mask", FIELD(mask), true, NAN, 0, 0x1p31},
+    {"masked_lm", "rate", FIELD(rate), false, 0.15, 0x1p-20, 1},
+    {"span_corruption", "density", FIELD(rate), false, 0.15, 0x1p-20, 1},
+    {"span_corruption", "eos", FIELD(eos), true, 1, 0, 0x1p31},
+    {"span_corruption", "sentinel", FIELD(mask), true, NAN, 0, 0x1p31},
+    {"span_corruption", "span", FIELD(span), false, 3, 1, 1000},
+    {"span_corruption", "start", FIELD(start), true, 0, 0, 0x1p31},
+};
+#undef FIELD
+enum { N_DATA_ARG = sizeof data_args / sizeof *data_args };
+
+static Status arg_store(Elab *e, const DataArg *arg, double v, SrcPos pos)
+{
+    char *field = (char *)&e->m->corruption + arg->offset;
+    bool is_whole = !arg->is_int || v == floor(v);
+    if (!(v >= arg->least && v < arg->below) || !is_whole) {
+        elab_error(e, pos, E_DATA, "%s of %s must be %s in [%g, %g), not %g", arg->name,
+                   arg->source, arg->is_int ? "a whole number" : "a number", arg->least, arg->below,
+                   v);
+        return ZM_FAIL;
+    }
+    if (arg->is_int) {
+        int64_t whole = (int64_t)v;
+        memcpy(field, &whole, sizeof whole);
+    } else {
+        memcpy(field, &v, sizeof v);
+    }
+    return ZM_OK;
+}
+
+static const Ast *named_value(const Ast *values, const char *name)
+{
+    for (uint32_t i = 0; i < values->n; i++)
+        if (values->kid[i]->kind == AST_NAMED && strcmp(values->kid[i]->text, name) == 0)
+            return values->kid[i]->kid[0];
+    return NULL;
+}
+
+static Status args_read(Elab *e, const DataSource *s, const Ast *source, const Ast *values)
+{
+    for (uint32_t k = 0; k < N_DATA_ARG; k++) {
+        const DataArg *arg = &data_args[k];
+        if (strcmp(arg->source, s->name) != 0) continue;
+        const Ast *given = named_value(values, arg->name);
+        double v = arg->otherwise;
+        if (given) {
+            Val val = elab_expr(e, given);
+            if (val.kind == VAL_ERROR) return ZM_FAIL;
+            v = val_is_number(val) ? val_real_of(val) : NAN;
+        } else if (isnan(v)) {
+            elab_error(e, source->pos, E_DATA, "%s needs %s", s->name, arg->name);
+            elab_help(e, "write %s", s->usage);
+            return ZM_FAIL;
+        }
+        ZM_TRY(arg_store(e, arg, v, given ? given->pos : source->pos));
+    }
+    return ZM_OK;
+}
+
+static Status arg_names_check(Elab *e, const DataSource *s, const Ast *values)
+{
+    for (uint32_t i = 0; i < values->n; i++) {
+        const Ast *a = values->kid[i];
+        bool is_known = a->kind != AST_NAMED;
+        for (uint32_t k = 0; k < N_DATA_ARG && !is_known; k++)
+            is_known = strcmp(data_args[k].source, s->name) == 0 &&
+                       strcmp(data_args[k].name, a->text) == 0;
+        if (is_known) continue;
+        elab_error(e, a->pos, E_DATA, "%s has no argument %s", s->name, a->text);
+        elab_help(e, "write %s", s->usage);
+        return ZM_FAIL;
+    }
+    return ZM_OK;
+}
+
+/* int[B, T] each; the last n_same of one type. */
+static Status types_check(Elab *e, const DataSource *s, const Ast *source, const Ast *const *input)
+{
+    const Func *f = func_find(e->m, "train");
+    const Type *t[MAX_INPUTS];
+    for (uint32_t i = 0; i < s->n_inputs; i++) {
+        t[i] = value_type(f, f->params.at[input_index(e, input[i])]);
+        bool is_same = i + s->n_same <= s->n_inputs || t[i] == t[i - 1];
+        bool is_tokens = t[i]->dtype == DT_I32 && t[i]->rank == 2;
+        if (is_tokens && is_same && t[i]->dim[0] == t[0]->dim[0]) continue;
+        elab_error(e, source->pos, E_DATA, "%s fills inputs int[B, T]%s, not %s and %s", s->name,
+                   s->n_inputs == s->n_same ? " of one type" : ", targets and decoder of one type",
+                   type_text(e->arena, t[i ? i - 1 : 0]), type_text(e->arena, t[i]));
+        return ZM_FAIL;
+    }
+    return ZM_OK;
+}
+
+static Status source_read(Elab *e, const DataSource *s, const Ast *source, const Ast *values,
+                          bool *is_fed)
+{
+    const Ast *input[MAX_INPUTS] = {0};
+    uint32_t n = 0;
+    ZM_TRY(arg_names_check(e, s, values));
+    for (uint32_t i = 0; i < values->n; i++) {
+        if (values->kid[i]->kind == AST_NAMED) continue;
+        if (s->n_inputs != ANY_NUMBER && n == s->n_inputs) n = MAX_INPUTS + 1;
+        if (n > MAX_INPUTS) break;
+        ZM_TRY(feed_set(e, values->kid[i], s->kind[s->n_inputs ? n : 0], is_fed));
+        if (s->n_inputs != ANY_NUMBER) input[n++] = values->kid[i];
+    }
+    if (n != s->n_inputs) {
+        elab_error(e, source->pos, E_DATA, "%s fills %u inputs", s->usage, s->n_inputs);
+        return ZM_FAIL;
+    }
+    if (s->n_inputs == ANY_NUMBER) return ZM_OK;
+    ZM_TRY(types_check(e, s, source, input));
+    return args_read(e, s, source, values);
+}
+
+static Status data_source(Elab *e, const Ast *section, bool *is_fed)
+{
+    const Ast *s = section->n ? section->kid[0] : section;
+    if (section->n != 1) {
+        elab_error(e, s->pos, E_DATA, "the data section names one source, not %u", section->n);
+        return ZM_FAIL;
+    }
+    for (size_t i = 0; i < N_SOURCE; i++)
+        if (strcmp(s->text, data_sources[i].name) == 0)
+            return source_read(e, &data_sources[i], s, s->kid[0], is_fed);
+    elab_error(e, s->pos, E_DATA, "unknown data source %s", s->text);
+    elab_help(e, "there are %s, %s, %s and %s", data_sources[0].usage, data_sources[1].usage,
+              data_sources[2].usage, data_sources[3].usage);
+    return ZM_FAIL;
+}
+
+Status data_read(Elab *e)
+{
+    const Ast *args = e->prog->model->kid[0], *section = section_find(e, "data");
+    for (uint32_t i = 0; i < args->n; i++) {
+        Feed feed = {.input = args->kid[i]->text, .kind = FEED_TENSOR};
+        VEC_PUSH(e->m->arena, &e->m->feeds, feed);
+    }
+    if (!section) return ZM_OK;
+    bool *is_fed = ARENA_ARRAY(e->arena, bool, args->n);
+    ZM_TRY(data_source(e, section, is_fed));
+    for (uint32_t i = 0; i < args->n; i++) {
+        if (is_fed[i]) continue;
+        elab_error(e, section->pos, E_DATA, "nothing fills input %s", args->kid[i]->text);
+        elab_note(e, args->kid[i]->pos, "%s is declared here", args->kid[i]->text);
+        return ZM_FAIL;
+    }
+    return ZM_OK;
+}
+
+/* ---- after the inputs' uses are known (index_range.c) ---- */
+
+static Status corruption_id(Elab *e, const Ast *source, const char *what, int64_t id,
+                            const Feed *feed)
+{
+    if (!feed->bound || (id >= 0 && id < feed->bound)) return ZM_OK;
+    elab_error(e, source->pos, E_DATA, "%s is %lld, and input %s takes 0..%lld", what,
+               (long long)id, feed->input, (long long)feed->bound - 1);
+    return ZM_FAIL;
+}
+
+Status data_check(Elab *e)
+{
+    const Ast *section = section_find(e, "data");
+    const Corruption *c = &e->m->corruption;
+    if (!section || section->n != 1) return ZM_OK;
+    const Ast *source = section->kid[0];
+    for (uint32_t i = 0; i < e->m->feeds.n; i++) {
+        const Feed *f = &e->m->feeds.at[i];
+        bool is_target = f->kind == FEED_MASK_TARGETS || f->kind == FEED_SPAN_TARGETS;
+        if (is_target && !f->has_ignore) {
+            elab_error(e, source->pos, E_DATA,
+                       "%s marks targets that carry no loss, and the loss ignores none of %s",
+                       source->text, f->input);
+            elab_help(e, "write cross_entropy(logits, %s, ignore = -100)", f->input);
+            return ZM_FAIL;
+        }
+        if (f->kind == FEED_MASKED) ZM_TRY(corruption_id(e, source, "mask", c->mask, f));
+        bool is_span = f->kind == FEED_SPAN_INPUTS || f->kind == FEED_SPAN_TARGETS ||
+                       f->kind == FEED_SPAN_DECODER;
+        if (is_span) ZM_TRY(corruption_id(e, source, "sentinel", c->mask, f));
+        if (is_span) ZM_TRY(corruption_id(e, source, "eos", c->eos, f));
+        if (f->kind == FEED_SPAN_INPUTS || f->kind == FEED_SPAN_DECODER)
+            ZM_TRY(corruption_id(e, source, "start", c->start, f));
+    }
+    return ZM_OK;
+}
