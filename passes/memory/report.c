@@ -32,28 +32,19 @@ typedef struct Buffer {
     const char *name, *cat;
     int64_t offset, bytes;
     int32_t from, to; /* op positions within f */
+    int32_t base;     /* of f's positions on the common time axis; of a variable: its end */
     LocId loc;
 } Buffer;
 typedef VEC(Buffer) Buffers;
 
-/* One time axis for all functions: each starts after the one before it, since they never run
- * together. */
-static int32_t time_base(const Module *m, const Func *f)
-{
-    int32_t base = 0;
-    for (uint32_t i = 0; i < m->funcs.n && m->funcs.at[i] != f; i++)
-        base += (int32_t)func_n_ops(m->funcs.at[i]) + 1;
-    return base;
-}
-
-static void variable_buffers(Arena *a, const Module *m, Buffers *out)
+static void variable_buffers(Arena *a, const Module *m, int32_t end, Buffers *out)
 {
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Var *v = &m->vars.at[i];
         if (var_ok(v->in)) continue;
-        VEC_PUSH(
-            a, out,
-            ((Buffer){NULL, v->name, v->place.cat, v->place.offset, v->place.bytes, 0, 0, v->loc}));
+        VEC_PUSH(a, out,
+                 ((Buffer){NULL, v->name, v->place.cat, v->place.offset, v->place.bytes, 0, 0, end,
+                           v->loc}));
     }
 }
 
@@ -77,7 +68,7 @@ static const char *unit_name(Arena *a, const Func *f, const Unit *u)
     return arena_printf(a, "%s.%s.%u", f->name, what, u->name_value.i);
 }
 
-static void function_buffers(Arena *a, const Func *f, Buffers *out)
+static void function_buffers(Arena *a, const Func *f, int32_t base, Buffers *out)
 {
     Units u = units_build(a, f);
     for (uint32_t i = 0; i < u.n; i++) {
@@ -88,24 +79,31 @@ static void function_buffers(Arena *a, const Func *f, Buffers *out)
         LocId loc = op_ok(def) ? op_cget(f, def)->loc : (LocId){0};
         VEC_PUSH(a, out,
                  ((Buffer){f, unit_name(a, f, unit), unit->cat, unit_offset(f, &u, i), unit->bytes,
-                           unit->from, unit->to, loc}));
+                           unit->from, unit->to, base, loc}));
     }
 }
 
+/* One time axis for all functions: each starts after the one before it, since they never run
+ * together. */
 static Buffers all_buffers(Arena *a, const Module *m)
 {
     Buffers b = {0};
-    variable_buffers(a, m, &b);
-    for (uint32_t i = 0; i < m->funcs.n; i++) function_buffers(a, m->funcs.at[i], &b);
+    int32_t end = 0;
+    for (uint32_t i = 0; i < m->funcs.n; i++) end += (int32_t)func_n_ops(m->funcs.at[i]) + 1;
+    variable_buffers(a, m, end, &b);
+    int32_t base = 0;
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        function_buffers(a, m->funcs.at[i], base, &b);
+        base += (int32_t)func_n_ops(m->funcs.at[i]) + 1;
+    }
     return b;
 }
 
 /* Lifetime [from, to] on the common time axis. */
-static void buffer_time(const Module *m, const Buffer *b, int32_t *from, int32_t *to)
+static void buffer_time(const Buffer *b, int32_t *from, int32_t *to)
 {
-    int32_t base = time_base(m, b->f); /* of a variable: the end of all functions */
-    *from = b->f ? base + b->from : 0;
-    *to = b->f ? base + b->to : base;
+    *from = b->f ? b->base + b->from : 0;
+    *to = b->f ? b->base + b->to : b->base;
 }
 
 /* ---- the peak ---- */
@@ -336,7 +334,7 @@ void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *
     for (uint32_t i = 0; i < all.n; i++) {
         const Buffer *b = &all.at[i];
         int32_t from, to;
-        buffer_time(m, b, &from, &to);
+        buffer_time(b, &from, &to);
         str_add(out, i ? ",\n{\"name\":" : "\n{\"name\":");
         str_add_json(out, b->name);
         str_addf(out,
@@ -359,7 +357,7 @@ void plan_print_csv(const Module *m, Arena *scratch, Str *out)
     for (uint32_t i = 0; i < all.n; i++) {
         const Buffer *b = &all.at[i];
         int32_t from, to;
-        buffer_time(m, b, &from, &to);
+        buffer_time(b, &from, &to);
         str_addf(out, "%u,%d,%d,%lld,%lld,%s,%s,%s,%s\n", i, from, to + 1, (long long)b->bytes,
                  (long long)b->offset, b->f ? b->f->name : "", b->cat, b->name,
                  loc_text(scratch, m, b->loc));
