@@ -46,6 +46,9 @@ typedef struct Units {
     int32_t n_ops;
 } Units;
 
+/* Category of design section 9 of a variable. */
+const char *mem_var_category(VarKind kind);
+
 Units units_build(Arena *scratch, const Func *f);
 
 /* Most bytes live at once over units that are not variables, each aligned to MEM_ALIGN; *at: a

@@ -13,13 +13,6 @@ static int64_t aligned(int64_t bytes)
     return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
 }
 
-static const char *kind_category(Module *m, VarKind kind)
-{
-    static const char *const names[] = {"params", "master", "optimizer", "grads", "other"};
-    _Static_assert(sizeof names / sizeof *names == N_VAR_KIND, "a category per kind");
-    return module_str(m, names[kind]);
-}
-
 /* Storage first, then views.  Returns the end of the variables. */
 static int64_t place_variables(Module *m)
 {
@@ -32,7 +25,7 @@ static int64_t place_variables(Module *m)
                                .bytes = type_bytes(v->type),
                                .live_from = 0,
                                .live_to = 0,
-                               .cat = kind_category(m, v->kind)};
+                               .cat = module_str(m, mem_var_category(v->kind))};
             end += aligned(v->place.bytes);
         }
     for (uint32_t i = 1; i < m->vars.n; i++) {
@@ -109,13 +102,14 @@ Status mem_check_budget(const Module *m, int64_t budget_bytes)
 Status pass_memplan(PassCtx *cx, bool *changed)
 {
     Module *m = cx->m;
+    uint64_t before = module_hash(m); /* a plan that is made again is the same */
     int64_t base = place_variables(m);
     m->arena_bytes = base;
     for (uint32_t i = 0; i < m->funcs.n; i++) {
         int64_t end = place_function(cx, m->funcs.at[i], base);
         if (end > m->arena_bytes) m->arena_bytes = end;
     }
-    *changed = true;
+    *changed = module_hash(m) != before;
     ZM_TRY(mem_check(m, cx->scratch));
     return mem_check_budget(m, cx->opt->memory_bytes);
 }

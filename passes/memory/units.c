@@ -329,9 +329,9 @@ static void reuse_operands(Build *b, OpId id, int32_t pos)
 
 /* ---- categories ---- */
 
-static const char *var_category(const Var *v)
+const char *mem_var_category(VarKind kind)
 {
-    switch (v->kind) {
+    switch (kind) {
     case VK_PARAM: return "params";
     case VK_MASTER: return "master";
     case VK_MOMENT: return "optimizer";
@@ -348,7 +348,7 @@ static void name_units(Build *b)
     for (uint32_t i = 0; i < b->u.n; i++) {
         Unit *u = &b->u.at[i];
         u->cat = u->kind == UNIT_INPUT ? "inputs"
-                 : u->kind == UNIT_VAR ? var_category(var_cget(f->m, u->var))
+                 : u->kind == UNIT_VAR ? mem_var_category(var_cget(f->m, u->var)->kind)
                                        : "activations";
     }
     FOR_OPS(f, op)
