@@ -536,6 +536,9 @@ const char *type_adam_update(const TypeIn *t, const Type **out)
         NEED(need_scalar(t, 4 + i, DT_F32, names[i]));
     }
     NEED(need_scalar(t, 8, DT_I1, "finite"));
+    const char *kind = attr_str(t->attrs, AT_KIND);
+    if (kind && strcmp(kind, "adam") != 0 && strcmp(kind, "adamw") != 0)
+        REFUSE("kind must be adam or adamw, not '%s'", kind);
     out[0] = t->in[0];
     out[1] = t->in[2];
     out[2] = t->in[3];

@@ -4,6 +4,7 @@
 #include "passes/expand.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { CHUNK_ELEMS = 4096 }; /* design section 6: the squared norm's chunks */
 
@@ -143,7 +144,7 @@ void expand_ADAM_UPDATE(Expand *e)
     double decay = attr_float(at, AT_DECAY, 0), beta1 = attr_float(at, AT_BETA1, 0.9),
            beta2 = attr_float(at, AT_BETA2, 0.999);
     const char *kind = attr_str(at, AT_KIND);
-    bool decoupled = !kind || kind[4] == 'w'; /* adamw, adam */
+    bool decoupled = !kind || strcmp(kind, "adamw") == 0;
     ValueId lr = operand(&u, LR);
     ValueId g = decoupled ? u.g : decayed(&u, u.g, u.p, decay);
     ValueId m = blend(&u, operand(&u, M), g, beta1);
