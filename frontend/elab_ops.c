@@ -2,6 +2,7 @@
  * diagnostic, so that the builder below never meets operands that do not fit. */
 #include "frontend/elab.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The same place in another instance is another location: it names the instance. */
@@ -436,8 +437,8 @@ static Val emit_pow(Elab *e, const Ast *ast, Val a, Val b)
     enum { MAX_POWER = 8 };
     bool is_float = a.kind == VAL_TENSOR && dtype_class(val_type(e, a)->dtype) == DTC_FLOAT;
     double n = val_is_number(b) ? val_real_of(b) : 0.25;
-    if (a.kind == VAL_TENSOR && n == (double)(int)n && n >= -MAX_POWER && n <= MAX_POWER &&
-        (n >= 0 || is_float)) {
+    if (a.kind == VAL_TENSOR && n >= (is_float ? -MAX_POWER : 0) && n <= MAX_POWER &&
+        n == trunc(n)) {
         if (n == 0) return one_like(e, ast->pos, a);
         Val r = emit_power(e, ast, a, n < 0 ? (int64_t)-n : (int64_t)n);
         if (n > 0 || r.kind == VAL_ERROR) return r;
