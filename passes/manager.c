@@ -119,9 +119,8 @@ static Status fail_broke(Manager *mg, const PassInfo *info, const char *what, co
                       why);
 }
 
-/* The IR is valid, the facts that should hold do, and *changed was the truth. */
-static Status check_after(Manager *mg, const PassInfo *info, bool changed, uint64_t hash_before,
-                          Arena *scratch)
+/* The IR is valid, and the facts that should hold do. */
+static Status check_after(Manager *mg, const PassInfo *info, Arena *scratch)
 {
     ZM_TRY(module_verify(mg->m, info->name));
     for (int f = 0; f < N_FACT; f++) {
@@ -132,6 +131,11 @@ static Status check_after(Manager *mg, const PassInfo *info, bool changed, uint6
                 mg, info, info->gives >> f & 1 ? "did not give what it promises" : "broke a fact",
                 why);
     }
+    return ZM_OK;
+}
+
+static Status check_claim(Manager *mg, const PassInfo *info, bool changed, uint64_t hash_before)
+{
     bool differs = module_hash(mg->m) != hash_before;
     if (differs && !changed) return fail_broke(mg, info, "lied", "it says that it changed nothing");
     if (!differs && changed)
@@ -145,9 +149,9 @@ static Status step_run_checked(Manager *mg, const PipelineStep *step, Arena *scr
                                StepTime *time)
 {
     const PassInfo *info = step->pass;
-    bool verify = mg->run->verify_each;
+    bool check_changed = mg->run->check_changed;
     ZM_TRY(check_needs(mg, info, scratch));
-    uint64_t hash_before = verify ? module_hash(mg->m) : 0;
+    uint64_t hash_before = check_changed ? module_hash(mg->m) : 0;
     PassCtx cx = {.m = mg->m,
                   .scratch = scratch,
                   .diag = mg->m->diag,
@@ -161,7 +165,8 @@ static Status step_run_checked(Manager *mg, const PipelineStep *step, Arena *scr
     time->n_rewrites = cx.n_rewrites;
     if (changed) mg->m->facts &= ~info->breaks;
     mg->m->facts |= info->gives;
-    return verify ? check_after(mg, info, changed, hash_before, scratch) : ZM_OK;
+    ZM_TRY(check_after(mg, info, scratch));
+    return check_changed ? check_claim(mg, info, changed, hash_before) : ZM_OK;
 }
 
 static Status step_run(Manager *mg, const PipelineStep *step, StepTime *time)

@@ -2,8 +2,9 @@
  *
  * A pass is one function in one file and one line in passes.def.  The manager (manager.c) checks
  * the facts that the pass needs, runs it with a scratch arena, verifies the module, checks the
- * facts that it claims to give, compares a structural hash with *changed (a pass that lies fails),
- * and prints when asked.  No pass calls another; order lives in pipelines.def.
+ * facts that hold and those that it claims to give, in tools and tests compares a structural hash
+ * with *changed (a pass that lies fails), and prints when asked.  No pass calls another; order
+ * lives in pipelines.def.
  */
 #ifndef ZM_PASSES_PASS_H
 #define ZM_PASSES_PASS_H
@@ -62,8 +63,7 @@ typedef struct PipelineRun {
     const char *print_after; /* pass name, "all" or NULL; text goes to print_to */
     FILE *print_to;
     const char *dump_dir; /* NN-pass.zir files, or NULL */
-    bool verify_each;     /* structure, facts and the *changed claim after every pass (always on in
-                             zm-opt) */
+    bool check_changed;   /* hold *changed against a hash of the module, before and after */
     const PassInfo
         *extra; /* passes that a pipeline may name beside those of passes.def: plugins, tests */
     uint32_t n_extra;

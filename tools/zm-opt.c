@@ -62,7 +62,7 @@ static bool read_option(Options *o, const char *arg)
 
 static bool read_options(Options *o, int argc, char **argv)
 {
-    *o = (Options){.run = {.print_to = stderr, .verify_each = true, .opt = {.ranks = 1}}};
+    *o = (Options){.run = {.print_to = stderr, .check_changed = true, .opt = {.ranks = 1}}};
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
         if (strcmp(arg, "-o") == 0 && i + 1 < argc) {

@@ -84,7 +84,7 @@ static bool check_program(uint64_t seed, uint32_t *n_kernels)
     interpret(&r);
     CodegenTarget t;
     ZM_CHECK(codegen_target_init(&t, &r.arena, &diag, NULL, NULL) == ZM_OK);
-    PipelineRun run = {.verify_each = true};
+    PipelineRun run = {.check_changed = true};
     run.opt = (PassOptions){.ranks = 1, .workspace_bytes = codegen_workspace_bytes, .target = &t};
     bool ok = pipeline_run(r.m, "fuse,workspace,schedule,memplan", &run) == ZM_OK;
     HostProgram *h = ok ? host_program_new(r.m, &t) : NULL;

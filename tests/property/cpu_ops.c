@@ -72,7 +72,7 @@ static void add_samples(Batch *b, bool with_gradient)
 
 static void run_passes(Batch *b, const char *text, CodegenTarget *t)
 {
-    PipelineRun run = {.verify_each = true};
+    PipelineRun run = {.check_changed = true};
     run.opt = (PassOptions){.ranks = 1, .workspace_bytes = codegen_workspace_bytes, .target = t};
     if (pipeline_run(b->p.m, text, &run) == ZM_OK) return;
     diag_print(&b->p.diag, stderr);

@@ -190,7 +190,7 @@ static inline bool check_fusion(Arena *a, Module *m, FuseStats *stats)
     EvalTensor *before[8], *after[8];
     ZM_CHECK(m->funcs.n <= 8);
     Eval *state = run_all(a, m, before);
-    PipelineRun run = {.verify_each = true, .opt = {.ranks = 1}};
+    PipelineRun run = {.check_changed = true, .opt = {.ranks = 1}};
     if (pipeline_run(m, "fuse", &run) != ZM_OK) return false;
     Eval *fused = run_all(a, m, after);
     for (uint32_t i = 0; i < m->funcs.n; i++) {

@@ -155,7 +155,7 @@ static Module *compile(Arena *a, Case *c, const char *models, Diag *diag, const 
     FrontendOptions opt = {c->defines, c->n_defines};
     Module *m = frontend_compile(a, diag->sources, diag, model, text, n, &opt);
     if (m) m->train.accumulate = c->accumulate;
-    PipelineRun run = {.opt = {.ranks = 1, .bucket_bytes = 1 << 16}, .verify_each = true};
+    PipelineRun run = {.opt = {.ranks = 1, .bucket_bytes = 1 << 16}, .check_changed = true};
     if (!m || pipeline_run(m, passes, &run) != ZM_OK) {
         diag_print(diag, stderr);
         exit(1);

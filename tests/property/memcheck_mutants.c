@@ -320,7 +320,7 @@ int main(void)
     SourceSet sources = {.arena = &arena};
     Diag diag = {.arena = &arena, .sources = &sources};
     Module *m = module_parse(&arena, &sources, &diag, "t.zir", program, sizeof program - 1);
-    PipelineRun run = {.verify_each = true};
+    PipelineRun run = {.check_changed = true};
     if (!m || pipeline_run(m, "fuse,schedule,memplan", &run) != ZM_OK) {
         diag_print(&diag, stderr);
         return 1;

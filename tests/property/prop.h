@@ -158,7 +158,7 @@ static inline EvalTensor *prop_run(Prop *p, const Func *f, bool is_unrounded)
 /* Runs passes on the module, each checked; a failure ends the test. */
 static inline void prop_passes(Prop *p, const char *text)
 {
-    PipelineRun run = {.verify_each = true};
+    PipelineRun run = {.check_changed = true};
     if (module_verify(p->m, NULL) == ZM_OK && pipeline_run(p->m, text, &run) == ZM_OK) return;
     Str s = {0};
     module_print(p->m, &s);

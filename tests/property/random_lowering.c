@@ -78,7 +78,7 @@ static int check_module(uint64_t seed)
     int n_failed = 0;
     Numbers before = run_all(m, &a, seed);
     for (size_t i = 0; i < sizeof steps / sizeof *steps && !n_failed; i++) {
-        PipelineRun how = {.verify_each = true, .opt = {.ranks = 1}};
+        PipelineRun how = {.check_changed = true, .opt = {.ranks = 1}};
         if (pipeline_run(m, steps[i], &how) != ZM_OK) {
             diag_print(&diag, stderr);
             n_failed++;

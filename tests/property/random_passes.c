@@ -101,7 +101,7 @@ static int check_seed(uint64_t seed, int *n_run)
     SourceSet sources = {.arena = &arena};
     Diag diag = {.arena = &arena, .sources = &sources};
     Module *m = random_module(&arena, &sources, &diag, seed);
-    PipelineRun run_opt = {.verify_each = true, .extra = &exact_pass, .n_extra = 1};
+    PipelineRun run_opt = {.check_changed = true, .extra = &exact_pass, .n_extra = 1};
     Outcome before = run(&arena, m);
     *n_run += before.ok;
     diag.n_errors = 0;

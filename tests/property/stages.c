@@ -199,7 +199,7 @@ static Stage *next_stage(Tally *t, Stage *now)
 {
     Stage *next = stage_parse(&now->text);
     ZM_CHECK(now->text.n == next->text.n && memcmp(now->text.at, next->text.at, next->text.n) == 0);
-    PipelineRun how = {.verify_each = true, .opt = {.ranks = 1, .bucket_bytes = 1 << 20}};
+    PipelineRun how = {.check_changed = true, .opt = {.ranks = 1, .bucket_bytes = 1 << 20}};
     if (pipeline_run(next->m, t->pass, &how) != ZM_OK) {
         diag_print(&next->diag, stderr);
         ZM_CHECK(!"a pass failed");

@@ -15,7 +15,7 @@ static const char lowering[] = "expand,fuse,workspace,schedule,memplan";
 static Status lower(Arena *a, Module *m, CodegenTarget *target)
 {
     if (m->facts & FACT_PLANNED && !fact_check(m, FACT_PLANNED_BIT, a)) return ZM_OK;
-    PipelineRun run = {.verify_each = true};
+    PipelineRun run = {.check_changed = true};
     run.opt =
         (PassOptions){.ranks = 1, .workspace_bytes = codegen_workspace_bytes, .target = target};
     return pipeline_run(m, lowering, &run);
