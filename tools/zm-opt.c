@@ -7,6 +7,7 @@
 
 #include "ir/base/file.h"
 #include "passes/pass.h"
+#include "tools/option.h"
 #include "tools/zm-opt/ops_md.h"
 #include "tools/zm-opt/passes_md.h"
 
@@ -30,33 +31,50 @@ typedef struct Options {
     const char *file, *passes, *pipeline, *out;
     bool print_ops_md, print_passes_md;
     PipelineRun run;
-    const char *load[MAX_PLUGINS];
+    const char *load[MAX_PLUGINS + 1];
     PassInfo plugin[MAX_PLUGINS];
     uint32_t n_load;
 } Options;
 
-static bool take_value(const char *arg, const char *name, const char **value)
+static bool read_flag(Options *o, const char *arg)
 {
-    size_t n = strlen(name);
-    if (strncmp(arg, name, n) != 0) return false;
-    *value = arg + n;
-    return true;
+    const struct {
+        const char *name;
+        bool *flag;
+    } known[] = {{"--verify-each", &o->run.verify_each},
+                 {"--rules", &o->run.rule_stats},
+                 {"--stats", &o->run.rule_stats},
+                 {"--timing", &o->run.timing},
+                 {"--print-passes-md", &o->print_passes_md},
+                 {"--print-ops-md", &o->print_ops_md}};
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        if (strcmp(arg, known[k].name) == 0) return *known[k].flag = true;
+    return false;
 }
 
-static bool read_option(Options *o, const char *arg)
+/* The option with a value at argv[*i]; *i moves over the value. */
+static bool read_setting(Options *o, int argc, char **argv, int *i)
 {
-    if (take_value(arg, "--passes=", &o->passes)) return true;
-    if (take_value(arg, "--pipeline=", &o->pipeline)) return true;
-    if (take_value(arg, "--print-ir-after=", &o->run.print_after)) return true;
-    if (take_value(arg, "--dump-dir=", &o->run.dump_dir)) return true;
-    if (o->n_load < MAX_PLUGINS && take_value(arg, "--load=", &o->load[o->n_load]))
-        return ++o->n_load;
-    if (strcmp(arg, "--verify-each") == 0) return true;
-    if (strcmp(arg, "--rules") == 0) return o->run.rule_stats = true;
-    if (strcmp(arg, "--print-passes-md") == 0) return o->print_passes_md = true;
-    if (strcmp(arg, "--stats") == 0) return o->run.rule_stats = true;
-    if (strcmp(arg, "--timing") == 0) return o->run.timing = true;
-    if (strcmp(arg, "--print-ops-md") == 0) return o->print_ops_md = true;
+    const struct {
+        const char *name;
+        const char **value;
+    } known[] = {{"--passes", &o->passes},
+                 {"--pipeline", &o->pipeline},
+                 {"--print-ir-after", &o->run.print_after},
+                 {"--dump-dir", &o->run.dump_dir},
+                 {"--load", &o->load[o->n_load]},
+                 {"-o", &o->out}};
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
+        if (!option_value(known[k].name, argc, argv, i, known[k].value)) continue;
+        o->n_load += known[k].value == &o->load[o->n_load];
+        return *known[k].value != NULL;
+    }
+    return false;
+}
+
+static bool refuse(const char *what, const char *arg)
+{
+    fprintf(stderr, "zm-opt: %s '%s'\n%s", what, arg, usage);
     return false;
 }
 
@@ -65,19 +83,12 @@ static bool read_options(Options *o, int argc, char **argv)
     *o = (Options){.run = {.print_to = stderr, .check_changed = true, .opt = {.ranks = 1}}};
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
-        if (strcmp(arg, "-o") == 0 && i + 1 < argc) {
-            o->out = argv[++i];
-        } else if (arg[0] == '-' && arg[1]) {
-            if (!read_option(o, arg)) {
-                fprintf(stderr, "zm-opt: unknown option '%s'\n%s", arg, usage);
-                return false;
-            }
-        } else if (o->file) {
-            fprintf(stderr, "zm-opt: two files: '%s' and '%s'\n", o->file, arg);
-            return false;
-        } else {
-            o->file = arg;
-        }
+        bool is_option = arg[0] == '-' && arg[1];
+        if (is_option && !read_flag(o, arg) && !read_setting(o, argc, argv, &i))
+            return refuse("unknown option, or one without its value:", arg);
+        if (!is_option && o->file) return refuse("a second file", arg);
+        if (!is_option) o->file = arg;
+        if (o->n_load > MAX_PLUGINS) return refuse("too many plugins, from", arg);
     }
     bool is_ok = o->file || o->print_ops_md || o->print_passes_md;
     if (!is_ok) fputs(usage, stderr);

@@ -1,9 +1,11 @@
 /* zm-run.c -- runs one function of textual IR on tensors from a file, by the reference interpreter
  * or by the CPU back end.  Exit status: 0 done, 1 bad use, bad IR or bad data. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ir/base/file.h"
+#include "tools/option.h"
 #include "tools/zm-run/backend.h"
 
 static const char usage[] =
@@ -15,10 +17,11 @@ static const char usage[] =
     "                        (default), or machine code, after the passes that it needs\n"
     "  --cpu NAME            what the machine code may use (default native)\n"
     "  --seed N              draws of variables that are not in the file (default 0)\n"
-    "  --times N             run N times, variables persist (default 1)\n";
+    "  --times N             run N times, variables persist (default 1)\n"
+    "  --ranks N             only 1 so far\n";
 
 typedef struct Options {
-    const char *file, *function, *inputs, *outputs, *backend, *cpu, *seed, *times;
+    const char *file, *function, *inputs, *outputs, *backend, *cpu, *seed, *times, *ranks;
 } Options;
 
 static bool read_options(Options *o, int argc, char **argv)
@@ -28,17 +31,17 @@ static bool read_options(Options *o, int argc, char **argv)
         const char **value;
     } known[] = {{"--function", &o->function}, {"--inputs", &o->inputs}, {"--outputs", &o->outputs},
                  {"--backend", &o->backend},   {"--cpu", &o->cpu},       {"--seed", &o->seed},
-                 {"--times", &o->times}};
+                 {"--times", &o->times},       {"--ranks", &o->ranks}};
+    enum { N_KNOWN = sizeof known / sizeof *known };
     for (int i = 1; i < argc; i++) {
-        const char **value = argv[i][0] == '-' ? NULL : &o->file;
-        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
-            if (strcmp(argv[i], known[k].name) == 0) value = known[k].value;
-        if (!value || (value != &o->file && ++i == argc)) {
-            fprintf(stderr, "zm-run: %s '%s'\n%s", value ? "no value for" : "unknown option",
-                    argv[value ? i - 1 : i], usage);
-            return false;
-        }
-        *value = argv[i];
+        const char *arg = argv[i], **value = arg[0] == '-' ? NULL : &o->file;
+        if (value) *value = arg;
+        for (size_t k = 0; !value && k < N_KNOWN; k++)
+            if (option_value(known[k].name, argc, argv, &i, known[k].value)) value = known[k].value;
+        if (value && *value) continue;
+        fprintf(stderr, "zm-run: %s '%s'\n%s", value ? "no value for" : "unknown option", arg,
+                usage);
+        return false;
     }
     if (!o->file) fputs(usage, stderr);
     return o->file != NULL;
@@ -55,8 +58,9 @@ static Status read_count(Diag *d, const char *option, const char *text, uint64_t
     char *end;
     *out = least;
     if (!text) return ZM_OK;
+    errno = 0;
     *out = strtoull(text, &end, 10);
-    if (*text >= '0' && *text <= '9' && !*end && *out >= least) return ZM_OK;
+    if (*text >= '0' && *text <= '9' && !*end && !errno && *out >= least) return ZM_OK;
     return diag_error(d, (SrcPos){0}, E_USAGE, "%s takes a whole number from %llu, not '%s'",
                       option, (unsigned long long)least, text);
 }
@@ -98,7 +102,9 @@ static Status run_function(RunTensors *t, CpuBackend *backend, uint64_t times)
 static Status run_module(const Options *o, Arena *a, Module *m, CpuBackend *backend)
 {
     RunTensors t = {0};
-    uint64_t seed, times;
+    uint64_t seed, times, ranks;
+    ZM_TRY(read_count(m->diag, "--ranks", o->ranks, 1, &ranks));
+    if (ranks > 1) return fail_usage(m->diag, "this version runs 1 rank, not", o->ranks);
     ZM_TRY(read_count(m->diag, "--seed", o->seed, 0, &seed));
     ZM_TRY(read_count(m->diag, "--times", o->times, 1, &times));
     ZM_TRY(pick_function(m, o->function, &t.f));
@@ -117,7 +123,7 @@ static Status run(const Options *o, Arena *a, SourceSet *sources, Diag *d)
     CpuBackend *backend = NULL;
     bool is_cpu = o->backend && strcmp(o->backend, "cpu") == 0;
     if (o->backend && !is_cpu && strcmp(o->backend, "interp") != 0)
-        return fail_usage(d, "there is no back end", o->backend);
+        return fail_usage(d, "the back ends are interp and cpu, not", o->backend);
     ZM_TRY(read_module(a, sources, d, o->file, &m));
     if (is_cpu && !(backend = cpu_backend_new(a, m, o->cpu))) return ZM_FAIL;
     Status st = run_module(o, a, m, backend);
