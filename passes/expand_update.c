@@ -141,8 +141,8 @@ void expand_ADAM_UPDATE(Expand *e)
     enum { P, G, M, V, GSCALE, LR, C1, C2, FINITE };
     Update u = update_begin(e, GSCALE);
     Attrs at = e->op.attrs;
-    double decay = attr_float(at, AT_DECAY, 0), beta1 = attr_float(at, AT_BETA1, 0.9),
-           beta2 = attr_float(at, AT_BETA2, 0.999);
+    double decay = attr_float(at, AT_DECAY, 0), beta1 = attr_float(at, AT_BETA1, 0),
+           beta2 = attr_float(at, AT_BETA2, 0);
     const char *kind = attr_str(at, AT_KIND);
     bool decoupled = !kind || strcmp(kind, "adamw") == 0;
     ValueId lr = operand(&u, LR);
@@ -151,7 +151,7 @@ void expand_ADAM_UPDATE(Expand *e)
     ValueId v = blend(&u, operand(&u, V), form_square(u.b, g), beta2);
     ValueId root =
         op2(&u, OP_DIV, build_unary(u.b, OP_SQRT, v), build_unary(u.b, OP_SQRT, operand(&u, C2)));
-    ValueId bottom = op2(&u, OP_ADD, root, form_scalar(u.b, root, attr_float(at, AT_EPS, 1e-8)));
+    ValueId bottom = op2(&u, OP_ADD, root, form_scalar(u.b, root, attr_float(at, AT_EPS, 0)));
     ValueId step =
         op2(&u, OP_MUL, op2(&u, OP_DIV, m, bottom), op2(&u, OP_DIV, lr, operand(&u, C1)));
     ValueId p = u.p;
@@ -190,11 +190,11 @@ void expand_LION_UPDATE(Expand *e)
     Update u = update_begin(e, GSCALE);
     Attrs at = e->op.attrs;
     ValueId m = operand(&u, M);
-    ValueId step = sign_of(&u, blend(&u, m, u.g, attr_float(at, AT_BETA1, 0.9)));
+    ValueId step = sign_of(&u, blend(&u, m, u.g, attr_float(at, AT_BETA1, 0)));
     step = decayed(&u, step, u.p, attr_float(at, AT_DECAY, 0));
     ValueId p = op2(&u, OP_SUB, u.p, op2(&u, OP_MUL, step, operand(&u, LR)));
     update_end(&u, 0, FINITE, p, P);
-    update_end(&u, 1, FINITE, blend(&u, m, u.g, attr_float(at, AT_BETA2, 0.99)), M);
+    update_end(&u, 1, FINITE, blend(&u, m, u.g, attr_float(at, AT_BETA2, 0)), M);
 }
 
 /* ---- attention ---- */
