@@ -153,6 +153,7 @@ static Val point_call(Elab *e, const Ast *call, OpCode code)
     }
     Val r;
     if (number_call(e, call->pos, call->text, v, n, &r)) return r;
+    if (code == OP_POW) return emit_binary(e, call, OPR_POW, v[0], v[1]);
     if (code == OP_SELECT) return emit_select(e, call->pos, v, (const Ast *const *)call->kid);
     return emit_point(e, call->pos, code, v, (const Ast *const *)call->kid, n, call->text);
 }
