@@ -41,7 +41,7 @@ static bool read_flag(Options *o, const char *arg)
     const struct {
         const char *name;
         bool *flag;
-    } known[] = {{"--verify-each", &o->run.verify_each},
+    } known[] = {{"--verify-each", &o->run.check_changed},
                  {"--rules", &o->run.rule_stats},
                  {"--stats", &o->run.rule_stats},
                  {"--timing", &o->run.timing},
