@@ -82,7 +82,8 @@ def main():
         root = pathlib.Path(folder)
         for part in ("ir", "passes", "tools/zm-opt", "tests/property"):
             shutil.copytree(ROOT / part, root / part)
-        shutil.copy(ROOT / "tools/zm-opt.c", root / "tools")
+        for name in ("zm-opt.c", "option.h"):
+            shutil.copy(ROOT / "tools" / name, root / "tools")
         (root / "bin").mkdir()
         apply(page, root)
         build(root)
