@@ -36,6 +36,13 @@ typedef struct Part {
 
 typedef VEC(Part) Parts;
 
+/* Sorts items for one order: larger keys first, equal ones by number. */
+typedef struct OrderKey {
+    int64_t key[3];
+    uint32_t item;
+} OrderKey;
+int compare_order_keys(const void *x, const void *y); /* for qsort */
+
 /* Items of the caller as one part with sections, totals and bound; its offsets are not set. */
 Part part_whole(Arena *a, const AllocItem *items, uint32_t n);
 

@@ -29,19 +29,6 @@ struct Packer {
 
 /* ---- orders ---- */
 
-typedef struct Key {
-    int64_t key[3]; /* larger first */
-    uint32_t item;
-} Key;
-
-static int compare_keys(const void *x, const void *y)
-{
-    const Key *a = x, *b = y;
-    for (int i = 0; i < 3; i++)
-        if (a->key[i] != b->key[i]) return a->key[i] > b->key[i] ? -1 : 1;
-    return a->item < b->item ? -1 : a->item > b->item;
-}
-
 static const char *const step_names[N_GREEDY_ORDERS][N_FIT] = {
     {"greedy size first-fit", "greedy size best-fit"},
     {"greedy area first-fit", "greedy area best-fit"},
@@ -59,7 +46,7 @@ const char *greedy_step_name(uint32_t order, Fit fit)
 
 void greedy_order(Arena *a, const Part *part, uint32_t order, uint32_t *out)
 {
-    Key *key = ARENA_ARRAY(a, Key, part->n);
+    OrderKey *key = ARENA_ARRAY(a, OrderKey, part->n);
     for (uint32_t i = 0; i < part->n; i++) {
         const PackItem *it = &part->at[i];
         int64_t size = it->bytes, w = it->end - it->first, area = size * w, total = it->total;
@@ -73,7 +60,7 @@ void greedy_order(Arena *a, const Part *part, uint32_t order, uint32_t *out)
         key[i].item = i;
         memcpy(key[i].key, keys[order], sizeof key[i].key);
     }
-    qsort(key, part->n, sizeof *key, compare_keys);
+    qsort(key, part->n, sizeof *key, compare_order_keys);
     for (uint32_t i = 0; i < part->n; i++) out[i] = key[i].item;
 }
 

@@ -86,6 +86,14 @@ static void find_totals(Arena *a, Part *p)
     }
 }
 
+int compare_order_keys(const void *x, const void *y)
+{
+    const OrderKey *a = x, *b = y;
+    for (int i = 0; i < 3; i++)
+        if (a->key[i] != b->key[i]) return a->key[i] > b->key[i] ? -1 : 1;
+    return a->item < b->item ? -1 : a->item > b->item;
+}
+
 Part part_whole(Arena *a, const AllocItem *items, uint32_t n)
 {
     Part p = {.at = ARENA_ARRAY(a, PackItem, n), .n = n};

@@ -57,32 +57,19 @@ struct Search {
 
 /* ---- ranks ---- */
 
-typedef struct Key {
-    int64_t key[3]; /* larger first */
-    uint32_t item;
-} Key;
-
-static int compare_keys(const void *x, const void *y)
-{
-    const Key *a = x, *b = y;
-    for (int i = 0; i < 3; i++)
-        if (a->key[i] != b->key[i]) return a->key[i] > b->key[i] ? -1 : 1;
-    return a->item < b->item ? -1 : a->item > b->item;
-}
-
 /* W width, A area, T total: WAT, TAW, TWA, each with the width in time and in sections. */
 static void rank_items(Search *s, Arena *a, uint32_t order)
 {
     const Part *p = s->part;
-    Key *key = ARENA_ARRAY(a, Key, p->n);
+    OrderKey *key = ARENA_ARRAY(a, OrderKey, p->n);
     for (uint32_t i = 0; i < p->n; i++) {
         const PackItem *it = &p->at[i];
         int64_t w = order < N_SEARCH_ORDERS / 2 ? it->width : it->end - it->first;
         int64_t area = w * it->bytes, t = it->total;
-        const Key keys[] = {{{w, area, t}, i}, {{t, area, w}, i}, {{t, w, area}, i}};
+        const OrderKey keys[] = {{{w, area, t}, i}, {{t, area, w}, i}, {{t, w, area}, i}};
         key[i] = keys[order % (N_SEARCH_ORDERS / 2)];
     }
-    qsort(key, p->n, sizeof *key, compare_keys);
+    qsort(key, p->n, sizeof *key, compare_order_keys);
     for (uint32_t i = 0; i < p->n; i++) s->rank[key[i].item] = i;
 }
 
