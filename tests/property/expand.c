@@ -10,8 +10,6 @@
 
 enum { SUM_ULP = 64 };
 
-typedef ValueId SampleFn(Prop *p);
-
 /* An optimizer on odd shapes; scalars as a real step has them; `finite` false in some variants. */
 static OpId sample_update(Prop *p, OpCode code, uint32_t n_state, uint32_t n_scalars,
                           const AttrList *l)
@@ -89,14 +87,8 @@ static OpId sample_bias_grad(Prop *p)
 static OpId build_sample(Prop *p, OpCode code)
 {
     static SampleFn *const rows[N_OP] = {
-        [OP_CROSS_ENTROPY] = sample_cross_entropy,
+        SAMPLES_OF_ROWS,
         [OP_CROSS_ENTROPY_GRAD] = sample_cross_entropy_grad,
-        [OP_DROP] = sample_drop,
-        [OP_LOG_SOFTMAX] = sample_log_softmax,
-        [OP_NORMALIZE] = sample_normalize,
-        [OP_RMS_NORMALIZE] = sample_rms_normalize,
-        [OP_ROTARY] = sample_rotary,
-        [OP_SOFTMAX] = sample_softmax,
     };
     if (op_info(code)->traits & TR_POINTWISE) return def_of(p, sample_point(p, code));
     if (rows[code]) return def_of(p, rows[code](p));

@@ -9,8 +9,6 @@
 #include "ir/scalar.h"
 #include "tests/property/samples.h"
 
-typedef ValueId SampleFn(Prop *p);
-
 /* GRAD column of the OP entries as text; POINT entries have theirs in op_info. */
 static const char *const grad_rule[N_OP] = {
 #define GRAD(RULE) #RULE
@@ -24,26 +22,9 @@ static const char *const grad_rule[N_OP] = {
 
 static SampleFn *const samples[N_OP] = {
     [OP_READ] = sample_read,
-    [OP_BROADCAST] = sample_broadcast,
-    [OP_CAST] = sample_cast,
-    [OP_CONCAT] = sample_concat,
-    [OP_PAD] = sample_pad,
-    [OP_RESHAPE] = sample_reshape,
-    [OP_SLICE] = sample_slice,
-    [OP_TRANSPOSE] = sample_transpose,
-    [OP_REDUCE_MAX] = sample_reduce_max,
-    [OP_REDUCE_SUM] = sample_reduce_sum,
-    [OP_CROSS_ENTROPY] = sample_cross_entropy,
-    [OP_DROP] = sample_drop,
-    [OP_LOG_SOFTMAX] = sample_log_softmax,
-    [OP_NORMALIZE] = sample_normalize,
-    [OP_RMS_NORMALIZE] = sample_rms_normalize,
-    [OP_ROTARY] = sample_rotary,
-    [OP_SOFTMAX] = sample_softmax,
-    [OP_MATMUL] = sample_matmul,
-    [OP_EMBED] = sample_embed,
-    [OP_SCATTER_ADD] = sample_scatter_add,
-    [OP_SDPA] = sample_sdpa,
+    SAMPLES_OF_VIEWS,
+    SAMPLES_OF_ROWS,
+    SAMPLES_OF_PRODUCTS,
 };
 
 /* @train: loss = y * r with weight 1; @loss: the same before autodiff. */

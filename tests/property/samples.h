@@ -248,4 +248,33 @@ static inline ValueId sample_sdpa(Prop *p)
     return op_cget(p->f, build_op(&p->b, OP_SDPA, in, n, &l))->out[0];
 }
 
+/* Tables from op to sample: what several tests draw, each adding its own entries. */
+typedef ValueId SampleFn(Prop *p);
+
+/* clang-format off */
+#define SAMPLES_OF_VIEWS \
+    [OP_BROADCAST] = sample_broadcast, \
+    [OP_CAST] = sample_cast, \
+    [OP_CONCAT] = sample_concat, \
+    [OP_PAD] = sample_pad, \
+    [OP_RESHAPE] = sample_reshape, \
+    [OP_SLICE] = sample_slice, \
+    [OP_TRANSPOSE] = sample_transpose, \
+    [OP_REDUCE_MAX] = sample_reduce_max, \
+    [OP_REDUCE_SUM] = sample_reduce_sum
+#define SAMPLES_OF_ROWS \
+    [OP_CROSS_ENTROPY] = sample_cross_entropy, \
+    [OP_DROP] = sample_drop, \
+    [OP_LOG_SOFTMAX] = sample_log_softmax, \
+    [OP_NORMALIZE] = sample_normalize, \
+    [OP_RMS_NORMALIZE] = sample_rms_normalize, \
+    [OP_ROTARY] = sample_rotary, \
+    [OP_SOFTMAX] = sample_softmax
+#define SAMPLES_OF_PRODUCTS \
+    [OP_MATMUL] = sample_matmul, \
+    [OP_EMBED] = sample_embed, \
+    [OP_SCATTER_ADD] = sample_scatter_add, \
+    [OP_SDPA] = sample_sdpa
+/* clang-format on */
+
 #endif

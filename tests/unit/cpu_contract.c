@@ -481,13 +481,11 @@ static int test_target(const char *name)
     SourceSet sources = {.arena = &a};
     Diag diag = {.arena = &a, .sources = &sources};
     CpuTarget t;
-    if (cpu_target_from_name(&a, &diag, name, &t) != ZM_OK || !cpu_target_runs_here(&t)) {
-        printf("%s: skipped, not this host\n", name);
+    Loaded l;
+    if (!loaded_open(&l, &a, &diag, name, &t)) {
         arena_free(&a);
         return 0;
     }
-    Loaded l = loaded_new(&t);
-    l.m = cpu_module_new(&l.arena, &t, "test");
     static CpuKernelCode code[N];
     Built *built[N];
     int failed = 0;

@@ -22,14 +22,19 @@ typedef struct Loaded {
     char dir[64];
 } Loaded;
 
-static inline Loaded loaded_new(const CpuTarget *t)
+/* A module for the target `name`; false, and it says so, when this host does not run it. */
+static inline bool loaded_open(Loaded *l, Arena *a, Diag *diag, const char *name, CpuTarget *t)
 {
-    Loaded l = {.handle = NULL};
-    snprintf(l.dir, sizeof l.dir, "/tmp/zm_cpu_test_XXXXXX");
-    ZM_CHECK(mkdtemp(l.dir) != NULL);
-    l.m = NULL;
-    (void)t;
-    return l;
+    *l = (Loaded){.handle = NULL};
+    ZM_CHECK(cpu_target_from_name(a, diag, name, t) == ZM_OK);
+    if (!cpu_target_runs_here(t)) {
+        printf("%s: skipped, not this host\n", name);
+        return false;
+    }
+    snprintf(l->dir, sizeof l->dir, "/tmp/zm_cpu_test_XXXXXX");
+    ZM_CHECK(mkdtemp(l->dir) != NULL);
+    l->m = cpu_module_new(&l->arena, t, "test");
+    return true;
 }
 
 static inline Status loaded_link(Loaded *l, Diag *diag)
