@@ -50,7 +50,7 @@ void cuda_print_kernel(const Kernel *k, const char *name, const Module *m, Str *
 typedef struct NvrtcApi NvrtcApi;
 
 typedef struct Nvrtc {
-    void *library, *builtins; /* dlopen handles */
+    void *handle, *builtins; /* dlopen handles: of the library, of what it looks up by name */
     const NvrtcApi *api;
     int major, minor; /* CUDA version */
     const char *path; /* of the library, or the name that the loader found */

@@ -71,11 +71,11 @@ static void *open_builtins(const char *library_path, int major, int minor)
 /* path: a file, or a name for the loader. */
 static bool open_library(Arena *a, const char *path, Nvrtc *out)
 {
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) return false;
-    Nvrtc n = {.library = library, .api = load_api(a, library), .path = arena_strdup(a, path)};
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) return false;
+    Nvrtc n = {.handle = handle, .api = load_api(a, handle), .path = arena_strdup(a, path)};
     if (!n.api || n.api->version(&n.major, &n.minor) != NVRTC_SUCCESS) {
-        dlclose(library);
+        dlclose(handle);
         return false;
     }
     n.builtins = open_builtins(path, n.major, n.minor);
