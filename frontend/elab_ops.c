@@ -434,10 +434,10 @@ static Val emit_power(Elab *e, const Ast *ast, Val x, int64_t n)
 
 static Val emit_pow(Elab *e, const Ast *ast, Val a, Val b)
 {
-    enum { MAX_POWER = 8 };
     bool is_float = a.kind == VAL_TENSOR && dtype_class(val_type(e, a)->dtype) == DTC_FLOAT;
     double n = val_is_number(b) ? val_real_of(b) : 0.25;
-    if (a.kind == VAL_TENSOR && n >= (is_float ? -MAX_POWER : 0) && n <= MAX_POWER &&
+    /* Whole powers are products: op pow is for bases above 0. */
+    if (a.kind == VAL_TENSOR && n >= (is_float ? -INT32_MAX : 0) && n <= INT32_MAX &&
         n == trunc(n)) {
         if (n == 0) return one_like(e, ast->pos, a);
         Val r = emit_power(e, ast, a, n < 0 ? (int64_t)-n : (int64_t)n);
