@@ -1,6 +1,7 @@
 /* sections_data.c -- section data: which source fills which input. */
 #include "frontend/sections.h"
 #include "frontend/suggest.h"
+#include "ir/base/spans.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -40,27 +41,27 @@ enum { MAX_INPUTS = 3, ANY_NUMBER = 0 };
 typedef struct DataSource {
     const char *name, *usage;
     uint32_t n_inputs; /* ANY_NUMBER: tensors */
+    uint32_t n_needed; /* those behind them may be left out */
     uint32_t n_same;   /* the last n_same inputs have one type */
     FeedKind kind[MAX_INPUTS];
-    bool needs_ignore; /* the targets mark what carries no loss */
 } DataSource;
 
 static const DataSource data_sources[] = {
-    {"causal", "causal(tokens, targets)", 2, 2, {FEED_TOKENS, FEED_TARGETS}, false},
+    {"causal", "causal(tokens, targets)", 2, 2, 2, {FEED_TOKENS, FEED_TARGETS}},
     {"masked_lm",
      "masked_lm(tokens, targets, mask = ID, rate = 0.15)",
      2,
      2,
-     {FEED_MASKED, FEED_MASK_TARGETS},
-     true},
+     2,
+     {FEED_MASKED, FEED_MASK_TARGETS}},
     {"span_corruption",
      "span_corruption(inputs, targets, decoder, sentinel = ID, eos = 1, start = 0, density = 0.15, "
      "span = 3)",
      3,
      2,
-     {FEED_SPAN_INPUTS, FEED_SPAN_TARGETS, FEED_SPAN_DECODER},
-     true},
-    {"tensors", "tensors(x, ...)", ANY_NUMBER, 0, {FEED_TENSOR}, false}};
+     2,
+     {FEED_SPAN_INPUTS, FEED_SPAN_TARGETS, FEED_SPAN_DECODER}},
+    {"tensors", "tensors(x, ...)", ANY_NUMBER, 0, 0, {FEED_TENSOR}}};
 enum { N_SOURCE = sizeof data_sources / sizeof *data_sources };
 
 typedef struct DataArg {
@@ -120,7 +121,11 @@ static Status args_read(Elab *e, const DataSource *s, const Ast *source, const A
         if (given) {
             Val val = elab_expr(e, given);
             if (val.kind == VAL_ERROR) return ZM_FAIL;
-            v = val_is_number(val) ? val_real_of(val) : NAN;
+            if (!val_is_number(val)) {
+                elab_error(e, given->pos, E_DATA, "%s of %s must be a number", arg->name, s->name);
+                return ZM_FAIL;
+            }
+            v = val_real_of(val);
         } else if (isnan(v)) {
             elab_error(e, source->pos, E_DATA, "%s needs %s", s->name, arg->name);
             elab_help(e, "write %s", s->usage);
@@ -147,12 +152,13 @@ static Status arg_names_check(Elab *e, const DataSource *s, const Ast *values)
     return ZM_OK;
 }
 
-/* int[B, T] each; the last n_same of one type. */
-static Status types_check(Elab *e, const DataSource *s, const Ast *source, const Ast *const *input)
+/* int[B, T] each of the n inputs; the last n_same of one type. */
+static Status types_check(Elab *e, const DataSource *s, const Ast *source, const Ast *const *input,
+                          uint32_t n)
 {
     const Func *f = func_find(e->m, "train");
     const Type *t[MAX_INPUTS];
-    for (uint32_t i = 0; i < s->n_inputs; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         t[i] = value_type(f, f->params.at[input_index(e, input[i])]);
         bool is_same = i + s->n_same <= s->n_inputs || t[i] == t[i - 1];
         bool is_tokens = t[i]->dtype == DT_I32 && t[i]->rank == 2;
@@ -178,12 +184,13 @@ static Status source_read(Elab *e, const DataSource *s, const Ast *source, const
         ZM_TRY(feed_set(e, values->kid[i], s->kind[s->n_inputs ? n : 0], is_fed));
         if (s->n_inputs != ANY_NUMBER) input[n++] = values->kid[i];
     }
-    if (n != s->n_inputs) {
-        elab_error(e, source->pos, E_DATA, "%s fills %u inputs", s->usage, s->n_inputs);
+    if (n < s->n_needed || n > s->n_inputs) {
+        elab_error(e, source->pos, E_DATA, "%s fills %s%u inputs", s->usage,
+                   s->n_needed < s->n_inputs ? "at most " : "", s->n_inputs);
         return ZM_FAIL;
     }
     if (s->n_inputs == ANY_NUMBER) return ZM_OK;
-    ZM_TRY(types_check(e, s, source, input));
+    ZM_TRY(types_check(e, s, source, input, n));
     return args_read(e, s, source, values);
 }
 
@@ -233,29 +240,90 @@ static Status corruption_id(Elab *e, const Ast *source, const char *what, int64_
     return ZM_FAIL;
 }
 
+static Status ignore_check(Elab *e, const Ast *source, const Feed *f)
+{
+    if (f->has_ignore) return ZM_OK;
+    elab_error(e, source->pos, E_DATA,
+               "%s marks targets that carry no loss, and the loss ignores none of %s", source->text,
+               f->input);
+    elab_help(e, "write cross_entropy(logits, %s, ignore = -100)", f->input);
+    return ZM_FAIL;
+}
+
+/* A tenth of the chosen becomes any token of the vocabulary, so its size must be known. */
+static Status mask_check(Elab *e, const Ast *source, const Feed *f)
+{
+    if (f->bound) return corruption_id(e, source, "mask", e->m->corruption.mask, f);
+    elab_error(e, source->pos, E_DATA,
+               "masked_lm draws random tokens, and nothing says how many there are for input %s",
+               f->input);
+    elab_help(e, "look the tokens up in a table: embed(table, %s)", f->input);
+    return ZM_FAIL;
+}
+
+static Status span_ids_check(Elab *e, const Ast *source, const Feed *f)
+{
+    const Corruption *c = &e->m->corruption;
+    ZM_TRY(corruption_id(e, source, "sentinel", c->mask, f));
+    ZM_TRY(corruption_id(e, source, "eos", c->eos, f));
+    return f->kind == FEED_SPAN_TARGETS ? ZM_OK : corruption_id(e, source, "start", c->start, f);
+}
+
+/* Elements of a row of the input that is filled with `kind`. */
+static int64_t row_length(const Elab *e, FeedKind kind)
+{
+    const Func *f = func_find(e->m, "train");
+    for (uint32_t i = 0; i < e->m->feeds.n; i++)
+        if (e->m->feeds.at[i].kind == kind) return value_type(f, f->params.at[i])->dim[1];
+    return 0;
+}
+
+/* Do inputs, targets and sentinels suffice for one text? */
+static Status span_sizes_check(Elab *e, const Ast *source)
+{
+    const Corruption *c = &e->m->corruption;
+    int64_t n_in = row_length(e, FEED_SPAN_INPUTS), n_to = row_length(e, FEED_SPAN_TARGETS);
+    SpanSizes s = span_sizes_fit(c->rate, c->span, n_in);
+    int64_t last = c->mask - s.spans + 1;
+    if (!s.text) {
+        elab_error(e, source->pos, E_DATA, "no corrupted text fits into inputs of %lld tokens",
+                   (long long)n_in);
+        elab_help(e, "make them longer: the shortest are a token, a sentinel and eos");
+    } else if (s.targets > n_to) {
+        elab_error(
+            e, source->pos, E_DATA,
+            "inputs of %lld tokens drop %lld tokens in %lld spans: targets take %lld tokens, "
+            "not %lld",
+            (long long)n_in, (long long)s.noise, (long long)s.spans, (long long)s.targets,
+            (long long)n_to);
+        elab_help(e, "make the targets %lld long, or the inputs shorter", (long long)s.targets);
+    } else if (last < 0 || (c->eos >= last && c->eos <= c->mask) ||
+               (c->start >= last && c->start <= c->mask)) {
+        elab_error(e, source->pos, E_DATA, "%lld spans take the sentinels %lld..%lld, which %s",
+                   (long long)s.spans, (long long)last, (long long)c->mask,
+                   last < 0 ? "end below 0" : "hold eos or start");
+        elab_help(e, "give a first sentinel from which %lld ids count down", (long long)s.spans);
+    } else {
+        return ZM_OK;
+    }
+    return ZM_FAIL;
+}
+
 Status data_check(Elab *e)
 {
     const Ast *section = section_find(e, "data");
-    const Corruption *c = &e->m->corruption;
     if (!section || section->n != 1) return ZM_OK;
     const Ast *source = section->kid[0];
+    bool is_span = false;
     for (uint32_t i = 0; i < e->m->feeds.n; i++) {
         const Feed *f = &e->m->feeds.at[i];
-        bool is_target = f->kind == FEED_MASK_TARGETS || f->kind == FEED_SPAN_TARGETS;
-        if (is_target && !f->has_ignore) {
-            elab_error(e, source->pos, E_DATA,
-                       "%s marks targets that carry no loss, and the loss ignores none of %s",
-                       source->text, f->input);
-            elab_help(e, "write cross_entropy(logits, %s, ignore = -100)", f->input);
-            return ZM_FAIL;
-        }
-        if (f->kind == FEED_MASKED) ZM_TRY(corruption_id(e, source, "mask", c->mask, f));
-        bool is_span = f->kind == FEED_SPAN_INPUTS || f->kind == FEED_SPAN_TARGETS ||
-                       f->kind == FEED_SPAN_DECODER;
-        if (is_span) ZM_TRY(corruption_id(e, source, "sentinel", c->mask, f));
-        if (is_span) ZM_TRY(corruption_id(e, source, "eos", c->eos, f));
-        if (f->kind == FEED_SPAN_INPUTS || f->kind == FEED_SPAN_DECODER)
-            ZM_TRY(corruption_id(e, source, "start", c->start, f));
+        bool is_span_feed = f->kind == FEED_SPAN_INPUTS || f->kind == FEED_SPAN_TARGETS ||
+                            f->kind == FEED_SPAN_DECODER;
+        is_span = is_span || is_span_feed;
+        if (f->kind == FEED_MASK_TARGETS || f->kind == FEED_SPAN_TARGETS)
+            ZM_TRY(ignore_check(e, source, f));
+        if (f->kind == FEED_MASKED) ZM_TRY(mask_check(e, source, f));
+        if (is_span_feed) ZM_TRY(span_ids_check(e, source, f));
     }
-    return ZM_OK;
+    return is_span ? span_sizes_check(e, source) : ZM_OK;
 }

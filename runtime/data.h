@@ -54,7 +54,8 @@ typedef struct SpanRows {
     int32_t ignore;
 } SpanRows;
 
-/* Tokens of text that one sample takes: the most whose inputs and targets fit; 0: none do. */
+/* Tokens of text that one sample takes: the most whose inputs fit; 0: none do, or too few targets
+ * or sentinels for it. */
 int64_t corrupt_raw_length(const ZmpHeader *h, int64_t n_inputs, int64_t n_targets);
 /* span_corruption of text[0..n), n = corrupt_raw_length(). */
 void corrupt_spans(const CorruptKey *k, const ZmpHeader *h, const int32_t *text, int64_t n,

@@ -6,9 +6,8 @@
  * targets share the sentinels, which count down. */
 #include "runtime/data.h"
 
-#include <math.h>
-
 #include "ir/base/philox.h"
+#include "ir/base/spans.h"
 
 static Philox draw(const CorruptKey *k, int64_t i, uint32_t purpose)
 {
@@ -38,27 +37,10 @@ void corrupt_mask(const CorruptKey *k, const ZmpHeader *h, int64_t vocabulary, c
     }
 }
 
-/* Dropped tokens and spans of a text of n tokens. */
-static void noise_of(const ZmpHeader *h, int64_t n, int64_t *n_noise, int64_t *n_spans)
-{
-    int64_t noise = (int64_t)floor((double)n * h->corrupt_rate + 0.5);
-    noise = noise < 1 ? 1 : noise > n - 1 ? n - 1 : noise;
-    int64_t spans = (int64_t)floor((double)noise / h->corrupt_span + 0.5);
-    int64_t most = noise < n - noise ? noise : n - noise;
-    *n_noise = noise;
-    *n_spans = spans < 1 ? 1 : spans > most ? most : spans;
-}
-
 int64_t corrupt_raw_length(const ZmpHeader *h, int64_t n_inputs, int64_t n_targets)
 {
-    int64_t best = 0;
-    for (int64_t n = 2; n <= n_inputs + n_targets; n++) {
-        int64_t noise, spans;
-        noise_of(h, n, &noise, &spans);
-        bool fits = n - noise + spans + 1 <= n_inputs && noise + spans + 1 <= n_targets;
-        if (fits && spans <= h->corrupt_mask + 1) best = n;
-    }
-    return best;
+    SpanSizes s = span_sizes_fit(h->corrupt_rate, h->corrupt_span, n_inputs);
+    return s.targets <= n_targets && s.spans <= h->corrupt_mask + 1 ? s.text : 0;
 }
 
 /* Walks the lengths of n_pieces non-empty pieces of n elements, uniform over all ways: element i
@@ -85,11 +67,11 @@ static int64_t next_piece(Pieces *p)
 void corrupt_spans(const CorruptKey *k, const ZmpHeader *h, const int32_t *text, int64_t n,
                    SpanRows *out)
 {
-    int64_t n_noise, n_spans, in = 0, to = 0, from = 0;
-    noise_of(h, n, &n_noise, &n_spans);
-    Pieces kept = {k, DRAW_TEXT, n - n_noise, 0, n_spans - 1},
-           noise = {k, DRAW_NOISE, n_noise, 0, n_spans - 1};
-    for (int64_t s = 0; s < n_spans; s++) {
+    int64_t in = 0, to = 0, from = 0;
+    SpanSizes size = span_sizes(h->corrupt_rate, h->corrupt_span, n);
+    Pieces kept = {k, DRAW_TEXT, n - size.noise, 0, size.spans - 1},
+           noise = {k, DRAW_NOISE, size.noise, 0, size.spans - 1};
+    for (int64_t s = 0; s < size.spans; s++) {
         int32_t sentinel = (int32_t)(h->corrupt_mask - s);
         for (int64_t i = next_piece(&kept); i > 0; i--) out->inputs[in++] = text[from++];
         out->inputs[in++] = sentinel;

@@ -72,6 +72,7 @@ static RtStatus open_data(Run *r, RtError *e)
     if (!o->eval_data) return RT_OK;
     spec.path = o->eval_data;
     spec.order = ORDER_SEQUENTIAL;
+    spec.seed = 0; /* corrupted texts are the same in every run, so that losses compare */
     RT_TRY(data_open(&r->eval_data, &r->arena, &r->p, &spec, e));
     r->has_eval_data = true;
     return evaluate_check(r, e);

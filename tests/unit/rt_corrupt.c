@@ -101,9 +101,12 @@ static int test_spans(int64_t n_in, int64_t n_to, double density, double span)
 int main(void)
 {
     int bad = test_masks() + test_spans(512, 114, 0.15, 3) + test_spans(16, 9, 0.15, 3) +
-              test_spans(4, 4, 0.15, 3) + test_spans(60, 60, 0.5, 1) + test_spans(100, 30, 0.3, 10);
+              test_spans(4, 4, 0.15, 3) + test_spans(60, 60, 0.5, 1) + test_spans(100, 48, 0.3, 10);
     ZmpHeader h = {.corrupt_rate = 0.15, .corrupt_span = 3, .corrupt_mask = 99};
     bad += corrupt_raw_length(&h, 2, 2) != 0;
+    /* T5's published sizes: inputs of 512 take 568 tokens and give targets of 114. */
+    h.corrupt_mask = 32099;
+    bad += corrupt_raw_length(&h, 512, 114) != 568 || corrupt_raw_length(&h, 512, 113) != 0;
     printf("%d failures\n", bad);
     return bad != 0;
 }
