@@ -230,7 +230,6 @@ static Status clip_read(Elab *e, const Ast *section)
 
 static Status accumulate_read(Elab *e, const Ast *section)
 {
-    enum { MAX_ACCUMULATE = 1 << 20 };
     const Ast *ast = setting_value(e, section, "accumulate"),
               *define = define_find(e, "train.accumulate");
     if (define) ast = define;
@@ -260,6 +259,17 @@ static Status train_names(Elab *e, const Ast *section)
     return st;
 }
 
+/* Without momentum nesterov's step is the plain one: not what was meant. */
+static Status nesterov_check(Elab *e, const Ast *section)
+{
+    const TrainConfig *t = &e->m->train;
+    if (!t->nesterov || t->momentum > 0) return ZM_OK;
+    const Ast *ast = setting_value(e, section, "optimizer");
+    elab_error(e, ast ? ast->pos : t->pos, E_SETTING, "nesterov needs a momentum above 0");
+    elab_help(e, "write sgd(momentum = 0.9, nesterov = true)");
+    return ZM_FAIL;
+}
+
 Status train_read(Elab *e)
 {
     const Ast *section = section_find(e, "train");
@@ -271,6 +281,7 @@ Status train_read(Elab *e)
     ZM_TRY(kind_read(e, &train_kinds[1], section, &schedule));
     t->optimizer = (OptimizerKind)optimizer;
     t->schedule = (ScheduleKind)schedule;
+    ZM_TRY(nesterov_check(e, section));
     ZM_TRY(clip_read(e, section));
     return accumulate_read(e, section);
 }

@@ -331,6 +331,8 @@ typedef struct Corruption {
 typedef enum { SCHED_CONSTANT, SCHED_LINEAR, SCHED_COSINE } ScheduleKind;
 typedef enum { OPT_NONE, OPT_SGD, OPT_ADAM, OPT_ADAMW, OPT_LION } OptimizerKind;
 
+enum { MAX_ACCUMULATE = 1 << 20 }; /* micro-batches per step */
+
 /* The `train` section, after defaults and -D. */
 typedef struct TrainConfig {
     OptimizerKind optimizer;
@@ -339,7 +341,7 @@ typedef struct TrainConfig {
     ScheduleKind schedule;
     double warmup, total, min_lr; /* updates, updates, learning rate */
     double clip;                  /* 0: no clipping */
-    int64_t accumulate;           /* micro-batches per step, A */
+    int64_t accumulate; /* micro-batches per step, A: 1 to MAX_ACCUMULATE; 0: no train section */
     SrcPos pos;
 } TrainConfig;
 

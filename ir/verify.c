@@ -306,11 +306,20 @@ static Status check_func(Verifier *v, const Func *f)
     return verify_effects(v, f);
 }
 
+static Status check_train(const Verifier *v)
+{
+    int64_t n = v->m->train.accumulate;
+    if (n >= 0 && n <= MAX_ACCUMULATE) return ZM_OK;
+    return verify_error(v, (LocId){0}, "accumulate must be in 1..%d, not %lld", MAX_ACCUMULATE,
+                        (long long)n);
+}
+
 Status module_verify(const Module *m, const char *after)
 {
     Arena scratch = {0};
     Verifier v = {.m = m, .after = after, .scratch = &scratch};
-    Status all = check_vars(&v);
+    Status all = check_train(&v);
+    if (all == ZM_OK) all = check_vars(&v);
     for (uint32_t i = 0; all == ZM_OK && i < m->funcs.n; i++)
         if (check_func(&v, m->funcs.at[i]) != ZM_OK) all = ZM_FAIL;
     arena_free(&scratch);

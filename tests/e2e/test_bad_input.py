@@ -58,6 +58,7 @@ def test_usage():
         (["plan", GPT2, "--html", path("x")], ("--html", "--json")),
         ([GPT2, *defines(SMALL), "--grad-dtype", "low", "-o", path("x")], ("--grad-dtype low is not supported", "f32")),
         ([GPT2, *defines(SMALL), "--print-ir-after", "nope", "-o", path("x")], ("pass 'nope' is not run", "canon")),
+        ([GPT2, *defines(SMALL), "--accumulate", 2**32 + 1, "-o", path("x")], ("--accumulate takes at most 1048576",)),
         (["run", "-n", 1], ("usage: zmc run -n N [--restarts K] OUT",)),
         (["run", "--restarts", 0, "x"], ("usage",)),
         (["run", "-n", 1, "--restarts", "x", "y"], ("usage",)),

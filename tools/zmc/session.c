@@ -55,6 +55,9 @@ static void print_frontend(const Module *m)
 static Status run_pipeline(Session *s, Module *m, CodegenTarget *t)
 {
     const Options *o = &s->opt;
+    if (o->accumulate > MAX_ACCUMULATE)
+        return diag_error(&s->diag, (SrcPos){0}, E_USAGE, "--accumulate takes at most %d, not %lld",
+                          MAX_ACCUMULATE, (long long)o->accumulate);
     if (o->accumulate) m->train.accumulate = o->accumulate;
     bool is_frontend = o->print_ir_after && strcmp(o->print_ir_after, "frontend") == 0;
     if (is_frontend) print_frontend(m);
