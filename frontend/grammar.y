@@ -246,6 +246,19 @@ index:
   ;
 %%
 
+/* In a body, where a statement begins; `let` and `dim` both: between the items of a file. */
+static bool expects_statement(const yypcontext_t *px)
+{
+    yysymbol_kind_t all[YYNTOKENS];
+    bool has_let = false, has_dim = false;
+    int n = yypcontext_expected_tokens(px, all, YYNTOKENS);
+    for (int i = 0; i < n; i++) {
+        has_let |= all[i] == YYSYMBOL_LET;
+        has_dim |= all[i] == YYSYMBOL_DIM;
+    }
+    return has_let && !has_dim;
+}
+
 /* "unexpected X" and, when few tokens would do, "expected A, B or C". */
 static int yyreport_syntax_error(const yypcontext_t *px, void *scanner, ParseCx *cx)
 {
@@ -262,6 +275,9 @@ static int yyreport_syntax_error(const yypcontext_t *px, void *scanner, ParseCx 
     cx->is_recovering = true;
     parse_error(cx, *yypcontext_location(px), E_SYNTAX, "unexpected %s%s",
                 got == YYSYMBOL_YYEMPTY ? "input" : yysymbol_name(got), text);
+    if (got == YYSYMBOL_NAME && expects_statement(px))
+        diag_help(cx->diag, "a statement begins with let, param, assert, output, loss or return: "
+                            "let NAME = ...");
     return 0;
 }
 

@@ -165,6 +165,11 @@ static Status index_check(Elab *e, const Op *op, int64_t bound, Range r)
     if (r.is_known && other_is_fine && (is_ignored || (r.lo >= 0 && r.hi < bound))) return ZM_OK;
     SrcPos pos = loc_pos(e->m, op->loc);
     Range all = range_plain(r);
+    if (bound - 1 > INT32_MAX) {
+        elab_error(e, pos, E_INDEX_RANGE, "%s chooses among %lld, but an int ends at %d",
+                   op_info(op->code)->name, (long long)bound, INT32_MAX);
+        return ZM_FAIL;
+    }
     if (all.is_known)
         elab_error(e, pos, E_INDEX_RANGE, "%s needs indices in 0..%lld, these may be %lld..%lld",
                    op_info(op->code)->name, (long long)bound - 1, (long long)all.lo,

@@ -175,19 +175,20 @@ static Status source_read(Elab *e, const DataSource *s, const Ast *source, const
                           bool *is_fed)
 {
     const Ast *input[MAX_INPUTS] = {0};
-    uint32_t n = 0;
+    uint32_t n = 0, n_given = 0;
     ZM_TRY(arg_names_check(e, s, values));
+    for (uint32_t i = 0; i < values->n; i++) n_given += values->kid[i]->kind != AST_NAMED;
+    if (s->n_inputs != ANY_NUMBER && (n_given < s->n_needed || n_given > s->n_inputs)) {
+        const char *or_more =
+            s->n_needed < s->n_inputs ? arena_printf(e->arena, " or %u", s->n_inputs) : "";
+        elab_error(e, source->pos, E_DATA, "%s fills %u%s inputs, not %u", s->usage, s->n_needed,
+                   or_more, n_given);
+        return ZM_FAIL;
+    }
     for (uint32_t i = 0; i < values->n; i++) {
         if (values->kid[i]->kind == AST_NAMED) continue;
-        if (s->n_inputs != ANY_NUMBER && n == s->n_inputs) n = MAX_INPUTS + 1;
-        if (n > MAX_INPUTS) break;
         ZM_TRY(feed_set(e, values->kid[i], s->kind[s->n_inputs ? n : 0], is_fed));
         if (s->n_inputs != ANY_NUMBER) input[n++] = values->kid[i];
-    }
-    if (n < s->n_needed || n > s->n_inputs) {
-        elab_error(e, source->pos, E_DATA, "%s fills %s%u inputs", s->usage,
-                   s->n_needed < s->n_inputs ? "at most " : "", s->n_inputs);
-        return ZM_FAIL;
     }
     if (s->n_inputs == ANY_NUMBER) return ZM_OK;
     ZM_TRY(types_check(e, s, source, input, n));

@@ -203,7 +203,9 @@ static Status check_print_after(const Manager *mg, const Pipeline *pl)
             str_free(&all);
             return ZM_OK;
         }
-        str_addf(&all, "%s%s", i ? ", " : "", have);
+        bool is_again = false;
+        for (uint32_t k = 0; k < i; k++) is_again |= strcmp(pl->at[k].pass->name, have) == 0;
+        if (!is_again) str_addf(&all, "%s%s", i ? ", " : "", have);
     }
     diag_error(mg->m->diag, (SrcPos){0}, E_USAGE, "--print-ir-after: pass '%s' is not run", name);
     diag_help(mg->m->diag, "all, or one of %s", str_c(&all));
