@@ -38,10 +38,13 @@ static RtStatus find_ports(const Run *r, Generator *g, RtError *e)
     for (uint32_t i = 0; i < p->n_feeds && !g->tokens; i++)
         if (p->feeds[i].kind == ZMP_TOKENS)
             g->tokens = program_in(p, p->generate, program_str(p, p->feeds[i].input));
-    if (!g->logits || !g->tokens || g->logits->rank < 2 || g->tokens->dtype != ZMP_I32)
-        return RT_FAIL(
-            e, RT_BAD,
-            "--generate: this model has no tokens to read or no output logits to draw from");
+    if (!g->tokens || g->tokens->dtype != ZMP_I32)
+        return RT_FAIL(e, RT_BAD,
+                       "--generate continues text: it needs a model with data { causal(tokens, "
+                       "targets) }, and this one has other data");
+    if (!g->logits || g->logits->rank < 2)
+        return RT_FAIL(e, RT_BAD,
+                       "--generate: this model has no output named logits to draw tokens from");
     g->T = port_elems(g->tokens);
     g->V = g->logits->dim[g->logits->rank - 1];
     if (port_elems(g->logits) != g->T * g->V)

@@ -62,12 +62,13 @@ void progress_step(Progress *p, const StepResult *r)
     bool is_edge = done == 1 || left == 0;
     p->tokens += r->tokens_per_second * r->seconds;
     p->seconds += r->seconds;
+    p->n_skipped += r->is_skipped;
     if (!is_edge && now - p->last_shown < (p->is_terminal ? terminal_period : log_period)) return;
     p->last_shown = now;
     p->line.n = 0;
     str_addf(&p->line, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f  norm %.3g  lr %.3g",
              p->is_terminal ? "\r" : "", r->step + 1, p->n_steps, r->loss, r->grad_norm, r->lr);
-    if (r->is_skipped) str_add(&p->line, "  skipped");
+    if (p->n_skipped) str_addf(&p->line, "  %" PRId64 " skipped", p->n_skipped);
     if (isfinite(r->loss_scale) && r->loss_scale != 1)
         str_addf(&p->line, "  scale %g", r->loss_scale);
     add_rate(&p->line, p->tokens / p->seconds);

@@ -10,6 +10,7 @@ typedef struct Progress {
     bool is_terminal, has_open_line;
     int64_t first_step, n_steps;
     double started, last_shown; /* seconds */
+    int64_t n_skipped;          /* steps, since the start */
     double tokens, seconds;     /* of the steps since the last line: the rate shown is their mean */
     Str line;
 } Progress;

@@ -121,13 +121,16 @@ def test_refusals():
     refuse(ENCODER.replace("rate = 0.3", "rate = 1.5"), "rate", "1.5")
     refuse(ENCODER.replace("rate = 0.3", "ratio = 0.3"), "no argument ratio", "rate = 0.15")
     refuse(SPANS.replace("(inputs, targets, decoder,", "(inputs, targets,"), "nothing fills input decoder")
-    refuse(SPANS.replace("(inputs, targets, decoder,", "(inputs,"), "fills at most 3 inputs")
+    refuse(SPANS.replace("(inputs, targets, decoder,", "(inputs,"), "fills 2 or 3 inputs, not 1")
     refuse(SPANS.replace("Tt = 9", "Tt = 4"), "targets take 5 tokens, not 4", "make the targets 5 long")
     refuse(SPANS.replace("Ti = 16", "Ti = 2"), "no corrupted text fits", "2 tokens")
     refuse(SPANS.replace("sentinel = 96", "sentinel = 1"), "hold eos or start")
     refuse(SPANS.replace("sentinel = 96", "sentinel = true"), "must be a number")
     refuse(UNBOUNDED, "nothing says how many", "embed(table, tokens)")
     refuse(SPANS.replace("sentinel = 96", "sentinel = 200"), "sentinel is 200")
+    encoder = compile_model(model("encoder.zm", ENCODER), {})
+    _, err = run([encoder, "--steps", 0, "--generate", 3], code=1)
+    contains(err, "--generate continues text", "causal(tokens, targets)")
 
 
 main()
