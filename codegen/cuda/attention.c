@@ -1,327 +1,564 @@
-/* attention.c -- prints attention: one warp per row, online softmax, nothing of size T x S.
+/* attention.c -- prints attention (AttnSpec), forward and backward.
  *
- * Forward: a row is a query.  Its scores come one key after another; the running maximum m, sum l
- * and output o are rescaled when m grows (Milakov and Gimelshein, arXiv:1805.02867).  Backward:
- * probabilities are computed again from lse.  Rows [0, B H T) are queries and give d q; rows [B H
- * T, B H T + B H S) are keys and give d k and d v.  Every sum has one order, there are no atomics.
- * Lanes split the D or Dv elements of a row.  No shared memory and no tensor cores: this is the
- * variant that runs everywhere. */
+ * A warp owns a row: a query, or, for dk and dv, a key.  The rows of the other kind pass by 32 at a
+ * time, one a lane, through shared memory in squares of 32 columns, so T x S is never stored and
+ * any width fits.  A lane accumulates columns lane, lane + 32, ... of the results of its warp's
+ * row.
+ *
+ * Forward: softmax as it goes; a new largest score m' scales what was summed by exp(m - m').
+ * Backward, with P = exp(scale q k^T + bias - lse), Z the dropout's factor (0 or 1 / (1 - p)) and
+ * delta = rowsum(dout out):
+ *   dS = scale P (Z (dout v^T) - delta),  dq = dS k,  dk = dS^T q,  dv = (Z P)^T dout.
+ * The first blocks compute dq, the others dk and dv: all sums run in ascending order, whatever the
+ * grid.  See "FlashAttention-2", arXiv:2307.08691. */
 #include "codegen/cuda/print.h"
 
-enum { LANES = 32 };
+#include <math.h>
+#include <stdio.h>
 
-/* ---- text of addresses and values ---- */
+enum { LANES = 32, ROWS = CUDA_ATTENTION_ROWS };
 
-typedef struct Attn {
+/* Queries or keys: names in the text of the row, and of the first row of a block or tile. */
+typedef struct Side {
+    const char *row, *first;
+    long long n;
+} Side;
+
+typedef struct Attention {
     Printer *p;
     const AttnSpec *s;
-    const char *type; /* of the arithmetic: float, or double for f64 */
-} Attn;
+    Side queries, keys;
+    DType dt;         /* of the arithmetic */
+    const char *real; /* its type */
+    const char *f;    /* "f": suffix of its functions */
+    bool owns_keys;   /* a warp's row is a key: this part computes dk and dv */
+} Attention;
 
-/* Ends a line with what it computes and the .zm line. */
-static void end_line(Attn *x, const char *what)
+/* An operand by its name in the text; columns: its width. */
+typedef struct Matrix {
+    const char *name;
+    const AttnOperand *o;
+    const Side *side;
+    long long columns;
+} Matrix;
+
+/* ---- lines ---- */
+
+static void print_noted(Attention *x, const char *what, const char *text)
 {
-    str_add(x->p->out, ";");
+    print_indent(x->p);
+    str_add(x->p->out, text);
     print_end(x->p, what, x->p->k->loc);
 }
 
-static int64_t per_lane(int64_t width)
+static void print_number(Attention *x, double v)
 {
-    return (width + LANES - 1) / LANES;
+    print_const(x->p->out, x->dt, v);
 }
 
-/* Element number of [b, h, row, column] of an operand. */
-static void print_element(Attn *x, const AttnOperand *o, const char *row, const char *column)
+/* " + index * stride", nothing for 0. */
+static void print_term(Attention *x, const char *plus, const char *index, int64_t stride)
 {
-    const char *name[] = {"b", "h", row, column};
-    str_addf(x->p->out, "a%d[%lld", o->arg, (long long)o->base);
-    for (int i = 0; i < 4; i++)
-        if (o->stride[i]) str_addf(x->p->out, " + %lldLL * %s", (long long)o->stride[i], name[i]);
-    str_add(x->p->out, "]");
+    if (stride == 0) return;
+    str_addf(x->p->out, "%s%s", plus, index);
+    if (stride != 1) str_addf(x->p->out, stride < 0 ? " * (%lld)" : " * %lld", (long long)stride);
 }
 
-static void print_load(Attn *x, const AttnOperand *o, const char *row, const char *column)
+/* " + n" or " - n", nothing for 0. */
+static void print_shift(Attention *x, long long n)
 {
-    bool is_half = o->dtype == DT_BF16 || o->dtype == DT_F16;
-    str_add(x->p->out, is_half ? "zm_to_float(" : o->dtype == DT_F64 ? "" : "(");
-    print_element(x, o, row, column);
-    str_add(x->p->out, o->dtype == DT_F64 ? "" : ")");
+    if (n != 0) str_addf(x->p->out, n < 0 ? " - %lld" : " + %lld", n < 0 ? -n : n);
 }
 
-static void print_store(Attn *x, const AttnOperand *o, const char *row, const char *column,
-                        const char *value)
+/* name[row * stride + column * stride] as it lies in memory. */
+static void print_place(Attention *x, const char *name, const AttnOperand *o, const char *row,
+                        const char *column)
 {
+    str_addf(x->p->out, "%s[", name);
+    print_term(x, "", row, o->stride[2]);
+    print_term(x, o->stride[2] ? " + " : "", column, column ? o->stride[3] : 0);
+    bool is_zero = o->stride[2] == 0 && (!column || o->stride[3] == 0);
+    str_add(x->p->out, is_zero ? "0]" : "]");
+}
+
+static bool is_16bit(DType dt)
+{
+    return dt == DT_BF16 || dt == DT_F16;
+}
+
+static void print_load(Attention *x, const char *name, const AttnOperand *o, const char *row,
+                       const char *column)
+{
+    if (is_16bit(o->dtype)) str_add(x->p->out, "zm_to_float(");
+    print_place(x, name, o, row, column);
+    if (is_16bit(o->dtype)) str_add(x->p->out, ")");
+}
+
+static void print_result(Attention *x, const char *name, const AttnOperand *o, const char *row,
+                         const char *column, const char *value)
+{
+    const char *open = o->dtype == DT_BF16  ? "zm_to_bf16("
+                       : o->dtype == DT_F16 ? "zm_to_f16("
+                       : o->dtype == DT_F32 ? "(float)("
+                                            : "";
+    if (o->dtype == x->dt) open = "";
+    bool is_odd = is_16bit(o->dtype) && x->dt == DT_F64; /* rounds once */
     print_indent(x->p);
-    print_element(x, o, row, column);
-    const char *to = o->dtype == DT_BF16 ? "zm_to_bf16" : o->dtype == DT_F16 ? "zm_to_f16" : "";
-    str_addf(x->p->out, " = %s((%s)(%s))", to, register_type(o->dtype), value);
-    end_line(x, "store");
+    print_place(x, name, o, row, column);
+    str_addf(x->p->out, " = %s%s%s%s%s;", open, is_odd ? "zm_odd(" : "", value, is_odd ? ")" : "",
+             *open ? ")" : "");
+    print_end(x->p, "store", x->p->k->loc);
 }
 
-/* for (int i = 0, d = lane; i < n; i++, d += 32) if (d < width) { : this lane's elements of a row
- */
-static void open_lanes(Attn *x, int64_t width)
-{
-    print_line(x->p, "for (int i = 0, d = lane; d < %lld; i++, d += %d) {", (long long)width,
-               LANES);
-    x->p->depth++;
-}
+/* ---- heads ---- */
 
-/* type name[n]: this lane's part of a row of an operand, or zeros (o NULL). */
-static void print_row(Attn *x, const char *name, const AttnOperand *o, const char *row,
-                      int64_t width)
+static void print_pointer(Attention *x, const char *name, const AttnOperand *o)
 {
-    print_line(x->p, "%s %s[%lld] = {0};", x->type, name, (long long)per_lane(width));
-    if (!o) return;
-    open_lanes(x, width);
+    const AttnSpec *s = x->s;
+    bool is_other_part = x->owns_keys ? o == &s->dq : o == &s->dk || o == &s->dv;
+    if (o->arg < 0 || o == &s->key || o == &s->stream || is_other_part) return;
+    const KernelArg *arg = &x->p->k->args[o->arg];
     print_indent(x->p);
-    str_addf(x->p->out, "%s[i] = ", name);
-    print_load(x, o, row, "d");
+    str_addf(x->p->out, "%s%s *%s = a%d", arg->is_out ? "" : "const ", memory_type(arg->dtype),
+             name, o->arg);
+    print_shift(x, (long long)o->base);
+    if (x->s->B > 1) print_term(x, " + ", "b", o->stride[0]);
+    if (x->s->H > 1) print_term(x, " + ", "h", o->stride[1]);
     str_add(x->p->out, ";\n");
-    print_close(x->p);
 }
 
-/* const type name = the sum over d of reg[i] * operand[row, d]. */
-static void print_dot(Attn *x, const char *name, const char *reg, const AttnOperand *o,
-                      const char *row, int64_t width, const char *what)
-{
-    print_line(x->p, "%s %s = 0;", x->type, name);
-    open_lanes(x, width);
-    print_indent(x->p);
-    str_addf(x->p->out, "%s += %s[i] * ", name, reg);
-    print_load(x, o, row, "d");
-    end_line(x, what);
-    print_close(x->p);
-    print_line(x->p, "%s = zm_warp<zm_sum>(%s);", name, name);
-}
-
-/* to[i] += factor * operand[row, d] */
-static void print_add_row(Attn *x, const char *to, const char *factor, const AttnOperand *o,
-                          const char *row, int64_t width, const char *what)
-{
-    open_lanes(x, width);
-    print_indent(x->p);
-    str_addf(x->p->out, "%s[i] += %s * ", to, factor);
-    print_load(x, o, row, "d");
-    end_line(x, what);
-    print_close(x->p);
-}
-
-static void print_store_row(Attn *x, const AttnOperand *o, const char *row, int64_t width,
-                            const char *value)
-{
-    open_lanes(x, width);
-    print_store(x, o, row, "d", value);
-    print_close(x->p);
-}
-
-/* ---- one pair of a query t and a key s ---- */
-
-/* `continue`s where t does not see s; else declares score. */
-static void print_score(Attn *x, const char *reg, const AttnOperand *other, const char *row)
+/* Which sample and head `head` = b * H + h is, and where its operands begin. */
+static void print_operands(Attention *x)
 {
     const AttnSpec *s = x->s;
-    Printer *p = x->p;
+    const char *type = x->p->index_type;
+    if (s->B > 1 && s->H > 1)
+        print_line(x->p, "const %s h = head %% %lld, b = head / %lld;", type, (long long)s->H,
+                   (long long)s->H);
+    else if (s->B > 1 || s->H > 1)
+        print_line(x->p, "const %s %s = head;", type, s->H > 1 ? "h" : "b");
+#define POINTER(NAME) print_pointer(x, #NAME, &s->NAME);
+    ATTN_OPERANDS(POINTER)
+#undef POINTER
+}
+
+static void print_words(Attention *x)
+{
+    const AttnSpec *s = x->s;
+    if (s->p <= 0) return;
+    print_indent(x->p);
+    str_add(x->p->out, "const unsigned int ");
+    for (int i = 0; i < 4; i++)
+        str_addf(x->p->out, "key%d = a%d[%lld], ", i, s->key.arg, (long long)s->key.base + i);
+    for (int i = 0; i < 2; i++)
+        str_addf(x->p->out, "stream%d = a%d[%lld]%s", i, s->stream.arg,
+                 (long long)s->stream.base + i, i ? ";" : ", ");
+    str_add(x->p->out, "\n");
+}
+
+/* ---- products ---- */
+
+/* to[r][lane] = row `row`, column c0 + lane; zeros past the ends. */
+static void print_fill(Attention *x, const char *to, const char *row, const Matrix *m, int multiple)
+{
+    Str *out = x->p->out;
+    const char *joint = "";
+    print_indent(x->p);
+    str_addf(out, "%s[lane] = ", to);
+    if (m->side->n % multiple) {
+        str_addf(out, "%s < %lld", row, m->side->n);
+        joint = " && ";
+    }
+    if (m->columns % LANES) {
+        str_addf(out, "%sc0 + lane < %lld", joint, m->columns);
+        joint = " ";
+    }
+    if (*joint) str_add(out, " ? ");
+    print_load(x, m->name, m->o, row, m->o->stride[3] == 1 ? "c0 + lane" : "(c0 + lane)");
+    str_add(out, *joint ? " : 0;\n" : ";\n");
+}
+
+static void print_fill_tile(Attention *x, const Matrix *m)
+{
+    print_line(x->p, "for (int r = w; r < %d; r += %d) {", LANES, ROWS);
+    x->p->depth++;
+    print_line(x->p, "const %s row = %s + r;", x->p->index_type, m->side->first);
+    print_fill(x, "tile[r]", "row", m, LANES);
+    print_close(x->p);
+}
+
+/* to = sum over columns of the warp's row of `mine` times the lane's row of `theirs`. */
+static void print_dot(Attention *x, const char *to, const Matrix *mine, const Matrix *theirs,
+                      const char *what)
+{
+    print_line(x->p, "%s %s = 0;", x->real, to);
+    print_line(x->p, "for (int c0 = 0; c0 < %lld; c0 += %d) {", mine->columns, LANES);
+    x->p->depth++;
+    print_line(x->p, "__syncthreads();");
+    print_fill(x, "own[w]", mine->side->row, mine, ROWS);
+    print_fill_tile(x, theirs);
+    print_line(x->p, "__syncthreads();");
+    char text[128];
+    snprintf(text, sizeof text,
+             "for (int c = 0; c < %d; c++) %s = fma%s(own[w][c], tile[lane][c], %s);", LANES, to,
+             x->f, to);
+    print_noted(x, what, text);
+    print_close(x->p);
+}
+
+/* acc += sum over the tile's rows of weight * row; weight[w][r] is the warp's weight of row r. */
+static void print_add_rows(Attention *x, const char *acc, const char *weight, const Matrix *m,
+                           const char *what)
+{
+    print_line(x->p, "#pragma unroll");
+    print_line(x->p, "for (int c0 = 0; c0 < %lld; c0 += %d) {", m->columns, LANES);
+    x->p->depth++;
+    print_line(x->p, "__syncthreads();");
+    print_fill_tile(x, m);
+    print_line(x->p, "__syncthreads();");
+    char text[160];
+    snprintf(text, sizeof text,
+             "for (int r = 0; r < %d; r++) %s[c0 / %d] = fma%s(%s[w][r], tile[r][lane], "
+             "%s[c0 / %d]);",
+             LANES, acc, LANES, x->f, weight, acc, LANES);
+    print_noted(x, what, text);
+    print_close(x->p);
+}
+
+static void print_accumulators(Attention *x, const char *name, const Matrix *m)
+{
+    print_line(x->p, "%s %s[%lld] = {};", x->real, name, (m->columns + LANES - 1) / LANES);
+}
+
+/* The warp's row of a result, each lane its columns. */
+static void print_row(Attention *x, const Matrix *m, const char *value)
+{
+    print_line(x->p, "#pragma unroll");
+    print_line(x->p, "for (int i = 0; i < %lld; i++) {", (m->columns + LANES - 1) / LANES);
+    x->p->depth++;
+    print_line(x->p, "const int d = i * %d + lane;", LANES);
+    if (m->columns % LANES) print_line(x->p, "if (d >= %lld) continue;", m->columns);
+    print_result(x, m->name, m->o, m->side->row, "d", value);
+    print_close(x->p);
+}
+
+/* ---- scores ---- */
+
+/* sees: the query t may attend to the key s, and both exist. */
+static void print_sees(Attention *x)
+{
+    const AttnSpec *s = x->s;
+    Str *out = x->p->out;
+    print_indent(x->p);
+    str_addf(out, "const bool sees = t < %lld && s < %lld", x->queries.n, x->keys.n);
+    if (s->is_causal) {
+        str_add(out, " && s <= t");
+        print_shift(x, x->keys.n - x->queries.n);
+    }
     if (s->mask.arg >= 0) {
-        print_indent(p);
-        str_add(p->out, "if (!");
-        print_element(x, &s->mask, "t", "s");
-        str_add(p->out, ") continue;\n");
+        str_add(out, " && ");
+        print_load(x, "mask", &s->mask, "t", "s");
+        str_add(out, " != 0");
     }
-    if (s->bias.arg >= 0) { /* before the product: NVRTC 13.0 crashes on a load behind it */
-        print_indent(p);
-        str_addf(p->out, "const %s bias = ", x->type);
-        print_load(x, &s->bias, "t", "s");
-        str_add(p->out, ";\n");
-    }
-    print_dot(x, "score", reg, other, row, s->D, "q k^T");
-    print_indent(p);
-    str_add(p->out, "score = score * ");
-    print_const(p->out, s->q.dtype == DT_F64 ? DT_F64 : DT_F32, s->scale);
-    str_add(p->out, s->bias.arg >= 0 ? " + bias" : "");
-    end_line(x, "score");
-    print_line(p, "if (score == -ZM_INF) continue;");
+    str_add(out, ";");
+    print_end(x->p, "who attends to whom", x->p->k->loc);
 }
 
-/* const type keep = the factor of dropout for (t, s). */
-static void print_keep(Attn *x)
+/* x = the score of (t, s), out of x = q k^T; -inf where it is not seen. */
+static void print_score(Attention *x)
 {
     const AttnSpec *s = x->s;
-    int key = s->key.arg, stream = s->stream.arg;
-    long long k = (long long)s->key.base, w = (long long)s->stream.base;
-    if (s->p <= 0) {
-        print_line(x->p, "const %s keep = 1;", x->type);
-        return;
-    }
-    print_line(x->p, "const unsigned int e = (unsigned int)((h * %lldLL + t) * %lldLL + s);",
-               (long long)s->T, (long long)s->S);
-    print_line(x->p,
-               "const float u = zm_random(a%d[%lld], a%d[%lld], a%d[%lld], a%d[%lld] + (int)b, e,",
-               key, k, key, k + 1, key, k + 2, key, k + 3);
-    print_line(x->p, "                          (unsigned int)a%d[%lld], (unsigned int)a%d[%lld]);",
-               stream, w, stream, w + 1);
+    Str *out = x->p->out;
     print_indent(x->p);
-    str_addf(x->p->out, "const %s keep = u >= ", x->type);
-    print_const(x->p->out, DT_F32, s->p);
-    str_add(x->p->out, " ? (");
-    str_add(x->p->out, x->type);
-    str_add(x->p->out, ")");
-    print_const(x->p->out, s->q.dtype == DT_F64 ? DT_F64 : DT_F32, 1 / (1 - s->p));
-    str_add(x->p->out, " : 0");
-    end_line(x, "dropout");
+    str_add(out, "x = sees ? x * ");
+    print_number(x, s->scale);
+    if (s->bias.arg >= 0) {
+        str_addf(out, " + (%s)", x->real);
+        print_load(x, "bias", &s->bias, "t", "s");
+    }
+    str_add(out, " : ");
+    print_number(x, -(double)INFINITY);
+    str_add(out, ";");
+    print_end(x->p, "score", x->p->k->loc);
 }
 
-static const char *exp_name(const Attn *x)
+/* z = what the dropout multiplies the probability of (t, s) by. */
+static void print_dropout(Attention *x)
 {
-    return x->s->q.dtype == DT_F64 ? "exp" : "expf";
+    const AttnSpec *s = x->s;
+    Str *out = x->p->out;
+    if (s->p <= 0) return;
+    const char *head = s->H > 1 ? "(unsigned int)h" : "0u";
+    print_line(x->p, "const unsigned int element = (%s * %lldu + t) * %lldu + s;", head,
+               x->queries.n, x->keys.n);
+    print_indent(x->p);
+    str_addf(out, "const %s z = zm_random(key0, key1, key2, key3%s, element, stream0, stream1) >= ",
+             x->real, s->B > 1 ? " + b" : "");
+    print_const(out, DT_F32, s->p);
+    str_add(out, " ? ");
+    print_number(x, 1 / (1 - s->p));
+    str_add(out, " : 0;");
+    print_end(x->p, "dropout", x->p->k->loc);
+}
+
+static const char *dropped(const Attention *x)
+{
+    return x->s->p > 0 ? " * z" : "";
+}
+
+/* for (first = ...) over tiles of the other side, of which row = first + lane. */
+static void print_key_loop(Attention *x)
+{
+    Str *out = x->p->out;
+    const char *type = x->p->index_type;
+    if (x->s->is_causal) {
+        print_indent(x->p);
+        str_addf(out, "const %s reach = t0", type);
+        print_shift(x, ROWS + x->keys.n - x->queries.n);
+        str_add(out, ";  // the block's last query sees s < reach\n");
+        print_line(x->p, "const %s end = reach < %lld ? reach : %lld;", type, x->keys.n, x->keys.n);
+    }
+    print_indent(x->p);
+    str_addf(out, "for (%s s0 = 0; s0 < ", type);
+    if (x->s->is_causal)
+        str_add(out, "end");
+    else
+        str_addf(out, "%lld", x->keys.n);
+    str_addf(out, "; s0 += %d) {\n", LANES);
+    x->p->depth++;
+    print_line(x->p, "const %s s = s0 + lane;", type);
+}
+
+static void print_query_loop(Attention *x)
+{
+    const char *type = x->p->index_type;
+    if (x->s->is_causal) {
+        print_indent(x->p);
+        str_addf(x->p->out, "const %s first = s0", type);
+        print_shift(x, x->queries.n - x->keys.n);
+        str_add(x->p->out, ";  // the first query that sees key s0\n");
+    }
+    print_line(x->p, "for (%s t0 = %s; t0 < %lld; t0 += %d) {", type,
+               x->s->is_causal ? "first > 0 ? first / 32 * 32 : 0" : "0", x->queries.n, LANES);
+    x->p->depth++;
+    print_line(x->p, "const %s t = t0 + lane;", type);
+}
+
+/* ---- forward ---- */
+
+static void print_softmax(Attention *x)
+{
+    char text[128];
+    const char *f = x->f, *real = x->real;
+    print_line(x->p, "const %s most = zm_max(top, zm_warp<zm_largest>(x));", real);
+    print_line(x->p, "const %s base = most == -ZM_INF ? 0 : most;  // nothing seen so far", real);
+    print_line(x->p, "const %s by = exp%s(top - base), e = exp%s(x - base);", real, f, f);
+    print_line(x->p, "top = most;");
+    print_line(x->p, "sum = sum * by + e;");
+    snprintf(text, sizeof text, "weight[w][lane] = e%s;", dropped(x));
+    print_noted(x, "softmax", text);
+    print_line(x->p, "#pragma unroll");
+    print_line(x->p, "for (int i = 0; i < %lld; i++) acc[i] *= by;",
+               (long long)(x->s->Dv + LANES - 1) / LANES);
+}
+
+static void print_row_end(Attention *x, const Matrix *out)
+{
+    const AttnOperand *lse = &x->s->lse;
+    char text[64];
+    print_line(x->p, "const %s total = zm_warp<zm_sum>(sum);", x->real);
+    print_line(x->p, "const %s inverse = total == 0 ? 0 : 1 / total;", x->real);
+    print_line(x->p, "if (t >= %lld) continue;", x->queries.n);
+    print_row(x, out, "acc[i] * inverse");
+    if (lse->arg < 0) return;
+    snprintf(text, sizeof text, "top + log%s(total)", x->f);
+    print_line(x->p, "if (lane == 0)");
+    x->p->depth++;
+    print_result(x, "lse", lse, "t", NULL, text);
+    x->p->depth--;
+}
+
+static void print_forward(Attention *x)
+{
+    const AttnSpec *s = x->s;
+    Matrix q = {"q", &s->q, &x->queries, s->D}, k = {"k", &s->k, &x->keys, s->D},
+           v = {"v", &s->v, &x->keys, s->Dv}, out = {"out", &s->out, &x->queries, s->Dv};
+    print_accumulators(x, "acc", &out);
+    print_indent(x->p);
+    str_addf(x->p->out, "%s top = -ZM_INF, sum = 0;  // of the row; of the lane\n", x->real);
+    print_key_loop(x);
+    print_dot(x, "x", &q, &k, "q k^T");
+    print_sees(x);
+    print_score(x);
+    print_dropout(x);
+    print_softmax(x);
+    print_add_rows(x, "acc", "weight", &v, "P v");
+    print_close(x->p);
+    print_row_end(x, &out);
+}
+
+/* ---- backward ---- */
+
+/* prob and gradient of the score of (t, s), out of x = q k^T and y = dout v^T. */
+static void print_gradient(Attention *x)
+{
+    print_sees(x);
+    print_score(x);
+    print_dropout(x);
+    print_line(x->p, "const %s prob = exp%s(x - base);", x->real, x->f);
+    print_indent(x->p);
+    str_addf(x->p->out, "slope[w][lane] = prob * (y%s - delta) * ", dropped(x));
+    print_number(x, x->s->scale);
+    str_add(x->p->out, ";");
+    print_end(x->p, "softmax", x->p->k->loc);
+}
+
+/* lse of query t as prob's base: a row that sees nothing has -inf, and probabilities 0. */
+static void print_base(Attention *x)
+{
+    print_indent(x->p);
+    str_addf(x->p->out, "const %s l = t < %lld ? ", x->real, x->queries.n);
+    print_load(x, "lse", &x->s->lse, "t", NULL);
+    str_addf(x->p->out, " : 0, base = l == -ZM_INF ? 0 : l;\n");
+}
+
+/* name += the lane's part of dout out of query `row`. */
+static void print_delta_sum(Attention *x, const char *name, const char *row)
+{
+    print_line(x->p, "%s %s = 0;", x->real, name);
+    print_line(x->p, "for (int d = lane; %s < %lld && d < %lld; d += %d)", row, x->queries.n,
+               (long long)x->s->Dv, LANES);
+    x->p->depth++;
+    print_indent(x->p);
+    str_addf(x->p->out, "%s = fma%s(", name, x->f);
+    print_load(x, "dout", &x->s->dout, row, "d");
+    str_add(x->p->out, ", ");
+    print_load(x, "out", &x->s->out, row, "d");
+    str_addf(x->p->out, ", %s);", name);
+    print_end(x->p, "delta", x->p->k->loc);
+    x->p->depth--;
+}
+
+static void print_dq(Attention *x)
+{
+    const AttnSpec *s = x->s;
+    Matrix q = {"q", &s->q, &x->queries, s->D}, k = {"k", &s->k, &x->keys, s->D},
+           v = {"v", &s->v, &x->keys, s->Dv}, dout = {"dout", &s->dout, &x->queries, s->Dv},
+           dq = {"dq", &s->dq, &x->queries, s->D};
+    print_base(x);
+    print_delta_sum(x, "part", "t");
+    print_line(x->p, "const %s delta = zm_warp<zm_sum>(part);", x->real);
+    print_accumulators(x, "acc", &dq);
+    print_key_loop(x);
+    print_dot(x, "y", &dout, &v, "dout v^T");
+    print_dot(x, "x", &q, &k, "q k^T");
+    print_gradient(x);
+    print_add_rows(x, "acc", "slope", &k, "dS k");
+    print_close(x->p);
+    print_line(x->p, "if (t >= %lld) continue;", x->queries.n);
+    print_row(x, &dq, "acc[i]");
+}
+
+/* deltas[r] of the 32 queries of a tile. */
+static void print_deltas(Attention *x)
+{
+    print_line(x->p, "for (int r = w; r < %d; r += %d) {", LANES, ROWS);
+    x->p->depth++;
+    print_line(x->p, "const %s row = t0 + r;", x->p->index_type);
+    print_delta_sum(x, "part", "row");
+    print_line(x->p, "part = zm_warp<zm_sum>(part);");
+    print_line(x->p, "if (lane == 0) deltas[r] = part;");
+    print_close(x->p);
+}
+
+static void print_dk_dv(Attention *x)
+{
+    const AttnSpec *s = x->s;
+    Matrix q = {"q", &s->q, &x->queries, s->D}, k = {"k", &s->k, &x->keys, s->D},
+           v = {"v", &s->v, &x->keys, s->Dv}, dout = {"dout", &s->dout, &x->queries, s->Dv},
+           dk = {"dk", &s->dk, &x->keys, s->D}, dv = {"dv", &s->dv, &x->keys, s->Dv};
+    char text[64];
+    print_accumulators(x, "acc_k", &dk);
+    print_accumulators(x, "acc_v", &dv);
+    print_query_loop(x);
+    print_deltas(x);
+    print_dot(x, "y", &v, &dout, "dout v^T");
+    print_dot(x, "x", &k, &q, "q k^T");
+    print_base(x);
+    print_line(x->p, "const %s delta = deltas[lane];", x->real);
+    print_gradient(x);
+    snprintf(text, sizeof text, "weight[w][lane] = prob%s;", dropped(x));
+    print_line(x->p, "%s", text);
+    print_add_rows(x, "acc_k", "slope", &q, "dS^T q");
+    print_add_rows(x, "acc_v", "weight", &dout, "P^T dout");
+    print_close(x->p);
+    print_line(x->p, "if (s >= %lld) continue;", x->keys.n);
+    print_row(x, &dk, "acc_k[i]");
+    print_row(x, &dv, "acc_v[i]");
 }
 
 /* ---- the kernel ---- */
 
-/* b, h and t or s out of `row`, which counts [B, H, extent]. */
-static void print_place(Attn *x, const char *row, const char *name, int64_t extent)
+static long long blocks_of(const Side *side)
 {
-    print_line(x->p, "const int %s = (int)(%s %% %lld);", name, row, (long long)extent);
-    print_line(x->p, "const long long h = %s / %lld %% %lld, b = %s / %lld;", row,
-               (long long)extent, (long long)x->s->H, row, (long long)(extent * x->s->H));
+    return (side->n + ROWS - 1) / ROWS;
 }
 
-static void print_last_key(Attn *x)
+/* head, and the warp's row, out of the block's number among those of a side. */
+static void print_place_of_block(Attention *x, const Side *side, const char *block)
 {
-    const AttnSpec *s = x->s;
-    if (s->is_causal)
-        print_line(x->p, "const int n_keys = t + 1 + %lld < %lld ? t + 1 + %lld : %lld;",
-                   (long long)(s->S - s->T), (long long)s->S, (long long)(s->S - s->T),
-                   (long long)s->S);
-    else
-        print_line(x->p, "const int n_keys = %lld;", (long long)s->S);
+    const char *type = x->p->index_type;
+    long long n = blocks_of(side);
+    if (x->s->B * x->s->H > 1) print_line(x->p, "const %s head = %s / %lld;", type, block, n);
+    print_line(x->p, "const %s %s = %s %% %lld * %d, %s = %s + w;", type, side->first, block, n,
+               ROWS, side->row, side->first);
+    print_operands(x);
 }
 
-static void print_forward(Attn *x)
+static void print_shared(Attention *x)
 {
-    const AttnSpec *s = x->s;
-    Printer *p = x->p;
-    const char *e = exp_name(x);
-    print_place(x, "row", "t", s->T);
-    print_row(x, "q", &s->q, "t", s->D);
-    print_row(x, "o", NULL, "t", s->Dv);
-    print_line(p, "%s m = -ZM_INF, l = 0;", x->type);
-    print_last_key(x);
-    print_open(p, "for (int s = 0; s < n_keys; s++)");
-    print_score(x, "q", &s->k, "s");
-    print_line(p, "const %s up = zm_max(m, score), old = %s(m - up), prob = %s(score - up);",
-               x->type, e, e);
-    print_keep(x);
-    print_line(p, "l = l * old + prob;");
-    print_line(p, "m = up;");
-    print_line(p, "const %s weight = prob * keep;", x->type);
-    open_lanes(x, s->Dv);
-    print_line(p, "o[i] *= old;");
-    print_close(p);
-    print_add_row(x, "o", "weight", &s->v, "s", s->Dv, "P v");
-    print_close(p);
-    print_line(p, "const %s by = l == 0 ? 0 : 1 / l;", x->type);
-    print_store_row(x, &s->out, "t", s->Dv, "o[i] * by");
-    if (s->lse.arg < 0) return;
-    print_open(p, "if (lane == 0)");
-    print_store(x, &s->lse, "t", "0", s->q.dtype == DT_F64 ? "m + log(l)" : "m + logf(l)");
-    print_close(p);
-}
-
-/* Declares prob and ds, d loss / d (q k) of the pair; dp is dout[t] v[s], delta is dout[t] out[t].
- */
-static void print_pair_gradient(Attn *x, const char *lse)
-{
-    Printer *p = x->p;
-    print_line(p, "const %s prob = %s(score - %s);", x->type, exp_name(x), lse);
-    print_keep(x);
-    print_indent(p);
-    str_add(p->out, "const ");
-    str_addf(p->out, "%s ds = prob * (keep * dp - delta) * ", x->type);
-    print_const(p->out, x->s->q.dtype == DT_F64 ? DT_F64 : DT_F32, x->s->scale);
-    end_line(x, "dS");
-}
-
-static void print_lse(Attn *x)
-{
-    print_indent(x->p);
-    str_addf(x->p->out, "const %s lse = ", x->type);
-    print_load(x, &x->s->lse, "t", "0");
-    str_add(x->p->out, ";\n");
-}
-
-static void print_backward_query(Attn *x)
-{
-    const AttnSpec *s = x->s;
-    Printer *p = x->p;
-    print_place(x, "row", "t", s->T);
-    print_row(x, "q", &s->q, "t", s->D);
-    print_row(x, "g", &s->dout, "t", s->Dv);
-    print_row(x, "dq", NULL, "t", s->D);
-    print_dot(x, "delta", "g", &s->out, "t", s->Dv, "delta");
-    print_lse(x);
-    print_last_key(x);
-    print_open(p, "for (int s = 0; s < n_keys; s++)");
-    print_score(x, "q", &s->k, "s");
-    print_dot(x, "dp", "g", &s->v, "s", s->Dv, "dout v^T");
-    print_pair_gradient(x, "lse");
-    print_add_row(x, "dq", "ds", &s->k, "s", s->D, "dS k");
-    print_close(p);
-    print_store_row(x, &s->dq, "t", s->D, "dq[i]");
-}
-
-static void print_backward_key(Attn *x)
-{
-    const AttnSpec *s = x->s;
-    Printer *p = x->p;
-    print_line(p, "const long long key = row - %lldLL;", (long long)(s->B * s->H * s->T));
-    print_place(x, "key", "s", s->S);
-    print_row(x, "k", &s->k, "s", s->D);
-    print_row(x, "v", &s->v, "s", s->Dv);
-    print_row(x, "dk", NULL, "s", s->D);
-    print_row(x, "dv", NULL, "s", s->Dv);
-    print_line(p, "for (int t = 0; t < %lld; t++) {", (long long)s->T);
-    p->depth++;
-    if (s->is_causal) print_line(p, "if (s > t + %lld) continue;", (long long)(s->S - s->T));
-    print_score(x, "k", &s->q, "t");
-    print_dot(x, "dp", "v", &s->dout, "t", s->Dv, "dout v^T");
-    print_row(x, "g", &s->dout, "t", s->Dv);
-    print_dot(x, "delta", "g", &s->out, "t", s->Dv, "delta");
-    print_lse(x);
-    print_pair_gradient(x, "lse");
-    print_line(p, "const %s weight = prob * keep;", x->type);
-    print_add_row(x, "dk", "ds", &s->q, "t", s->D, "dS^T q");
-    print_add_row(x, "dv", "weight", &s->dout, "t", s->Dv, "P^T dout");
-    print_close(p);
-    print_store_row(x, &s->dk, "s", s->D, "dk[i]");
-    print_store_row(x, &s->dv, "s", s->Dv, "dv[i]");
-}
-
-int64_t attention_rows(const AttnSpec *s)
-{
-    return s->B * s->H * (s->is_backward ? s->T + s->S : s->T);
+    const char *real = x->real;
+    print_line(x->p, "// Rows are padded by one: lanes that walk a column do not collide.");
+    print_line(x->p, "__shared__ %s own[%d][%d], tile[%d][%d], weight[%d][%d];", real, ROWS,
+               LANES + 1, LANES, LANES + 1, ROWS, LANES + 1);
+    if (x->s->is_backward)
+        print_line(x->p, "__shared__ %s slope[%d][%d], deltas[%d];", real, ROWS, LANES + 1, LANES);
+    print_line(x->p, "const int w = threadIdx.x / %d, lane = threadIdx.x %% %d;", LANES, LANES);
+    print_words(x);
 }
 
 void print_attention(Printer *p)
 {
     const AttnSpec *s = &p->k->attn;
-    Attn x = {p, s, s->q.dtype == DT_F64 ? "double" : "float"};
-    print_line(p, "const int lane = threadIdx.x %% %d;", LANES);
-    print_line(p,
-               "for (long long row = blockIdx.x * %lldLL + threadIdx.x / %d; row < %lldLL; row += "
-               "gridDim.x * %lldLL) {",
-               (long long)p->s.rows_per_block, LANES, (long long)p->s.n_rows,
-               (long long)p->s.rows_per_block);
+    Attention x = {.p = p,
+                   .s = s,
+                   .queries = {"t", "t0", (long long)s->T},
+                   .keys = {"s", "s0", (long long)s->S},
+                   .dt = s->q.dtype == DT_F64 ? DT_F64 : DT_F32};
+    x.real = memory_type(x.dt);
+    x.f = x.dt == DT_F64 ? "" : "f";
+    long long heads = (long long)(s->B * s->H), n_q = heads * blocks_of(&x.queries),
+              n = n_q + (s->is_backward ? heads * blocks_of(&x.keys) : 0);
+    print_shared(&x);
+    print_line(p, "for (%s block = blockIdx.x; block < %lld; block += gridDim.x) {", p->index_type,
+               n);
     p->depth++;
     if (s->is_backward) {
-        print_line(p, "if (row < %lldLL) {", (long long)(s->B * s->H * s->T));
+        print_line(p, "if (block < %lld) {  // dq: a warp owns a query", n_q);
         p->depth++;
-        print_backward_query(&x);
+        print_place_of_block(&x, &x.queries, "block");
+        print_dq(&x);
         p->depth--;
-        print_open(p, "} else");
-        print_backward_key(&x);
+        print_line(p, "} else {  // dk and dv: a warp owns a key");
+        p->depth++;
+        x.owns_keys = true;
+        char number[48];
+        snprintf(number, sizeof number, "(block - %lld)", n_q);
+        print_place_of_block(&x, &x.keys, number);
+        print_dk_dv(&x);
         print_close(p);
     } else {
+        print_place_of_block(&x, &x.queries, "block");
         print_forward(&x);
     }
     print_close(p);

@@ -23,10 +23,16 @@ typedef enum {
                      splits the RED loops */
     CUDA_SCATTER, /* threadIdx.x walks 32 columns, threadIdx.y owns every n-th row of the output:
                     all threads see all additions, each makes its own, in order */
-    CUDA_TILES /* contraction: a row is an output, a block computes CUDA_TILE x CUDA_TILE of them */
+    CUDA_TILES,   /* contraction: a row is an output, a block computes CUDA_TILE x CUDA_TILE of them
+                   */
+    CUDA_ATTENTION /* a row is a query (in the backward, then, a key) of a head, one warp's work */
 } CudaShape;
 
-enum { CUDA_TILE = 64, CUDA_MAX_HEAD = 512 };
+enum {
+    CUDA_TILE = 64,
+    CUDA_ATTENTION_ROWS = 16, /* of a block: 512 threads */
+    CUDA_MAX_HEAD = 512       /* most D and Dv: what a lane keeps in registers */
+};
 
 typedef struct CudaSchedule {
     CudaShape shape;

@@ -99,7 +99,8 @@ static void print_row_loop(Printer *p)
     case CUDA_BLOCK:
         print_line(p, "for (%s row = blockIdx.x; row < %lld; row += gridDim.x) {", type, rows);
         break;
-    case CUDA_TILES: return; /* print_contract() */
+    case CUDA_ATTENTION:
+    case CUDA_TILES: return; /* print_attention(), print_contract() */
     case CUDA_COLUMN:
         print_line(
             p, "for (%s first = %sblockIdx.x * %lld; first < %lld; first += %sgridDim.x * %lld) {",
@@ -121,6 +122,7 @@ void print_sweep_loop(Printer *p)
     const char *start = "0";
     int step = 1;
     switch (s->shape) {
+    case CUDA_ATTENTION:
     case CUDA_TILES:
     case CUDA_POINT: return; /* no RED loops: the row is the element */
     case CUDA_THREAD:

@@ -232,7 +232,8 @@ static void print_head(Printer *p, const char *name)
                                         [CUDA_BLOCK] = "one block each",
                                         [CUDA_COLUMN] = "32 side by side in a block",
                                         [CUDA_SCATTER] = "32 side by side in a block",
-                                        [CUDA_TILES] = "64 x 64 tiles"};
+                                        [CUDA_TILES] = "64 x 64 tiles",
+                                        [CUDA_ATTENTION] = "one warp each"};
     const CudaSchedule *s = &p->s;
     str_addf(p->out, "// %s", p->k->label ? p->k->label : "kernel");
     print_loc(p, p->k->loc);

@@ -64,6 +64,5 @@ void print_nest(Printer *p);
 void print_scatter(Printer *p); /* within the loop over columns */
 void print_contract(Printer *p);
 void print_attention(Printer *p);
-int64_t attention_rows(const AttnSpec *s); /* queries; backward: and keys */
 
 #endif

@@ -23,9 +23,9 @@ static bool has_loop(const Kernel *k, LoopKind kind)
 
 static CudaShape shape_of(const Kernel *k, const CudaSchedule *s)
 {
-    if (k->kind == KK_ATTENTION) return CUDA_WARP;
     if (k->kind == KK_CONTRACT) return CUDA_TILES;
     if (k->kind == KK_SCATTER) return CUDA_SCATTER;
+    if (k->kind == KK_ATTENTION) return CUDA_ATTENTION;
     if (!has_loop(k, LOOP_RED)) return CUDA_POINT;
     const Loop *inner = &k->loops[k->n_loops - 1];
     if (inner->kind == LOOP_PAR && inner->extent >= COLUMN_MIN_ROWS) return CUDA_COLUMN;
@@ -63,13 +63,21 @@ static void schedule_tiles(const Kernel *k, CudaSchedule *s)
     s->n_blocks = n_batches * tiles_along(k, LOOP_M) * tiles_along(k, LOOP_N);
 }
 
+/* A block has rows of one head: queries, or keys. */
+static void schedule_attention(const AttnSpec *a, CudaSchedule *s)
+{
+    int64_t heads = a->B * a->H, n = CUDA_ATTENTION_ROWS;
+    int64_t keys = a->is_backward ? a->S : 0; /* that have a row too */
+    s->n_rows = heads * (a->T + keys);
+    s->n_reduced = a->is_backward && a->T > a->S ? a->T : a->S;
+    s->rows_per_block = n;
+    s->threads_x = CUDA_ATTENTION_ROWS * WARP;
+    s->n_blocks = heads * ((a->T + n - 1) / n + (keys + n - 1) / n);
+}
+
 CudaSchedule cuda_schedule(const Kernel *k)
 {
     CudaSchedule s = {.n_rows = loops_extent(k, LOOP_PAR), .n_reduced = loops_extent(k, LOOP_RED)};
-    if (k->kind == KK_ATTENTION) {
-        s.n_rows = attention_rows(&k->attn);
-        s.n_reduced = k->attn.S;
-    }
     s.shape = shape_of(k, &s);
     s.is_64bit = needs_64bit(k, &s);
     s.threads_x = BLOCK_THREADS;
@@ -87,7 +95,8 @@ CudaSchedule cuda_schedule(const Kernel *k)
         s.threads_x = WARP;
         s.threads_y = s.n_reduced >= 512 ? MAX_THREADS / WARP : BLOCK_THREADS / WARP;
         break;
-    case CUDA_TILES: break;
+    case CUDA_TILES:
+    case CUDA_ATTENTION: break;
     case CUDA_SCATTER:
         s.rows_per_block = WARP;
         s.threads_x = WARP;
@@ -96,6 +105,8 @@ CudaSchedule cuda_schedule(const Kernel *k)
     }
     if (s.shape == CUDA_TILES)
         schedule_tiles(k, &s);
+    else if (s.shape == CUDA_ATTENTION)
+        schedule_attention(&k->attn, &s);
     else
         s.n_blocks = (s.n_rows + s.rows_per_block - 1) / s.rows_per_block;
     if (s.n_blocks > MAX_BLOCKS) s.n_blocks = MAX_BLOCKS;

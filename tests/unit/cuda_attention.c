@@ -3,7 +3,8 @@
  * compiled by real NVRTC where it is found. */
 #include "tests/unit/cuda_run_attention.h"
 
-/* Few pairs of a query and a key: every shuffle is 32 changes of context. */
+/* Few pairs of a query and a key: every shuffle is 32 changes of context.  The last ones fill more
+ * than a block's 16 rows and a tile's 32. */
 static const Case cases[] = {
     {1, 1, 1, 1, 1, 1, true, false, false, 0, ROWS, DT_F32},
     {1, 2, 5, 7, 3, 2, false, false, false, 0, ROWS, DT_F32},
@@ -18,6 +19,9 @@ static const Case cases[] = {
     {1, 2, 6, 7, 24, 24, true, true, false, 0.25, ROWS, DT_BF16},
     {2, 1, 4, 7, 33, 64, false, true, true, 0.25, COLUMNS, DT_F16},
     {1, 2, 3, 4, 256, 255, true, false, false, 0, ROWS, DT_F32},
+    {1, 1, 2, 3, 512, 511, false, false, false, 0, ROWS, DT_F64},
+    {1, 2, 35, 67, 40, 24, true, true, false, 0.25, COLUMNS, DT_F32},
+    {2, 1, 65, 33, 8, 34, true, false, true, 0.5, ROWS, DT_F32},
 };
 
 enum { N_CASES = sizeof cases / sizeof *cases, EXIT_SKIP = 77 };
