@@ -50,15 +50,22 @@ typedef struct Panels {
     LLVMValueRef x0, nx, k0, kc, dst;
 } Panels;
 
+/* Where an access starts in the batch's current element. */
+static LLVMValueRef batch_elem(Emit *x, const Access *to)
+{
+    LLVMValueRef elem = cpu_i64(x->m, to->base);
+    for (int i = 0; i < x->p->batch.n; i++) {
+        int loop = x->p->batch.loop[i];
+        elem = cpu_mad(x->m, x->e.index[loop], to->stride[loop], elem);
+    }
+    return elem;
+}
+
 static void pack_direct(Emit *x, const Panels *q)
 {
     CpuModule *m = x->m;
     const MmOperand *o = q->o;
-    LLVMValueRef elem = cpu_i64(m, o->direct->base);
-    for (int i = 0; i < x->p->batch.n; i++) {
-        int loop = x->p->batch.loop[i];
-        elem = cpu_mad(m, x->e.index[loop], o->direct->stride[loop], elem);
-    }
+    LLVMValueRef elem = batch_elem(x, o->direct);
     elem = cpu_mad(m, q->x0, o->x_stride, elem);
     elem = cpu_mad(m, q->k0, o->k_stride, elem);
     LLVMValueRef src = cpu_elem_ptr(m, x->e.bufs[o->direct->arg], x->dt, elem);
@@ -224,10 +231,8 @@ static LLVMValueRef choose_tile(Emit *x, LLVMValueRef row, LLVMValueRef col)
     CpuModule *m = x->m;
     const ContractPlan *p = x->p;
     MmTile full = p->tile, low = full, narrow = full, corner;
-    int64_t rows = p->rows.total - (p->row.n_panels - 1) * p->row.width;
-    int64_t cols = p->cols.total - (p->col.n_panels - 1) * p->col.width;
-    while (low.mr / 2 >= rows) low.mr /= 2;
-    narrow.nv = (int)mm_ceil_div(cols, p->lanes);
+    low.mr = p->low_mr;
+    narrow.nv = p->narrow_nv;
     corner = low;
     corner.nv = narrow.nv;
     LLVMValueRef fn = mm_tile(m, &full), edge = mm_tile(m, &low);
@@ -314,7 +319,17 @@ static void emit_main_phase(CpuModule *m, const ContractPlan *p, const char *fn)
     t.r_hi = mm_min(m, mm_add(m, r_lo, cpu_i64(m, p->block)), cpu_i64(m, r->n_panels));
     t.s_hi = mm_min(m, mm_add(m, s_lo, cpu_i64(m, p->chunk)), cpu_i64(m, s->n_panels));
     t.acc = scratch_at(&x, p->acc_at);
+    if (p->out) {
+        LLVMValueRef row = mm_mul(m, p->row_is_resident ? r_lo : s_lo, p->row.width);
+        LLVMValueRef col = mm_mul(m, p->row_is_resident ? s_lo : r_lo, p->col.width);
+        LLVMValueRef elem = cpu_mad(m, row, p->ld, mm_add(m, batch_elem(&x, p->out), col));
+        t.acc = cpu_elem_ptr(m, x.e.bufs[p->out->arg], x.dt, elem);
+    }
     emit_product(&x, t);
+    if (p->out) {
+        cpu_function_end(m);
+        return;
+    }
     LLVMValueRef row_lo = p->row_is_resident ? t.r_lo : t.s_lo,
                  row_hi = p->row_is_resident ? t.r_hi : t.s_hi;
     LLVMValueRef col_lo = p->row_is_resident ? t.s_lo : t.r_lo,

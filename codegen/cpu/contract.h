@@ -127,7 +127,11 @@ typedef struct ContractPlan {
     int64_t chunk, n_chunks; /* streamed panels per task */
     int64_t block, n_blocks; /* resident panels per task */
     int64_t n_splits, split; /* ways that K is split; length of one */
-    int64_t ld, acc_rows;    /* accumulators of a task (or of a split): acc_rows x ld */
+    int low_mr, narrow_nv;   /* tile of the last row panel and of the last column panel */
+    const Access *out;       /* the result is the plain sum and tiles are stored where it goes; else
+                                NULL */
+    int64_t ld, acc_rows;    /* accumulators of a task (or of a split): acc_rows x ld; with `out`, ld
+                                is between its rows */
     int64_t pack_group;      /* panels per task of phase 0 */
     int64_t n_pack_tasks, n_tasks, n_reduce_tasks, reduce_rows;
     /* offsets, in bytes */

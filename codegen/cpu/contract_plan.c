@@ -221,20 +221,39 @@ static void plan_tasks(ContractPlan *p, DType acc)
     p->is_shared = p->n_splits == 1 && p->n_chunks > 1 && resident <= RESIDENT_BYTES;
 }
 
+/* Tiles at the edges of M and N, and whether all tiles can be stored straight to the result: it is
+ * the sum itself, its columns are contiguous and no tile reaches over an edge. */
+static void plan_edges(ContractPlan *p, DType acc)
+{
+    int64_t rows = p->rows.total - (p->row.n_panels - 1) * p->row.width;
+    int64_t cols = p->cols.total - (p->col.n_panels - 1) * p->col.width;
+    p->low_mr = p->tile.mr;
+    while (p->low_mr / 2 >= rows) p->low_mr /= 2;
+    p->narrow_nv = (int)mm_ceil_div(cols, p->lanes);
+    const Kernel *k = p->k;
+    const Store *s = &k->stores[0];
+    bool is_sum = k->n_stores == 1 && s->mode == ST_SET && s->level == LV_ELEM &&
+                  k->nodes[s->node].kind == KN_ACC && k->args[s->to.arg].dtype == acc;
+    bool is_plain = s->to.dyn < 0 && p->rows.n <= 1 && p->cols.n == 1 &&
+                    inner_stride(&s->to, &p->cols) == 1;
+    bool is_whole = p->low_mr == rows && p->narrow_nv * p->lanes == cols;
+    if (is_sum && is_plain && is_whole && p->n_splits == 1) p->out = &s->to;
+}
+
 static void plan_memory(ContractPlan *p, DType acc)
 {
     const MmOperand *r = contract_resident(p), *s = contract_streamed(p);
     int64_t size = dtype_bytes(acc), s_panels = p->n_splits > 1 ? s->n_panels : p->chunk;
     int64_t rows = p->row_is_resident ? p->block * r->width : s_panels * s->width;
     int64_t cols = p->row_is_resident ? s_panels * s->width : p->block * r->width;
-    p->acc_rows = rows;
-    p->ld = cols;
+    p->acc_rows = p->out ? 0 : rows;
+    p->ld = p->out ? inner_stride(p->out, &p->rows) : cols;
     p->s_at = 0;
     p->r_at = mm_round_up(p->chunk * s->width * p->kc_pad * size, ZMP_ALIGN);
     p->acc_at = p->r_at +
                 (p->is_shared ? 0 : mm_round_up(p->block * r->width * p->kc_pad * size, ZMP_ALIGN));
     p->temp_at = p->acc_at + (p->n_splits > 1 ? mm_round_up(cols * size, ZMP_ALIGN)
-                                              : mm_round_up(rows * cols * size, ZMP_ALIGN));
+                                              : mm_round_up(p->acc_rows * cols * size, ZMP_ALIGN));
     int64_t widest = p->row.width > p->col.width ? p->row.width : p->col.width;
     bool has_temp =
         (!p->row.direct && p->row.is_transposed) || (!p->col.direct && p->col.is_transposed);
@@ -291,6 +310,7 @@ ContractPlan *contract_plan(Arena *a, const CpuTarget *t, const Kernel *from)
     p->row_is_resident = p->rows.total <= p->cols.total;
     plan_tasks(p, acc);
     plan_k(p, acc);
+    plan_edges(p, acc);
     plan_memory(p, acc);
     plan_counts(p);
     return p;
