@@ -3,8 +3,9 @@
  * A phase is published by storing its task count into `remaining`; whoever lowers a positive count
  * by one owns one task. Owning a task keeps the phase alive (pool_run waits for it), so the other
  * fields may be read only after that: a thread that comes late finds either nothing or a task of
- * the current phase, never a mixture of two. Idle threads spin for some microseconds, then sleep; a
- * phase wakes them only when they sleep. */
+ * the current phase, never a mixture of two. Which task it is, the threads' ranges say: each thread
+ * walks up its own run of tasks, then takes from the ends of the others'. Idle threads spin for some
+ * microseconds, then sleep; a phase wakes them only when they sleep. */
 #include "runtime/pool.h"
 
 #include <limits.h>
@@ -21,13 +22,15 @@ enum {
         40000, /* a phase below this costs less than handing it to other threads (about 10 us) */
     GRAIN_COST = 10000, /* taking tasks below this one by one costs more than running them */
     SPIN_TURNS = 4000,  /* about 20-100 us, by the CPU's pause */
-    LINE_BYTES = 64
+    LINE_BYTES = 64,
+    MAX_TASKS = INT32_MAX /* of a phase that is shared */
 };
 
 typedef struct Worker {
     struct Pool *pool;
     pthread_t thread;
     char *scratch;
+    _Alignas(LINE_BYTES) _Atomic uint64_t range; /* tasks not yet taken: from low, to high word */
 } Worker;
 
 struct Pool {
@@ -68,17 +71,40 @@ static void tasks_done(Pool *p, int64_t n, int64_t n_tasks)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* Runs tasks until none is left to take.  The index of a task is its order of being taken.  A grain
- * that is out of date costs balance only: how many were taken is what the exchange says. */
-static void tasks_run(Pool *p, char *scratch)
+/* Takes a task of w's range, from the front or from the end; false: it is empty. */
+static bool range_take(Worker *w, bool is_own, int64_t *task)
 {
+    uint64_t range = atomic_load(&w->range);
+    for (;;) {
+        uint64_t lo = range & UINT32_MAX, hi = range >> 32;
+        if (lo >= hi) return false;
+        uint64_t left = is_own ? hi << 32 | (lo + 1) : (hi - 1) << 32 | lo;
+        *task = (int64_t)(is_own ? lo : hi - 1);
+        if (atomic_compare_exchange_weak(&w->range, &range, left)) return true;
+    }
+}
+
+/* One of the tasks that thread `me` owns: as many are left in the ranges as threads own. */
+static int64_t task_take(Pool *p, int me)
+{
+    int64_t task = 0;
+    for (int i = me; !range_take(&p->worker[i], i == me, &task);) i = (i + 1) % p->n_threads;
+    return task;
+}
+
+/* Runs tasks until none is left to own.  A grain that is out of date costs balance only: how many
+ * are owned is what the exchange says. */
+static void tasks_run(Pool *p, int me)
+{
+    char *scratch = p->worker[me].scratch;
     int64_t left = atomic_load(&p->remaining);
     while (left > 0) {
         int64_t grain = atomic_load_explicit(&p->grain, memory_order_relaxed);
         int64_t n = grain < left ? grain : left;
         if (!atomic_compare_exchange_weak(&p->remaining, &left, left - n)) continue;
         int64_t n_tasks = p->n_tasks; /* once these are done the phase may change */
-        for (int64_t task = n_tasks - left; task < n_tasks - left + n; task++) {
+        for (int64_t i = 0; i < n; i++) {
+            int64_t task = task_take(p, me);
             if (p->fn)
                 p->fn(p->bufs, task, scratch);
             else
@@ -111,7 +137,7 @@ static void *worker_main(void *arg)
             turns++;
         }
         if (atomic_load(&p->remaining) <= 0) worker_sleep(p);
-        tasks_run(p, w->scratch);
+        tasks_run(p, (int)(w - p->worker));
     }
     return NULL;
 }
@@ -142,13 +168,18 @@ static void phase_run(Pool *p, int64_t cost)
 {
     atomic_store_explicit(&p->grain, grain_of(p, cost), memory_order_relaxed);
     atomic_store(&p->n_done, 0);
+    for (int i = 0; i < p->n_threads; i++) {
+        uint64_t lo = (uint64_t)(p->n_tasks * i / p->n_threads);
+        uint64_t hi = (uint64_t)(p->n_tasks * (i + 1) / p->n_threads);
+        atomic_store(&p->worker[i].range, hi << 32 | lo);
+    }
     atomic_store(&p->remaining, p->n_tasks);
     if (atomic_load(&p->n_sleeping) > 0) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->work);
         pthread_mutex_unlock(&p->lock);
     }
-    tasks_run(p, p->worker[0].scratch);
+    tasks_run(p, 0);
     wait_for_others(p);
 }
 
@@ -157,7 +188,7 @@ void pool_run(Pool *p, ZmKernelFn fn, char *const *bufs, int64_t n_tasks, int64_
     bool is_cheap = cost <= 0
                         ? n_tasks <= 1
                         : n_tasks < CHEAP_COST && cost < CHEAP_COST && n_tasks * cost < CHEAP_COST;
-    if (p->n_threads == 1 || n_tasks <= 1 || is_cheap) {
+    if (p->n_threads == 1 || n_tasks <= 1 || n_tasks > MAX_TASKS || is_cheap) {
         for (int64_t task = 0; task < n_tasks; task++) fn(bufs, task, p->worker[0].scratch);
         return;
     }
@@ -169,7 +200,7 @@ void pool_run(Pool *p, ZmKernelFn fn, char *const *bufs, int64_t n_tasks, int64_
 
 void pool_run_job(Pool *p, PoolJobFn fn, const void *job, int64_t n_tasks)
 {
-    if (p->n_threads == 1 || n_tasks <= 1) {
+    if (p->n_threads == 1 || n_tasks <= 1 || n_tasks > MAX_TASKS) {
         for (int64_t task = 0; task < n_tasks; task++) fn(job, task);
         return;
     }
@@ -251,7 +282,7 @@ RtStatus pool_new(Pool **out, int n_threads, size_t scratch_bytes, RtError *e)
     size_t each = (scratch_bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES + LINE_BYTES;
     size_t pool_bytes = (sizeof(Pool) + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
     Pool *p = aligned_alloc(LINE_BYTES, pool_bytes);
-    Worker *worker = calloc((size_t)n_threads, sizeof *worker);
+    Worker *worker = aligned_alloc(LINE_BYTES, sizeof *worker * (size_t)n_threads);
     char *scratch = aligned_alloc(LINE_BYTES, each * (size_t)n_threads);
     if (!p || !worker || !scratch) {
         free(p);
@@ -263,6 +294,7 @@ RtStatus pool_new(Pool **out, int n_threads, size_t scratch_bytes, RtError *e)
             (double)each * n_threads / (1 << 20), n_threads);
     }
     memset(p, 0, sizeof *p);
+    memset(worker, 0, sizeof *worker * (size_t)n_threads);
     p->n_threads = n_threads;
     /* Spinning threads that outnumber the CPUs would keep the one that works from running. */
     p->spin_turns = n_threads <= cpus_available() ? SPIN_TURNS : 1;

@@ -1,7 +1,7 @@
 /* pool.h -- persistent threads that share the independent tasks of one phase of one kernel.
  *
- * Tasks are taken from one atomic counter, so any thread may run any task; a result must not depend
- * on which.  pool_run is called from one thread, which works too; it returns when all tasks are
+ * Each thread starts on its own run of consecutive tasks, in ascending order, and then helps the
+ * others: any thread may run any task, and a result must not depend on which.  pool_run is called from one thread, which works too; it returns when all tasks are
  * done. */
 #ifndef ZM_RUNTIME_POOL_H
 #define ZM_RUNTIME_POOL_H
