@@ -4,8 +4,8 @@
  * by one owns one task. Owning a task keeps the phase alive (pool_run waits for it), so the other
  * fields may be read only after that: a thread that comes late finds either nothing or a task of
  * the current phase, never a mixture of two. Which task it is, the threads' ranges say: each thread
- * walks up its own run of tasks, then takes from the ends of the others'. Idle threads spin for some
- * microseconds, then sleep; a phase wakes them only when they sleep. */
+ * walks up its own run of tasks, then takes from the ends of the others'. Idle threads spin for
+ * some microseconds, then sleep; a phase wakes them only when they sleep. */
 #include "runtime/pool.h"
 
 #include <limits.h>

@@ -204,9 +204,13 @@ static LLVMValueRef product_function(Attn *x, const AttnProduct *s)
                        .a_k = s->a_k,
                        .b_k = s->b_k};
         LLVMValueRef col = cpu_i64(m, at * p->lanes);
-        LLVMValueRef c_at = attn_at(x, c, cpu_mad(m, r.index, s->ldc, col));
-        mm_tile_call(m, mm_tile(m, &tile), a_at, attn_at(x, b, col), c_at, kc, cpu_i64(m, s->ldc),
-                     accumulate);
+        MmTileArgs in = {.a = a_at,
+                         .b = attn_at(x, b, col),
+                         .c = attn_at(x, c, cpu_mad(m, r.index, s->ldc, col)),
+                         .kc = kc,
+                         .ldc = cpu_i64(m, s->ldc),
+                         .accumulate = accumulate};
+        mm_tile_call(m, mm_tile(m, &tile), &in);
         at += nv;
     }
     cpu_loop_end(m, &r, NULL);

@@ -61,16 +61,25 @@ static LLVMValueRef batch_elem(Emit *x, const Access *to)
     return elem;
 }
 
+/* Address of element (x0, k0) of a plain operand, and the elements between its rows in memory. */
+static LLVMValueRef direct_at(Emit *x, const MmOperand *o, LLVMValueRef x0, LLVMValueRef k0)
+{
+    LLVMValueRef elem = cpu_mad(x->m, x0, o->x_stride, batch_elem(x, o->direct));
+    elem = cpu_mad(x->m, k0, o->k_stride, elem);
+    return cpu_elem_ptr(x->m, x->e.bufs[o->direct->arg], x->dt, elem);
+}
+
+static int64_t direct_ld(const MmOperand *o)
+{
+    return o->is_transposed ? o->x_stride : o->k_stride;
+}
+
 static void pack_direct(Emit *x, const Panels *q)
 {
     CpuModule *m = x->m;
     const MmOperand *o = q->o;
-    LLVMValueRef elem = batch_elem(x, o->direct);
-    elem = cpu_mad(m, q->x0, o->x_stride, elem);
-    elem = cpu_mad(m, q->k0, o->k_stride, elem);
-    LLVMValueRef src = cpu_elem_ptr(m, x->e.bufs[o->direct->arg], x->dt, elem);
-    LLVMValueRef ld = cpu_i64(m, o->is_transposed ? o->x_stride : o->k_stride);
-    mm_pack_call(m, mm_pack(m, x->dt, o->width, o->is_transposed), src, ld, q->nx, q->kc, q->dst,
+    mm_pack_call(m, mm_pack(m, x->dt, o->width, o->is_transposed), direct_at(x, o, q->x0, q->k0),
+                 cpu_i64(m, direct_ld(o)), q->nx, q->kc, q->dst,
                  cpu_i64(m, o->width * x->p->kc_pad));
 }
 
@@ -223,6 +232,8 @@ typedef struct Part {
     LLVMValueRef k_lo, k_hi;
     LLVMValueRef acc;      /* element (0, 0) is row r/s_lo * mr, column r/s_lo * width */
     LLVMValueRef s_origin; /* streamed panel of the accumulators' start */
+    LLVMValueRef s_after;  /* streamed panel that the next task starts with */
+    LLVMValueRef next;     /* address of the next chunk, or NULL */
 } Part;
 
 /* The tile for a panel pair: at the edges of M and N, a smaller one. */
@@ -245,6 +256,40 @@ static LLVMValueRef choose_tile(Emit *x, LLVMValueRef row, LLVMValueRef col)
     return LLVMBuildSelect(m->b, last_col, edge, fn, "");
 }
 
+/* Where the chunk after (s, k0) of the task's order starts: next of this block of K, first of the
+ * next block, first of the next task. */
+static LLVMValueRef next_chunk(Emit *x, const Part *t, LLVMValueRef s, LLVMValueRef k0)
+{
+    CpuModule *m = x->m;
+    const ContractPlan *p = x->p;
+    const MmOperand *so = contract_streamed(p);
+    LLVMValueRef s1 = mm_add(m, s, cpu_i64(m, p->chunk)), k1 = mm_add(m, k0, cpu_i64(m, p->kc));
+    LLVMValueRef more_s = mm_cmp(m, LLVMIntSLT, s1, t->s_hi);
+    LLVMValueRef more_k = mm_cmp(m, LLVMIntSLT, k1, cpu_i64(m, p->red.total));
+    LLVMValueRef next_k = LLVMBuildSelect(m->b, more_k, k1, cpu_i64(m, 0), "");
+    LLVMValueRef next_s = LLVMBuildSelect(m->b, more_k, t->s_lo, t->s_after, "");
+    next_k = LLVMBuildSelect(m->b, more_s, k0, next_k, "");
+    next_s = mm_min(m, LLVMBuildSelect(m->b, more_s, s1, next_s, ""),
+                    cpu_i64(m, so->n_panels - 1)); /* behind the last: any lines */
+    return direct_at(x, so, mm_mul(m, next_s, so->width), next_k);
+}
+
+/* The lines of the next chunk that the i-th tile fetches: a column of them, down some of the rows;
+ * once all are dealt out, one line over and over. */
+static void fetch_ahead(Emit *x, LLVMValueRef next, LLVMValueRef i, MmTileArgs *in)
+{
+    CpuModule *m = x->m;
+    const ContractPlan *p = x->p;
+    int64_t step = direct_ld(contract_streamed(p)) * dtype_bytes(x->dt);
+    int64_t rows = p->kc / p->tile.ahead, pieces = mm_ceil_div(p->ahead_rows, rows);
+    LLVMValueRef more = mm_cmp(m, LLVMIntSLT, i, cpu_i64(m, pieces * p->ahead_lines));
+    LLVMValueRef at = cpu_mad(m, mm_div(m, i, p->ahead_lines), rows * step,
+                              mm_mul(m, mm_rem(m, i, p->ahead_lines), 64));
+    at = LLVMBuildGEP2(m->b, m->i8_t, next, &at, 1, "");
+    in->line = LLVMBuildSelect(m->b, more, at, in->a, "");
+    in->step = LLVMBuildSelect(m->b, more, cpu_i64(m, step), cpu_i64(m, 0), "");
+}
+
 static void multiply_panels(Emit *x, const Part *t, LLVMValueRef s_at, LLVMValueRef r_at,
                             LLVMValueRef kc, LLVMValueRef more)
 {
@@ -263,8 +308,15 @@ static void multiply_panels(Emit *x, const Part *t, LLVMValueRef s_at, LLVMValue
     LLVMValueRef elem = cpu_mad(m, row, p->row.width * p->ld, mm_mul(m, col, p->col.width));
     LLVMValueRef c = cpu_elem_ptr(m, t->acc, x->dt, elem);
     LLVMValueRef tile = choose_tile(x, is_row ? r.index : s.index, is_row ? s.index : r.index);
-    mm_tile_call(m, tile, is_row ? r_panel : s_panel, is_row ? s_panel : r_panel, c, kc,
-                 cpu_i64(m, p->ld), more);
+    MmTileArgs in = {.a = is_row ? r_panel : s_panel,
+                     .b = is_row ? s_panel : r_panel,
+                     .c = c,
+                     .kc = kc,
+                     .ldc = cpu_i64(m, p->ld),
+                     .accumulate = more};
+    LLVMValueRef i = cpu_mad(m, r_rel, p->chunk, mm_sub(m, s.index, t->s_lo));
+    if (p->tile.ahead) fetch_ahead(x, t->next, i, &in);
+    mm_tile_call(m, tile, &in);
     cpu_loop_end(m, &s, NULL);
     cpu_loop_end(m, &r, NULL);
 }
@@ -290,6 +342,7 @@ static void emit_product(Emit *x, Part t)
     CpuLoop c = cpu_loop_begin(m, t.s_lo, t.s_hi, p->chunk, NULL, 0);
     chunk.s_lo = c.index;
     chunk.s_hi = mm_min(m, t.s_hi, mm_add(m, c.index, cpu_i64(m, p->chunk)));
+    if (p->tile.ahead) chunk.next = next_chunk(x, &t, c.index, k0);
     pack_panels(x, so, chunk.s_lo, chunk.s_hi, k0, kc, s_at);
     multiply_panels(x, &chunk, s_at, r_at, kc, more);
     cpu_loop_end(m, &c, NULL);
@@ -318,6 +371,8 @@ static void emit_main_phase(CpuModule *m, const ContractPlan *p, const char *fn)
               .k_hi = cpu_i64(m, p->red.total)};
     t.r_hi = mm_min(m, mm_add(m, r_lo, cpu_i64(m, p->block)), cpu_i64(m, r->n_panels));
     t.s_hi = mm_min(m, mm_add(m, s_lo, cpu_i64(m, p->chunk)), cpu_i64(m, s->n_panels));
+    LLVMValueRef is_last = mm_cmp(m, LLVMIntEQ, block, cpu_i64(m, p->n_blocks - 1));
+    t.s_after = LLVMBuildSelect(m->b, is_last, t.s_hi, s_lo, "");
     t.acc = scratch_at(&x, p->acc_at);
     if (p->out) {
         LLVMValueRef row = mm_mul(m, p->row_is_resident ? r_lo : s_lo, p->row.width);
@@ -355,7 +410,8 @@ static void emit_split_phase(CpuModule *m, const ContractPlan *p, const char *fn
     Emit x = emit_begin(m, p, fn);
     LLVMValueRef split = mm_rem(m, m->task, p->n_splits), zero = cpu_i64(m, 0);
     set_batch(&x, mm_div(m, m->task, p->n_splits));
-    Part t = {.r_lo = zero, .s_lo = zero, .s_origin = zero, .k_lo = mm_mul(m, split, p->split)};
+    Part t = {.r_lo = zero, .s_lo = zero, .s_origin = zero, .s_after = zero};
+    t.k_lo = mm_mul(m, split, p->split);
     t.r_hi = cpu_i64(m, contract_resident(p)->n_panels);
     t.s_hi = cpu_i64(m, contract_streamed(p)->n_panels);
     t.k_hi = mm_min(m, mm_add(m, t.k_lo, cpu_i64(m, p->split)), cpu_i64(m, p->red.total));

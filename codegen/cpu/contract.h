@@ -19,16 +19,22 @@ typedef struct MmTile {
     int64_t a_row; /* elements between rows of A, and ... */
     int64_t a_k;   /* ... between its columns; a packed panel: 1, mr */
     int64_t b_k;   /* elements between rows of B; a packed panel: nv * lanes */
+    int ahead;     /* every so many k, fetches a line that a later tile needs; 0: never */
 } MmTile;
 
 /* Widest tile whose accumulators, column vectors and one row value fit the registers. */
 MmTile mm_tile_for(const CpuTarget *t, DType dt);
 int mm_lanes(const CpuTarget *t, DType dt); /* elements of a vector register */
-/* Internal function `void tile(ptr a, ptr b, ptr c, i64 kc, i64 ldc, i1 accumulate)`, one per
- * module and tile: c[mr][nv * lanes] (+)= sum over k < kc in ascending order.  ldc in elements. */
+/* Internal function `void tile(ptr a, ptr b, ptr c, i64 kc, i64 ldc, i1 accumulate, ptr line, i64
+ * step)`, one per module and tile: c[mr][nv * lanes] (+)= sum over k < kc in ascending order.  ldc
+ * in elements.  Fetches `line`, `line` + step, ... (bytes; any address) into the second-level
+ * cache. */
 LLVMValueRef mm_tile(CpuModule *m, const MmTile *t);
-void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c,
-                  LLVMValueRef kc, LLVMValueRef ldc, LLVMValueRef accumulate);
+typedef struct MmTileArgs {
+    LLVMValueRef a, b, c, kc, ldc, accumulate;
+    LLVMValueRef line, step; /* used when t->ahead */
+} MmTileArgs;
+void mm_tile_call(CpuModule *m, LLVMValueRef tile, const MmTileArgs *in);
 
 /* An internal function beside the kernel's: saves where the builder stands. */
 typedef struct MmFn {
@@ -130,9 +136,11 @@ typedef struct ContractPlan {
     int low_mr, narrow_nv;   /* tile of the last row panel and of the last column panel */
     const Access *out;       /* the result is the plain sum and tiles are stored where it goes; else
                                 NULL */
-    int64_t ld, acc_rows;    /* accumulators of a task (or of a split): acc_rows x ld; with `out`, ld
-                                is between its rows */
-    int64_t pack_group;      /* panels per task of phase 0 */
+    int64_t ld, acc_rows; /* accumulators of a task (or of a split): acc_rows x ld; with `out`, ld
+                             is between its rows */
+    int64_t pack_group;   /* panels per task of phase 0 */
+    int64_t ahead_rows, ahead_lines; /* of the next chunk, fetched while this one is multiplied:
+                                        rows of memory, lines in each */
     int64_t n_pack_tasks, n_tasks, n_reduce_tasks, reduce_rows;
     /* offsets, in bytes */
     int64_t s_at, r_at, acc_at, temp_at, scratch_bytes; /* thread scratch */

@@ -22,7 +22,9 @@ enum {
     TASK_FLOPS = 1 << 20,    /* a task is worth its start */
     TASKS = 16,              /* more give nothing on the machines that we plan for */
     RESIDENT_BYTES = 24 << 20, /* largest packed operand */
-    SPLIT_MIN = 512            /* shortest part of K */
+    SPLIT_MIN = 512,           /* shortest part of K */
+    AHEAD_BYTES = 512 << 10,   /* a smaller streamed operand stays in the second-level cache */
+    LINE_BYTES = 64
 };
 
 /* ---- loops ---- */
@@ -234,10 +236,31 @@ static void plan_edges(ContractPlan *p, DType acc)
     const Store *s = &k->stores[0];
     bool is_sum = k->n_stores == 1 && s->mode == ST_SET && s->level == LV_ELEM &&
                   k->nodes[s->node].kind == KN_ACC && k->args[s->to.arg].dtype == acc;
-    bool is_plain = s->to.dyn < 0 && p->rows.n <= 1 && p->cols.n == 1 &&
-                    inner_stride(&s->to, &p->cols) == 1;
+    bool is_plain =
+        s->to.dyn < 0 && p->rows.n <= 1 && p->cols.n == 1 && inner_stride(&s->to, &p->cols) == 1;
     bool is_whole = p->low_mr == rows && p->narrow_nv * p->lanes == cols;
     if (is_sum && is_plain && is_whole && p->n_splits == 1) p->out = &s->to;
+}
+
+/* How often a tile fetches a line of the next chunk, so that packing it finds it in the
+ * second-level cache: as seldom as covers the chunk.  Not where a chunk has too few tiles to hide
+ * its fetch. */
+static void plan_ahead(ContractPlan *p, DType acc)
+{
+    const MmOperand *s = contract_streamed(p);
+    int64_t size = dtype_bytes(acc), tiles = p->block * p->chunk;
+    int64_t chunk = p->chunk * s->width;
+    if (!s->direct || s->axis->total * p->red.total * size < AHEAD_BYTES) return;
+    int64_t run = (s->is_transposed ? p->kc : chunk) * size;
+    bool is_aligned = (s->is_transposed ? s->x_stride : s->k_stride) * size % LINE_BYTES == 0;
+    p->ahead_rows = s->is_transposed ? chunk : p->kc;
+    p->ahead_lines = mm_ceil_div(run, LINE_BYTES) + !is_aligned;
+    for (int every = 16; every >= 2; every /= 2) {
+        int64_t steps = p->kc / every;
+        if (steps == 0 || mm_ceil_div(p->ahead_rows, steps) * p->ahead_lines > tiles) continue;
+        p->tile.ahead = every;
+        return;
+    }
 }
 
 static void plan_memory(ContractPlan *p, DType acc)
@@ -311,6 +334,7 @@ ContractPlan *contract_plan(Arena *a, const CpuTarget *t, const Kernel *from)
     plan_tasks(p, acc);
     plan_k(p, acc);
     plan_edges(p, acc);
+    plan_ahead(p, acc);
     plan_memory(p, acc);
     plan_counts(p);
     return p;

@@ -96,15 +96,16 @@ LLVMValueRef mm_rem(CpuModule *m, LLVMValueRef a, int64_t k)
 
 static LLVMTypeRef tile_type(CpuModule *m)
 {
-    LLVMTypeRef in[6] = {m->ptr_t, m->ptr_t, m->ptr_t, m->i64_t, m->i64_t, m->i1_t};
-    return LLVMFunctionType(m->void_t, in, 6, 0);
+    LLVMTypeRef in[8] = {m->ptr_t, m->ptr_t, m->ptr_t, m->i64_t,
+                         m->i64_t, m->i1_t,  m->ptr_t, m->i64_t};
+    return LLVMFunctionType(m->void_t, in, 8, 0);
 }
 
-void mm_tile_call(CpuModule *m, LLVMValueRef tile, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c,
-                  LLVMValueRef kc, LLVMValueRef ldc, LLVMValueRef accumulate)
+void mm_tile_call(CpuModule *m, LLVMValueRef tile, const MmTileArgs *t)
 {
-    LLVMValueRef in[6] = {a, b, c, kc, ldc, accumulate};
-    LLVMBuildCall2(m->b, tile_type(m), tile, in, 6, "");
+    LLVMValueRef line = t->line ? t->line : t->a, step = t->step ? t->step : cpu_i64(m, 0);
+    LLVMValueRef in[8] = {t->a, t->b, t->c, t->kc, t->ldc, t->accumulate, line, step};
+    LLVMBuildCall2(m->b, tile_type(m), tile, in, 8, "");
 }
 
 /* Addresses of the tile's vectors of C, and their types. */
@@ -145,24 +146,16 @@ static void tile_init(CpuModule *m, const MmTile *t, const TileC *c, LLVMValueRe
     }
 }
 
-LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
+/* What the loop over k carries: accumulators, then the addresses of A, B and the line to fetch. */
+enum { MAX_ACC = 32, CARRIES = MAX_ACC + 3 };
+
+/* for k in [lo, hi): acc += A[:, k] * B[k, :] */
+static void tile_loop(CpuModule *m, const MmTile *t, LLVMValueRef lo, LLVMValueRef hi,
+                      LLVMValueRef *acc)
 {
-    char name[128];
-    snprintf(name, sizeof name, "zm_tile_%s_%dx%d_%lld_%lld_%lld", dtype_name(t->dt), t->mr, t->nv,
-             (long long)t->a_row, (long long)t->a_k, (long long)t->b_k);
-    LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
-    if (found) return found;
-    ZM_CHECK(t->mr * t->nv <= 32);
-    MmFn f = mm_fn_begin(m, name, tile_type(m));
-    LLVMValueRef a = LLVMGetParam(f.fn, 0), b = LLVMGetParam(f.fn, 1), kc = LLVMGetParam(f.fn, 3);
-    int lanes = mm_lanes(m->target, t->dt);
-    TileC c = tile_c(m, t, LLVMGetParam(f.fn, 2), LLVMGetParam(f.fn, 4));
-    LLVMValueRef acc[34];
-    tile_init(m, t, &c, LLVMGetParam(f.fn, 5), acc);
-    acc[c.n] = a;
-    acc[c.n + 1] = b;
-    CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), kc, 1, acc, c.n + 2);
-    LLVMValueRef a_at = loop.carried[c.n], b_at = loop.carried[c.n + 1], bv[8];
+    int n = t->mr * t->nv, lanes = mm_lanes(m->target, t->dt);
+    CpuLoop loop = cpu_loop_begin(m, lo, hi, 1, acc, (uint32_t)n + 2);
+    LLVMValueRef a_at = loop.carried[n], b_at = loop.carried[n + 1], bv[8];
     for (int j = 0; j < t->nv; j++)
         bv[j] = cpu_load(m, t->dt, cpu_elem_ptr(m, b_at, t->dt, cpu_i64(m, (int64_t)j * lanes)),
                          lanes, NULL);
@@ -175,10 +168,48 @@ LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
             acc[at] = cpu_fma(m, av, bv[j], loop.carried[at]);
         }
     }
-    acc[c.n] = cpu_elem_ptr(m, a_at, t->dt, cpu_i64(m, t->a_k));
-    acc[c.n + 1] = cpu_elem_ptr(m, b_at, t->dt, cpu_i64(m, t->b_k));
+    acc[n] = cpu_elem_ptr(m, a_at, t->dt, cpu_i64(m, t->a_k));
+    acc[n + 1] = cpu_elem_ptr(m, b_at, t->dt, cpu_i64(m, t->b_k));
     cpu_loop_end(m, &loop, acc);
-    for (uint32_t i = 0; i < c.n; i++) cpu_store(m, t->dt, loop.carried[i], c.at[i], lanes, NULL);
+    for (int i = 0; i < n + 2; i++) acc[i] = loop.carried[i];
+}
+
+/* The same over [0, kc), a line fetched before every t->ahead steps. */
+static void tile_loop_ahead(CpuModule *m, const MmTile *t, LLVMValueRef kc, LLVMValueRef step,
+                            LLVMValueRef *acc)
+{
+    uint32_t n = (uint32_t)(t->mr * t->nv) + 3;
+    CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), kc, t->ahead, acc, n);
+    for (uint32_t i = 0; i < n; i++) acc[i] = loop.carried[i];
+    cpu_prefetch(m, acc[n - 1]);
+    acc[n - 1] = LLVMBuildGEP2(m->b, m->i8_t, acc[n - 1], &step, 1, "");
+    tile_loop(m, t, loop.index, mm_min(m, kc, mm_add(m, loop.index, cpu_i64(m, t->ahead))), acc);
+    cpu_loop_end(m, &loop, acc);
+    for (uint32_t i = 0; i < n; i++) acc[i] = loop.carried[i];
+}
+
+LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
+{
+    char name[128];
+    snprintf(name, sizeof name, "zm_tile_%s_%dx%d_%lld_%lld_%lld_%d", dtype_name(t->dt), t->mr,
+             t->nv, (long long)t->a_row, (long long)t->a_k, (long long)t->b_k, t->ahead);
+    LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
+    if (found) return found;
+    ZM_CHECK(t->mr * t->nv <= MAX_ACC);
+    MmFn f = mm_fn_begin(m, name, tile_type(m));
+    LLVMValueRef kc = LLVMGetParam(f.fn, 3);
+    TileC c = tile_c(m, t, LLVMGetParam(f.fn, 2), LLVMGetParam(f.fn, 4));
+    LLVMValueRef acc[CARRIES];
+    tile_init(m, t, &c, LLVMGetParam(f.fn, 5), acc);
+    acc[c.n] = LLVMGetParam(f.fn, 0);
+    acc[c.n + 1] = LLVMGetParam(f.fn, 1);
+    acc[c.n + 2] = LLVMGetParam(f.fn, 6);
+    if (t->ahead)
+        tile_loop_ahead(m, t, kc, LLVMGetParam(f.fn, 7), acc);
+    else
+        tile_loop(m, t, cpu_i64(m, 0), kc, acc);
+    for (uint32_t i = 0; i < c.n; i++)
+        cpu_store(m, t->dt, acc[i], c.at[i], mm_lanes(m->target, t->dt), NULL);
     mm_fn_end(m, &f);
     return f.fn;
 }

@@ -141,6 +141,8 @@ LLVMValueRef cpu_gather(CpuModule *m, DType dt, LLVMValueRef base, LLVMValueRef 
                         LLVMValueRef mask);
 void cpu_scatter(CpuModule *m, DType dt, LLVMValueRef v, LLVMValueRef base, LLVMValueRef elems,
                  int lanes, LLVMValueRef mask);
+/* Fetches the line at p (any address) into the second-level cache. */
+void cpu_prefetch(CpuModule *m, LLVMValueRef p);
 /* <lanes x i1>: lane i is set when index + i < n (i64). */
 LLVMValueRef cpu_tail_mask(CpuModule *m, LLVMValueRef index, LLVMValueRef n, int lanes);
 /* Registers between dtypes, as op `cast` does. */

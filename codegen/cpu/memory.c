@@ -87,6 +87,13 @@ void cpu_store(CpuModule *m, DType dt, LLVMValueRef v, LLVMValueRef p, int lanes
     LLVMSetAlignment(LLVMBuildStore(m->b, raw, p), elem_align(dt));
 }
 
+void cpu_prefetch(CpuModule *m, LLVMValueRef p)
+{
+    LLVMTypeRef over[] = {m->ptr_t};
+    LLVMValueRef args[] = {p, cpu_i32(m, 0), cpu_i32(m, 2), cpu_i32(m, 1)};
+    cpu_intrinsic(m, "llvm.prefetch", over, 1, args, 4);
+}
+
 static LLVMValueRef full_mask(CpuModule *m, LLVMValueRef mask, int lanes)
 {
     return mask ? mask : cpu_splat(m, LLVMConstInt(m->i1_t, 1, 0), lanes);
