@@ -60,6 +60,14 @@ static const Case cases[] = {
     {"b3 m20 n7 k1300", "013", "023", "012", EPI_BASE, AS_IS, SCALED, DT_F32},
     {"m1100 n300 k5", "02", "21", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
     {"m300 n1100 k5", "20", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
+    /* no tile over an edge: stored straight to the result; chunks large enough to be fetched ahead
+     */
+    {"m49 n192 k700", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m60 n240 k1001", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m240 n48 k803", "02", "12", "10", EPI_BIAS, AS_IS, AS_IS, DT_F32},
+    {"m200 n96 k900", "20", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32},
+    {"b2 m64 n96 k1500", "013", "032", "102", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
+    {"m65 n96 k1100", "02", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64},
 };
 
 /* ---- building ---- */
