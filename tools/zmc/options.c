@@ -194,6 +194,8 @@ static Status check_options(Session *s)
                    "--no-state-tricks is not supported by this version of zmc");
         return ZM_FAIL;
     }
+    if (o->json && o->csv)
+        return usage_error(s, "--json and --csv: the plan is printed once, choose one of them");
     if (!o->html) return ZM_OK;
     diag_error(&s->diag, (SrcPos){0}, E_USAGE, "--html is not supported by this version of zmc");
     diag_help(&s->diag, "--json and --csv print the plan");
