@@ -21,6 +21,16 @@ def test_arena_equals_plan():
             same(step["arena_bytes"], p["per_rank"][0]["arena"], "arena of plan and run")
 
 
+def test_summary_has_a_unit_that_shows_the_arena():
+    for d, unit in (({}, "MiB"), ({"vocab": 11, "ctx": 4, "layers": 1, "heads": 1, "width": 4, "T": 4, "B": 1}, "KiB")):
+        args = [*defines({**SMALL, "heads": 4, "width": 128, **d}), "-o", path("summary")]
+        _, err = run([ZMC, GPT2, *args])
+        out, _ = run([ZMC, "plan", GPT2, *args[:-2], "--json"])
+        arena = json.loads(out)["per_rank"][0]["arena"]
+        contains(err, f"arena {arena / (1 << 20 if unit == 'MiB' else 1 << 10):.1f} {unit} = params ")
+        assert "params 0.0" not in err, err
+
+
 def test_categories_add_up():
     r = plan([])["per_rank"][0]
     parts = ("params", "master", "optimizer", "grads", "activations", "gathered", "workspace", "inputs", "other", "padding")

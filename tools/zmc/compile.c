@@ -66,18 +66,20 @@ static const char *grouped(Arena *a, int64_t v)
 }
 
 /* gpt2: 124,439,808 parameters, 3,100 ops -> 310 kernels (61 distinct), arena 2012.3 MiB = params
- * 474.7 + ..., 2.1 s -> OUT */
+ * 474.7 + ..., 2.1 s -> OUT; an arena below 1 MiB in KiB */
 static void print_summary(Session *s, const Module *m, const PlanReport *r, const CodegenStats *st,
                           double seconds)
 {
+    bool is_small = r->arena < 1 << 20;
+    double unit = is_small ? 0x1p10 : 0x1p20;
     fprintf(stderr,
-            "%s: %s parameters, %s ops -> %u kernels (%u distinct), arena %.1f MiB =", m->name,
+            "%s: %s parameters, %s ops -> %u kernels (%u distinct), arena %.1f %s =", m->name,
             grouped(&s->arena, r->params), grouped(&s->arena, st->n_ops), st->n_kernels,
-            st->n_distinct, (double)r->arena / 0x1p20);
+            st->n_distinct, (double)r->arena / unit, is_small ? "KiB" : "MiB");
     const char *plus = "";
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) {
         if (!r->cat[i].bytes) continue;
-        fprintf(stderr, "%s %s %.1f", plus, r->cat[i].name, (double)r->cat[i].bytes / 0x1p20);
+        fprintf(stderr, "%s %s %.1f", plus, r->cat[i].name, (double)r->cat[i].bytes / unit);
         plus = " +";
     }
     fprintf(stderr, ", compiled in %.2f s -> %s\n", seconds, s->opt.out);
