@@ -169,7 +169,9 @@ enum {
     TR_TERMINATOR = 64 /* return: last op of a function */
 };
 
-typedef enum { AMP_LOW, AMP_F32, AMP_PROMOTE, AMP_FOLLOW } AmpClass; /* design section 6 */
+/* The dtype that an op computes in with 16-bit precision: the 16-bit one, f32, the widest of its
+ * operands', or that of its operand. */
+typedef enum { AMP_LOW, AMP_F32, AMP_PROMOTE, AMP_FOLLOW } AmpClass;
 
 /* How an op becomes code.  POINT: one scalar primitive.  EXPAND: rewritten to simpler ops by pass
  * `expand`. NEST, CONTRACT, ATTENTION, SCATTER: kernel forms (codegen/kernel.h).  VIEW: index maps,
@@ -233,7 +235,7 @@ OpCode op_from_name(const char *name, size_t n); /* OP_NONE when unknown */
 typedef struct Place {
     int64_t offset, bytes;      /* within the arena; bytes of the value itself, without alignment */
     int32_t live_from, live_to; /* op positions (0, 1, ...) in schedule order, inclusive */
-    const char *cat; /* interned: "activations", "grads", "workspace", ... (design section 9) */
+    const char *cat; /* interned: "activations", "grads", "workspace", ... (mem_var_category()) */
 } Place;
 
 typedef struct Value {

@@ -166,8 +166,8 @@ static bool packs_all_views(const Module *m, const Func *f, const Op *pack, VarI
 }
 
 /* pack of all views of a bucket, each in its place = the bucket; what no view covers is zero in
- * both (design section 4).  The readings are still good at the pack (verify_effects), so the bucket
- * holds them there. */
+ * both (docs/training.md, Flat buckets).  The readings are still good at the pack (verify_effects),
+ * so the bucket holds them there. */
 ValueId rule_pack_of_views(Rewrite *rw)
 {
     const Op *pack = rewrite_op(rw, 0);

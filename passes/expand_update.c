@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK_ELEMS = 4096 }; /* design section 6: the squared norm's chunks */
+enum { CHUNK_ELEMS = 4096 }; /* the squared norm's chunks: docs/training.md */
 
 /* ---- reductions over many operands ---- */
 

@@ -1,5 +1,5 @@
 /* data.h -- where samples come from and in which order: token files or tensors, memory-mapped, and
- * the map from the running sample number k to the sample that is read (design section 7).
+ * the map from the running sample number k to the sample that is read (docs/runtime.md, Data).
  *
  *   step s, micro-batch m, rank r, row b  ->  k = ((s * A + m) * ranks + r) * B + b  ->  order  ->
  * sample in [0, n) sequential   k mod n random       a bijection of [0, n), keyed by (seed, epoch =

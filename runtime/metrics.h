@@ -1,4 +1,4 @@
-/* metrics.h -- --metrics: one JSON object a line, as design section 7 has it. */
+/* metrics.h -- --metrics: one JSON object a line, docs/runtime.md, Metrics. */
 #ifndef ZM_RUNTIME_METRICS_H
 #define ZM_RUNTIME_METRICS_H
 

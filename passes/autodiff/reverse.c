@@ -1,7 +1,7 @@
 /* reverse.c -- reverse-mode differentiation of @train.
  *
  *   L = sum(loss * weight) / items
- *   d L / d loss = weight / items: the seed of design section 6, S / (B T), with S = 1
+ *   d L / d loss = weight / items: docs/training.md, gradient of a micro-batch, with S = 1
  *
  * Pass loss_scale, which comes right after, multiplies the constant named "seed".
  *

@@ -30,7 +30,7 @@ typedef struct Unit {
     int32_t from, to;   /* op positions, inclusive */
     int64_t offset;     /* within the arena, after allocation */
     ValueId name_value; /* the value that names it: the largest, first */
-    const char *cat;    /* category of design section 9 */
+    const char *cat;    /* mem_var_category(), or "activations", ... */
 } Unit;
 
 /* Where each value of a function lives: unit[of[v].unit] at of[v].offset bytes. */
@@ -46,7 +46,7 @@ typedef struct Units {
     int32_t n_ops;
 } Units;
 
-/* Category of design section 9 of a variable. */
+/* What the plan counts a variable among: "params", "optimizer", ... */
 const char *mem_var_category(VarKind kind);
 
 Units units_build(Arena *scratch, const Func *f);

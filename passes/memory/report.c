@@ -1,4 +1,4 @@
-/* report.c -- what `zmc plan` prints (design section 9).
+/* report.c -- what `zmc plan` prints.
  *
  * Categories: params, master, optimizer and the accumulators among grads are persistent; the rest
  * is what is live at the peak, the function and op position with most live bytes.  padding =
@@ -171,7 +171,7 @@ static void add_live(PlanReport *r, const Buffers *all)
     }
 }
 
-/* Bytes per padded parameter of design section 9, one rank, f32: 16. */
+/* 16 bytes for each padded parameter, one rank, f32: the parameter, its gradient, two moments. */
 static int64_t closed_form(const Module *m)
 {
     int64_t elems = 0;

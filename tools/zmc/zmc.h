@@ -6,7 +6,7 @@
 #include "frontend/frontend.h"
 #include "passes/pass.h"
 
-/* Exit codes of design section 7. */
+/* Exit codes; OVER_BUDGET: the plan exceeds --memory. */
 enum { EXIT_DONE = 0, EXIT_BAD_INPUT = 1, EXIT_FAILED = 2, EXIT_OVER_BUDGET = 3 };
 
 typedef const char *OptSTR;
