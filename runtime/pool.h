@@ -1,8 +1,8 @@
 /* pool.h -- persistent threads that share the independent tasks of one phase of one kernel.
  *
  * Each thread starts on its own run of consecutive tasks, in ascending order, and then helps the
- * others: any thread may run any task, and a result must not depend on which.  pool_run is called from one thread, which works too; it returns when all tasks are
- * done. */
+ * others: any thread may run any task, and a result must not depend on which.  pool_run is called
+ * from one thread, which works too; it returns when all tasks are done. */
 #ifndef ZM_RUNTIME_POOL_H
 #define ZM_RUNTIME_POOL_H
 
