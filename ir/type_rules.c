@@ -558,6 +558,17 @@ const char *type_sgd_update(const TypeIn *t, const Type **out)
     return NULL;
 }
 
+const char *type_descent_update(const TypeIn *t, const Type **out)
+{
+    if (!type_same_shape(t->in[1], t->in[0]))
+        REFUSE("shapes of p and g differ: %s and %s", TEXT(t->in[0]), TEXT(t->in[1]));
+    NEED(need_scalar(t, 2, DT_F32, "gscale"));
+    NEED(need_scalar(t, 3, DT_F32, "lr"));
+    NEED(need_scalar(t, 4, DT_I1, "finite"));
+    out[0] = t->in[0];
+    return NULL;
+}
+
 /* ---- structure ---- */
 
 const char *type_none(const TypeIn *t, const Type **out)

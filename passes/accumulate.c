@@ -223,6 +223,15 @@ static void update_adam(Step *s, uint32_t i, const Factors *k, double decay)
     for (int r = 0; r < 3; r++) build_write(&s->b, target[r], op_cget(s->b.f, op)->out[r]);
 }
 
+/* sgd without momentum: no state beside the parameter. */
+static void update_descent(Step *s, uint32_t i, const Factors *k, double decay)
+{
+    AttrList l = {0};
+    attr_add_float(&l, AT_DECAY, decay);
+    ValueId in[] = {build_read(&s->b, s->param[i]), s->grad[i], k->gscale, k->lr, k->finite};
+    build_write(&s->b, s->param[i], build1(&s->b, OP_DESCENT_UPDATE, in, 5, &l));
+}
+
 static void update_one_moment(Step *s, uint32_t i, const Factors *k, double decay, OpCode code)
 {
     bool is_sgd = code == OP_SGD_UPDATE;
@@ -255,7 +264,12 @@ static void update_params(Step *s, const Factors *k)
         case OPT_NONE: ZM_UNREACHABLE("a train section without an optimizer");
         case OPT_ADAM:
         case OPT_ADAMW: update_adam(s, i, k, decay); break;
-        case OPT_SGD: update_one_moment(s, i, k, decay, OP_SGD_UPDATE); break;
+        case OPT_SGD:
+            if (s->cfg->momentum == 0)
+                update_descent(s, i, k, decay);
+            else
+                update_one_moment(s, i, k, decay, OP_SGD_UPDATE);
+            break;
         case OPT_LION: update_one_moment(s, i, k, decay, OP_LION_UPDATE); break;
         }
     }

@@ -69,7 +69,8 @@ static bool same_settings(const Op *x, const Op *y)
 
 static bool is_update(OpCode code)
 {
-    return code == OP_ADAM_UPDATE || code == OP_SGD_UPDATE || code == OP_LION_UPDATE;
+    return code == OP_ADAM_UPDATE || code == OP_SGD_UPDATE || code == OP_DESCENT_UPDATE ||
+           code == OP_LION_UPDATE;
 }
 
 static VarId read_var(const Func *f, ValueId v)
@@ -215,7 +216,7 @@ static void replace_grad_operands(Bucketing *bk, OpId id, const ValueId *flat, u
  * role. */
 static uint32_t moment_slots(const Op *update)
 {
-    return update->code == OP_ADAM_UPDATE ? 2 : 1;
+    return update->code == OP_ADAM_UPDATE ? 2 : update->code == OP_DESCENT_UPDATE ? 0 : 1;
 }
 
 static void update_bucket(Bucketing *bk, Bucket *k, ValueId grad)

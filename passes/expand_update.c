@@ -176,6 +176,14 @@ void expand_SGD_UPDATE(Expand *e)
     update_end(&u, 1, FINITE, m, M);
 }
 
+void expand_DESCENT_UPDATE(Expand *e)
+{
+    enum { P, G, GSCALE, LR, FINITE };
+    Update u = update_begin(e, GSCALE);
+    ValueId step = decayed(&u, u.g, u.p, attr_float(e->op.attrs, AT_DECAY, 0));
+    update_end(&u, 0, FINITE, op2(&u, OP_SUB, u.p, op2(&u, OP_MUL, step, operand(&u, LR))), P);
+}
+
 /* x > 0 ? 1 : x < 0 ? -1 : 0 */
 static ValueId sign_of(Update *u, ValueId x)
 {

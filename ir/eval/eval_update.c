@@ -58,6 +58,21 @@ Status eval_sgd_update(const EvalCall *c)
     return ZM_OK;
 }
 
+Status eval_descent_update(const EvalCall *c)
+{
+    if (c->in[4].at[0] == 0) {
+        keep_state(c, (uint32_t[]){0});
+        return ZM_OK;
+    }
+    double decay = attr_float(c->op->attrs, AT_DECAY, 0);
+    double gscale = c->in[2].at[0], lr = c->in[3].at[0];
+    for (int64_t i = 0; i < type_elems(c->out[0].type); i++) {
+        double p = c->in[0].at[i];
+        c->out[0].at[i] = p - lr * (c->in[1].at[i] * gscale + decay * p);
+    }
+    return ZM_OK;
+}
+
 Status eval_lion_update(const EvalCall *c)
 {
     if (c->in[5].at[0] == 0) {

@@ -1,4 +1,6 @@
 """The same program gives the same numbers: reruns, threads, resume, poison, accumulation, order."""
+import json
+
 from zmtest import *
 
 DROPOUT = dict(SMALL, dropout=0.1)
@@ -46,6 +48,23 @@ def test_accumulation_equals_the_whole_batch():
     for a, b in zip(whole, parts, strict=True):
         close(a["loss"], b["loss"], 1e-6, f"loss of step {a['step']}")
         close(a["grad_norm"], b["grad_norm"], 1e-5, f"norm of step {a['step']}")
+
+
+def test_sgd_without_momentum_keeps_no_state():
+    """A momentum too small to change any sum gives the same bits."""
+    sgd = ["-D", "train.optimizer=sgd"]
+    out, _ = run([ZMC, "plan", GPT2, *defines(SMALL), *sgd, "--json"])
+    rank = json.loads(out)["per_rank"][0]
+    same(rank["optimizer"], 0, "bytes of the optimizer's state")
+    plain = train(compile_model(extra=sgd), 4)
+    tiny = train(compile_model(extra=[*sgd, "-D", "train.optimizer.momentum=1e-30"]), 4)
+    for a, b in zip(plain, tiny):
+        same((a["loss"], a["grad_norm"]), (b["loss"], b["grad_norm"]), "loss and norm")
+    assert plain[0]["loss"] != plain[-1]["loss"]
+    exe = compile_model(extra=sgd)
+    train(exe, 2, "--save", path("sgd"))
+    resumed = train(exe, 4, "--resume", path("sgd"))
+    same([m["loss"] for m in plain[2:]], [m["loss"] for m in resumed], "losses after --resume")
 
 
 def test_instruction_sets_agree():

@@ -229,6 +229,12 @@ static const Case updates[] = {
      STATE "  %a, %b = sgd_update %p, %g, %m, %s, %lr, %off {momentum = 0.5}\n" SHOW2,
      2,
      {1, 0.5}},
+    /* p = 1 - 0.125 * (1 + 0.5) */
+    {"descent", STATE "  %r = descent_update %p, %g, %s, %lr, %on {decay = 0.5}\n", 1, {0.8125}},
+    {"descent skipped",
+     STATE "  %r = descent_update %p, %g, %s, %lr, %off {decay = 0.5}\n",
+     1,
+     {1}},
     /* sign(0.5 * 0.5 + 0.5) = 1; p = 1 - 0.125 * (1 + 0.5); m = 0.75 * 0.5 + 0.25 */
     {"lion",
      STATE "  %a, %b = lion_update %p, %g, %m, %s, %lr, %on {beta1 = 0.5, beta2 = 0.75, decay = "

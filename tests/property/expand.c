@@ -45,6 +45,13 @@ static OpId sample_sgd(Prop *p)
     return sample_update(p, OP_SGD_UPDATE, 1, 2, &l);
 }
 
+static OpId sample_descent(Prop *p)
+{
+    AttrList l = {0};
+    attr_add_float(&l, AT_DECAY, p->variant % 2 ? 0.1 : 0);
+    return sample_update(p, OP_DESCENT_UPDATE, 0, 2, &l);
+}
+
 static OpId sample_lion(Prop *p)
 {
     AttrList l = {0};
@@ -94,6 +101,7 @@ static OpId build_sample(Prop *p, OpCode code)
     if (rows[code]) return def_of(p, rows[code](p));
     if (code == OP_ADAM_UPDATE) return sample_adam(p);
     if (code == OP_SGD_UPDATE) return sample_sgd(p);
+    if (code == OP_DESCENT_UPDATE) return sample_descent(p);
     if (code == OP_LION_UPDATE) return sample_lion(p);
     if (code == OP_ALL_FINITE) return sample_many(p, code, true);
     if (code == OP_SUM_SQUARES) return sample_many(p, code, false);

@@ -418,6 +418,17 @@ static void make_sgd_update(RandomIr *g, OpCode code)
     emit(g, code, in, 6, &l);
 }
 
+static void make_descent_update(RandomIr *g, OpCode code)
+{
+    const Type *t = draw_type(g, DT_F32, 0, 2), *scalar = type_get(g->m, DT_F32, 0, NULL);
+    ValueId p = value_of(g, t), grad = value_of(g, t), gscale = value_of(g, scalar);
+    ValueId lr = value_of(g, scalar), finite = value_of(g, type_get(g->m, DT_I1, 0, NULL));
+    ValueId in[] = {p, grad, gscale, lr, finite};
+    AttrList l = {0};
+    attr_add_float(&l, AT_DECAY, 0.1);
+    emit(g, code, in, 5, &l);
+}
+
 static void make_none(RandomIr *g, OpCode code)
 {
     ValueId in[2] = {any_value(g, DT_F32, 0, 2), value_of(g, type_get(g->m, DT_F32, 0, NULL))};
