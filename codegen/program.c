@@ -309,7 +309,7 @@ static Status add_op(FuncBuild *x, OpId id)
         add_pack(x, op);
     else if (op->code == OP_PROBE)
         add_probe(x, op);
-    else if (op->code == OP_RESHAPE || op->code == OP_SLICE) {
+    else if (op->code == OP_RESHAPE || op->code == OP_SLICE || op->code == OP_AFTER) {
         if (!is_in_place(x->f, op))
             return diag_error(x->p->m->diag, loc_pos(x->p->m, op->loc), E_CODEGEN,
                               "%s outside a kernel is not a view of its operand's bytes",

@@ -226,7 +226,7 @@ bool op_is_view(OpCode code)
 
 bool op_is_alias(const Func *f, const Op *o)
 {
-    if (o->code == OP_RESHAPE) return true;
+    if (o->code == OP_RESHAPE || o->code == OP_AFTER) return true;
     if (o->code != OP_SLICE) return false;
     const Type *rt = value_type(f, o->out[0]), *ot = value_type(f, o->in[0]);
     bool is_cut = false; /* outside of a dimension that is cut, only dimensions of one element */

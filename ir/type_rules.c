@@ -223,6 +223,12 @@ const char *type_concat(const TypeIn *t, const Type **out)
     return NULL;
 }
 
+const char *type_after(const TypeIn *t, const Type **out)
+{
+    out[0] = t->in[0];
+    return NULL;
+}
+
 const char *type_pack(const TypeIn *t, const Type **out)
 {
     const int64_t *start;

@@ -14,7 +14,6 @@
 #include "passes/pass.h"
 #include "passes/state_names.h"
 
-#include <ctype.h>
 #include <string.h>
 
 enum { BUCKET_ELEMS = 64, MAX_SLOTS = 4 };
@@ -44,18 +43,6 @@ typedef struct Bucketing {
 } Bucketing;
 
 /* ---- which parameters share a bucket ---- */
-
-/* "h.3.attn.bias" -> "h.3"; a path without a numbered component -> "". */
-static const char *repeat_instance(Module *m, const char *path)
-{
-    for (const char *p = path; p; p = strchr(p, '.') ? strchr(p, '.') + 1 : NULL) {
-        const char *q = p;
-        while (isdigit((unsigned char)*q)) q++;
-        if (q > p && (*q == '.' || *q == '\0'))
-            return intern_n(&m->strings, path, (size_t)(q - path));
-    }
-    return module_str(m, "");
-}
 
 static bool same_settings(const Op *x, const Op *y)
 {

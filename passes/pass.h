@@ -18,6 +18,14 @@ typedef enum {
     N_PASS
 } PassId;
 
+#define RECOMPUTE_ALL INT64_MAX
+
+/* Steps of recomputation that a function has: the first n_cheap compute no product, attention or
+ * large reduction again. */
+typedef struct RecomputeSteps {
+    uint32_t n, n_cheap;
+} RecomputeSteps;
+
 /* Options that passes read; the driver fills them from the command line, zm-opt from
  * `pass{key=value}`. */
 typedef struct PassOptions {
@@ -25,7 +33,9 @@ typedef struct PassOptions {
     int64_t bucket_bytes;     /* merge buckets up to this size */
     int64_t memory_bytes;     /* --memory; 0 = no limit */
     int64_t loss_chunk_bytes; /* chunk_loss: most bytes of logits at a time; 0 = never chunk */
-    bool keep_state_layout;   /* --no-state-tricks */
+    int64_t recompute_steps;  /* recompute: so many steps of its order; RECOMPUTE_ALL: all */
+    RecomputeSteps *recompute_found; /* out: the most of any function; may be NULL */
+    bool keep_state_layout;          /* --no-state-tricks */
     /* Bytes of memory that the target wants while fused op `fused` runs (0: none); NULL: no target.
      */
     int64_t (*workspace_bytes)(void *target, const Func *f, OpId fused);

@@ -54,7 +54,7 @@ static void build_edges(Sched *s, Edges *succ, uint32_t *n_pred)
             uint32_t v = shows[op->in[i].i];
             if (v) VEC_PUSH(s->a, &users[v], p);
         }
-        if (op->code == OP_RESHAPE || op->code == OP_SLICE)
+        if (op->code == OP_RESHAPE || op->code == OP_SLICE || op->code == OP_AFTER)
             shows[op->out[0].i] = shows[op->in[0].i];
         if (op->code == OP_READ) {
             shows[op->out[0].i] = own.i;

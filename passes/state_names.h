@@ -14,6 +14,10 @@
 #define STATE_EXP_AVG_SQ "exp_avg_sq"
 #define STATE_MOMENTUM "momentum_buffer"
 
+/* Path of the repeat instance, interned: "h.3.attn.bias" -> "h.3"; a path without a numbered
+ * component -> "". */
+const char *repeat_instance(Module *m, const char *path);
+
 /* ZM_FAIL after a diagnostic for each parameter whose path is such a name. */
 Status state_names_check(PassCtx *cx);
 

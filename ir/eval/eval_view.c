@@ -78,6 +78,11 @@ Status eval_reshape(const EvalCall *c)
     return ZM_OK;
 }
 
+Status eval_after(const EvalCall *c)
+{
+    return eval_reshape(c);
+}
+
 Status eval_transpose(const EvalCall *c)
 {
     const Type *t = c->out[0].type;

@@ -40,7 +40,7 @@ typedef struct Classifier {
 bool op_is_host(OpCode code)
 {
     return code == OP_READ || code == OP_WRITE || code == OP_PACK || code == OP_PROBE ||
-           code == OP_RETURN || code == OP_FUSED;
+           code == OP_AFTER || code == OP_RETURN || code == OP_FUSED;
 }
 
 ValueId fuse_strip_views(const Func *f, ValueId v)

@@ -329,6 +329,7 @@ static Status run_op(Checker *c, OpId id)
     for (uint32_t i = 0; i < op->n_in; i++) ZM_TRY(check_operand(c, op, op->in[i]));
     switch ((int)op->code) {
     case OP_RESHAPE:
+    case OP_AFTER:
     case OP_SLICE: return run_view(c, op, op->in[0]);
     case OP_WRITE: return run_write(c, op);
     case OP_PACK:

@@ -6,7 +6,8 @@
  *   allocate.h  offsets for units with lifetimes: dynamic storage allocation, in allocate*.c
  *   memplan.c   the pass: places of variables and values
  *   check.c     independent proof: simulates which value each byte holds, op by op
- *   report.c    `zmc plan`: categories at the peak, buffers
+ *   report.c    `zmc plan`: categories at the peak, buffers; report_recompute.c: what recomputed
+ *               values save and cost
  */
 #ifndef ZM_PASSES_MEMORY_H
 #define ZM_PASSES_MEMORY_H
@@ -102,6 +103,21 @@ typedef struct PlanCategory {
 } PlanCategory;
 enum { PLAN_N_CATEGORIES = 9 };
 
+/* What pass recompute saves and costs: a row for each line of the model. */
+typedef struct RecomputeRow {
+    const char *loc, *ops; /* "gpt2.zm:9"; name of the dearest op */
+    uint32_t n_ops;        /* copies by pass recompute */
+    int64_t saved;         /* bytes at the peak; negative: more than without */
+    double flops, most_flops;
+} RecomputeRow;
+
+typedef struct RecomputeReport {
+    uint32_t steps, n_steps; /* taken, of so many; the caller's */
+    int64_t arena_without;
+    double flops, flops_without; /* more than without; of a whole step without */
+    VEC(RecomputeRow) rows;
+} RecomputeReport;
+
 typedef struct PlanReport {
     int64_t params;                      /* elements */
     PlanCategory cat[PLAN_N_CATEGORIES]; /* params master optimizer grads activations gathered
@@ -113,10 +129,14 @@ typedef struct PlanReport {
     double fragmentation;
     const char *peak_func;
     int32_t peak_pos;
-    double flops; /* of one step's matmuls and attention and the rest */
+    double flops;                     /* of one step's matmuls and attention and the rest */
+    const RecomputeReport *recompute; /* NULL: none */
 } PlanReport;
 
 PlanReport plan_report(const Module *m, Arena *scratch);
+/* m with plan `plan` against the same model planned without recomputation. */
+RecomputeReport plan_recompute(const Module *m, const PlanReport *plan, const Module *without,
+                               Arena *a);
 void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
 void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
 void plan_print_csv(const Module *m, Arena *scratch,

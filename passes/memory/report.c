@@ -4,7 +4,7 @@
  * is what is live at the peak, the function and op position with most live bytes.  padding =
  * alignment within that.
  */
-#include "passes/memory/memory.h"
+#include "passes/memory/report.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,17 +25,7 @@ static int64_t *category(PlanReport *r, const char *name)
     ZM_UNREACHABLE("category");
 }
 
-/* ---- buffers: places of values that share bytes while live ---- */
-
-typedef struct Buffer {
-    const Func *f; /* NULL: a variable */
-    const char *name, *cat;
-    int64_t offset, bytes;
-    int32_t from, to; /* op positions within f */
-    int32_t base;     /* of f's positions on the common time axis; of a variable: its end */
-    LocId loc;
-} Buffer;
-typedef VEC(Buffer) Buffers;
+/* ---- buffers ---- */
 
 static void variable_buffers(Arena *a, const Module *m, int32_t end, Buffers *out)
 {
@@ -85,7 +75,7 @@ static void function_buffers(Arena *a, const Func *f, int32_t base, Buffers *out
 
 /* One time axis for all functions: each starts after the one before it, since they never run
  * together. */
-static Buffers all_buffers(Arena *a, const Module *m)
+Buffers plan_buffers(Arena *a, const Module *m)
 {
     Buffers b = {0};
     int32_t end = 0;
@@ -158,13 +148,17 @@ static void find_step(const Module *m, Arena *a, PlanReport *r)
     }
 }
 
+bool buffer_is_at_peak(const Buffer *b, const PlanReport *r)
+{
+    return b->f && strcmp(b->f->name, r->peak_func) == 0 && b->from <= r->peak_pos &&
+           r->peak_pos <= b->to;
+}
+
 static void add_live(PlanReport *r, const Buffers *all)
 {
     for (uint32_t i = 0; i < all->n; i++) {
         const Buffer *b = &all->at[i];
-        bool is_live = !b->f || (strcmp(b->f->name, r->peak_func) == 0 && b->from <= r->peak_pos &&
-                                 r->peak_pos <= b->to);
-        if (!is_live) continue;
+        if (b->f && !buffer_is_at_peak(b, r)) continue;
         *category(r, b->cat) += b->bytes;
         r->padding += aligned(b->bytes) - b->bytes;
         if (!b->f) r->lower_bound += aligned(b->bytes);
@@ -211,6 +205,12 @@ static double func_flops(const Func *f)
     return total;
 }
 
+double plan_runs(const Module *m, const Func *f)
+{
+    if (strcmp(f->name, "micro") == 0) return (double)(m->train.accumulate - 1);
+    return strcmp(f->name, "last") == 0;
+}
+
 PlanReport plan_report(const Module *m, Arena *scratch)
 {
     PlanReport r = {.arena = m->arena_bytes, .peak_func = ""};
@@ -220,7 +220,7 @@ PlanReport plan_report(const Module *m, Arena *scratch)
             r.params += type_elems(m->vars.at[i].type);
     find_peak(m, scratch, &r);
     find_step(m, scratch, &r);
-    Buffers all = all_buffers(scratch, m);
+    Buffers all = plan_buffers(scratch, m);
     add_live(&r, &all);
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.peak_live += r.cat[i].bytes;
     r.peak_live += r.padding;
@@ -229,17 +229,14 @@ PlanReport plan_report(const Module *m, Arena *scratch)
     r.closed_form = closed_form(m);
     r.fragmentation = r.peak_live ? (double)r.arena / (double)r.peak_live - 1 : 0;
     for (uint32_t i = 0; i < m->funcs.n; i++) {
-        double times = strcmp(m->funcs.at[i]->name, "micro") == 0
-                           ? (double)(m->train.accumulate - 1)
-                           : strcmp(m->funcs.at[i]->name, "last") == 0;
-        r.flops += times * func_flops(m->funcs.at[i]);
+        r.flops += plan_runs(m, m->funcs.at[i]) * func_flops(m->funcs.at[i]);
     }
     return r;
 }
 
 /* ---- text ---- */
 
-static void add_bytes(Str *out, int64_t bytes)
+void plan_add_bytes(Str *out, int64_t bytes)
 {
     static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double v = (double)bytes;
@@ -251,7 +248,7 @@ static void add_bytes(Str *out, int64_t bytes)
 static void add_line(Str *out, const char *name, int64_t bytes)
 {
     str_addf(out, "  %-14s %15lld B  ", name, (long long)bytes);
-    add_bytes(out, bytes);
+    plan_add_bytes(out, bytes);
     str_add(out, "\n");
 }
 
@@ -274,19 +271,17 @@ enum { N_LARGEST = 8 };
 
 static void add_largest(const Module *m, const PlanReport *r, Arena *a, Str *out)
 {
-    Buffers all = all_buffers(a, m);
+    Buffers all = plan_buffers(a, m);
     Buffers live = {0};
     for (uint32_t i = 0; i < all.n; i++) {
         const Buffer *b = &all.at[i];
-        if (b->f && strcmp(b->f->name, r->peak_func) == 0 && b->from <= r->peak_pos &&
-            r->peak_pos <= b->to)
-            VEC_PUSH(a, &live, *b);
+        if (buffer_is_at_peak(b, r)) VEC_PUSH(a, &live, *b);
     }
     if (live.n) qsort(live.at, live.n, sizeof *live.at, compare_bytes);
     str_addf(out, "largest temporaries at the peak (@%s, op %d):\n", r->peak_func, r->peak_pos);
     for (uint32_t i = 0; i < live.n && i < N_LARGEST; i++) {
         str_add(out, "  ");
-        add_bytes(out, live.at[i].bytes);
+        plan_add_bytes(out, live.at[i].bytes);
         str_addf(out, "  %-12s %-28s %s\n", live.at[i].cat, live.at[i].name,
                  loc_text(a, m, live.at[i].loc));
     }
@@ -310,6 +305,7 @@ void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str 
     add_line(out, "closed form", r->closed_form);
     str_addf(out, "  %-14s %15.4g per step\n", "flops", r->flops);
     add_largest(m, r, scratch, out);
+    if (r->recompute) recompute_print_table(r, out);
 }
 
 static void json_category(const PlanReport *r, Str *out)
@@ -330,7 +326,7 @@ void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *
              (long long)r->params);
     json_category(r, out);
     str_add(out, "}],\"comm\":[],\"buffers\":[");
-    Buffers all = all_buffers(scratch, m);
+    Buffers all = plan_buffers(scratch, m);
     for (uint32_t i = 0; i < all.n; i++) {
         const Buffer *b = &all.at[i];
         int32_t from, to;
@@ -347,13 +343,14 @@ void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *
     }
     str_add(out, "],\"flops\":");
     str_add_f64(out, r->flops);
+    if (r->recompute) recompute_print_json(r, out);
     str_add(out, "}\n");
 }
 
 void plan_print_csv(const Module *m, Arena *scratch, Str *out)
 {
     str_add(out, "id,lower,upper,size,offset,func,cat,name,loc\n");
-    Buffers all = all_buffers(scratch, m);
+    Buffers all = plan_buffers(scratch, m);
     for (uint32_t i = 0; i < all.n; i++) {
         const Buffer *b = &all.at[i];
         int32_t from, to;

@@ -124,7 +124,8 @@ static void assign_first(Build *b, const Op *op)
         value_in_unit(b, op->out[0], unit, offset);
         return;
     }
-    bool is_view = op->code == OP_RESHAPE || (op->code == OP_SLICE && slice_offset(b->f, op) >= 0);
+    bool is_view = op->code == OP_RESHAPE || op->code == OP_AFTER ||
+                   (op->code == OP_SLICE && slice_offset(b->f, op) >= 0);
     if (is_view) {
         struct UnitOf whole = b->u.of[op->in[0].i];
         int64_t start = op->code == OP_SLICE ? slice_offset(b->f, op) : 0;

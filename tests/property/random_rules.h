@@ -134,6 +134,12 @@ static void make_concat(RandomIr *g, OpCode code)
     emit(g, code, in, n, &l);
 }
 
+static void make_after(RandomIr *g, OpCode code)
+{
+    ValueId in[] = {any_value(g, draw_dtype(g), 0, 4), any_value(g, draw_dtype(g), 0, 4)};
+    emit(g, code, in, 2, NULL);
+}
+
 static void make_pack(RandomIr *g, OpCode code)
 {
     ValueId in[3];

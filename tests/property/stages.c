@@ -18,8 +18,8 @@
 #define TOL 1e-9
 enum { MAX_STAGE_NAME = 32 };
 
-static const char *const exact_passes[] = {"cse",       "dce",      "bucket",  "fuse",
-                                           "workspace", "schedule", "memplan", "autodiff"};
+static const char *const exact_passes[] = {"cse",       "dce",      "recompute", "bucket",  "fuse",
+                                           "workspace", "schedule", "memplan",   "autodiff"};
 
 /* A module with an arena of its own. */
 typedef struct Stage {
@@ -138,6 +138,7 @@ static bool is_same(const double *x, const double *y, int64_t n, double tol)
 
 typedef struct Tally {
     const char *model, *pass;
+    int64_t recompute_steps;
     int n_compared, n_failed;
 } Tally;
 
@@ -199,7 +200,9 @@ static Stage *next_stage(Tally *t, Stage *now)
 {
     Stage *next = stage_parse(&now->text);
     ZM_CHECK(now->text.n == next->text.n && memcmp(now->text.at, next->text.at, next->text.n) == 0);
-    PipelineRun how = {.check_changed = true, .opt = {.ranks = 1, .bucket_bytes = 1 << 20}};
+    PipelineRun how = {
+        .check_changed = true,
+        .opt = {.ranks = 1, .bucket_bytes = 1 << 20, .recompute_steps = t->recompute_steps}};
     if (pipeline_run(next->m, t->pass, &how) != ZM_OK) {
         diag_print(&next->diag, stderr);
         ZM_CHECK(!"a pass failed");
@@ -228,14 +231,15 @@ static Stage *stage_of_model(const char *path, Define *defines, uint32_t n, int6
     return s;
 }
 
-static int check_model(const char *name, Define *defines, uint32_t n, int64_t accumulate)
+static int check_model(const char *name, Define *defines, uint32_t n, int64_t accumulate,
+                       int64_t recompute_steps)
 {
     Arena a = {0};
     const char *slash = strrchr(__FILE__, '/');
     int here = slash ? (int)(slash - __FILE__) : 0;
     Stage *now = stage_of_model(arena_printf(&a, "%.*s/../../models/%s.zm", here, __FILE__, name),
                                 defines, n, accumulate);
-    Tally t = {.model = name};
+    Tally t = {.model = name, .recompute_steps = recompute_steps};
     char pass[MAX_STAGE_NAME];
     for (const char *p = pipeline_text("train"); *p;) {
         size_t len = strcspn(p, ",");
@@ -261,7 +265,10 @@ int main(void)
                     D("B", "3"),  D("lr", "0.0009765625"), D("train.optimizer.decay", "0.0078125")};
     Define gpt2[] = {D("layers", "1"), D("heads", "2"), D("width", "6"),  D("ctx", "5"),
                      D("T", "3"),      D("B", "2"),     D("vocab", "11"), D("dropout", "0.25")};
-    int n_failed = check_model("mlp", mlp, sizeof mlp / sizeof *mlp, 1);
-    n_failed += check_model("gpt2", gpt2, sizeof gpt2 / sizeof *gpt2, 2);
+    int n_failed = check_model("mlp", mlp, sizeof mlp / sizeof *mlp, 1, 0);
+    n_failed += check_model("gpt2", gpt2, sizeof gpt2 / sizeof *gpt2, 2, 0);
+    gpt2[0].value = "3";
+    for (int64_t steps = 2; steps < 20; steps += 7)
+        n_failed += check_model("gpt2", gpt2, sizeof gpt2 / sizeof *gpt2, 1, steps);
     return n_failed != 0;
 }

@@ -42,7 +42,7 @@ static const char *plan_text(Session *s, const Module *m, PlanReport *r)
 {
     Arena scratch = {0};
     Str text = {0};
-    *r = plan_report(m, &scratch);
+    *r = session_plan_report(s, m);
     plan_print_table(m, r, &scratch, &text);
     const char *kept = arena_strdup(&s->arena, str_c(&text));
     str_free(&text);

@@ -182,7 +182,7 @@ static Status check_options(Session *s)
     ZM_TRY(check_choice(s, "--amp", o->amp, "master|autocast", "master"));
     ZM_TRY(check_choice(s, "--grad-dtype", o->grad_dtype, "f32|low", "f32"));
     ZM_TRY(check_choice(s, "--grad-comm", o->grad_comm, "f32|low", "f32"));
-    ZM_TRY(check_choice(s, "--recompute", o->recompute, "none|layer|auto", "none"));
+    ZM_TRY(check_choice(s, "--recompute", o->recompute, "none|layer|auto", "none|layer|auto"));
     ZM_TRY(check_choice(s, "--zero2-reduce", o->zero2_reduce, "micro|step", "micro|step"));
     if (o->ranks > 1)
         return check_choice(s, "--ranks", arena_printf(&s->arena, "%lld", (long long)o->ranks),

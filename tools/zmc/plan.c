@@ -10,7 +10,7 @@ int command_plan(Session *s)
     Module *m = session_compile(s, &t);
     if (!m) return session_exit_code(s);
     Arena scratch = {0};
-    PlanReport r = plan_report(m, &scratch);
+    PlanReport r = session_plan_report(s, m);
     Str text = {0};
     if (s->opt.json)
         plan_print_json(m, &r, &scratch, &text);

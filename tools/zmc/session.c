@@ -52,36 +52,68 @@ static void print_frontend(const Module *m)
     str_free(&text);
 }
 
-static Status run_pipeline(Session *s, Module *m, CodegenTarget *t)
+static PassOptions pass_options(const Session *s, CodegenTarget *t, int64_t steps)
 {
     const Options *o = &s->opt;
-    if (o->accumulate > MAX_ACCUMULATE)
-        return diag_error(&s->diag, (SrcPos){0}, E_USAGE, "--accumulate takes at most %d, not %lld",
-                          MAX_ACCUMULATE, (long long)o->accumulate);
-    if (o->accumulate) m->train.accumulate = o->accumulate;
+    return (PassOptions){.ranks = 1,
+                         .bucket_bytes = o->bucket_bytes ? o->bucket_bytes : DEFAULT_BUCKET_BYTES,
+                         .memory_bytes = o->memory,
+                         .loss_chunk_bytes =
+                             o->loss_chunk_bytes ? o->loss_chunk_bytes : DEFAULT_LOSS_CHUNK_BYTES,
+                         .recompute_steps = steps,
+                         .keep_state_layout = o->no_state_tricks,
+                         .workspace_bytes = codegen_workspace_bytes,
+                         .target = t};
+}
+
+static Status run_pipeline(Session *s, Module *m, PassOptions opt)
+{
+    const Options *o = &s->opt;
     bool is_frontend = o->print_ir_after && strcmp(o->print_ir_after, "frontend") == 0;
     if (is_frontend) print_frontend(m);
-    PipelineRun run = {.print_after = is_frontend ? NULL : o->print_ir_after,
+    PipelineRun run = {.opt = opt,
+                       .print_after = is_frontend ? NULL : o->print_ir_after,
                        .print_to = stderr,
                        .dump_dir = o->dump_dir,
                        .timing = o->timing};
-    run.opt = (PassOptions){
-        .ranks = 1,
-        .bucket_bytes = o->bucket_bytes ? o->bucket_bytes : DEFAULT_BUCKET_BYTES,
-        .memory_bytes = o->memory,
-        .loss_chunk_bytes = o->loss_chunk_bytes ? o->loss_chunk_bytes : DEFAULT_LOSS_CHUNK_BYTES,
-        .keep_state_layout = o->no_state_tricks,
-        .workspace_bytes = codegen_workspace_bytes,
-        .target = t};
+    Status st = pipeline_run(m, pipeline_text("train"), &run);
+    if (st != ZM_OK && !opt.recompute_steps && session_exit_code(s) == EXIT_OVER_BUDGET)
+        diag_help(&s->diag,
+                  "--recompute auto keeps less for the backward; a smaller micro-batch with "
+                  "--accumulate needs less too");
+    return st;
+}
+
+static Status run_trial(Module *m, PassOptions opt)
+{
+    opt.memory_bytes = 0;
+    PipelineRun run = {.opt = opt};
     return pipeline_run(m, pipeline_text("train"), &run);
 }
 
-static Module *compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n)
+Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n, int64_t steps,
+                           bool is_trial, RecomputeSteps *found)
 {
     FrontendOptions fo = {s->opt.defines.at, s->opt.defines.n};
-    Module *m = frontend_compile(&s->arena, &s->sources, &s->diag, s->opt.input, text, n, &fo);
-    if (!m || run_pipeline(s, m, t) != ZM_OK) return NULL;
-    return m;
+    SourceSet *sources = &s->sources;
+    Diag *diag = &s->diag;
+    if (is_trial) {
+        sources = ARENA_NEW(&s->arena, SourceSet);
+        sources->arena = &s->arena;
+        diag = ARENA_NEW(&s->arena, Diag);
+        *diag = (Diag){.arena = &s->arena, .sources = sources};
+    }
+    Module *m = frontend_compile(&s->arena, sources, diag, s->opt.input, text, n, &fo);
+    if (!m) return NULL;
+    if (s->opt.accumulate > MAX_ACCUMULATE) {
+        diag_error(diag, (SrcPos){0}, E_USAGE, "--accumulate takes at most %d, not %lld",
+                   MAX_ACCUMULATE, (long long)s->opt.accumulate);
+        return NULL;
+    }
+    if (s->opt.accumulate) m->train.accumulate = s->opt.accumulate;
+    PassOptions opt = pass_options(s, t, steps);
+    opt.recompute_found = found;
+    return (is_trial ? run_trial(m, opt) : run_pipeline(s, m, opt)) == ZM_OK ? m : NULL;
 }
 
 /* What the pass memplan and its checks would refuse: a dump may have been edited. */
@@ -105,8 +137,21 @@ Module *session_compile(Session *s, CodegenTarget *t)
     char *text;
     size_t n;
     if (session_read_input(s, &text, &n) != ZM_OK) return NULL;
-    if (!has_suffix(s->opt.input, ".zir")) return compile_zm(s, t, text, n);
+    if (!has_suffix(s->opt.input, ".zir"))
+        return session_compile_zm(s, t, text, n, recompute_choose(s, t, text, n), false, NULL);
     Module *m = module_parse(&s->arena, &s->sources, &s->diag, s->opt.input, text, n);
     if (!m || module_verify(m, NULL) != ZM_OK || check_plan(s, m) != ZM_OK) return NULL;
     return m;
+}
+
+PlanReport session_plan_report(Session *s, const Module *m)
+{
+    PlanReport r = plan_report(m, &s->arena);
+    if (!s->without) return r;
+    RecomputeReport *again = ARENA_NEW(&s->arena, RecomputeReport);
+    *again = plan_recompute(m, &r, s->without, &s->arena);
+    again->steps = s->recompute.steps;
+    again->n_steps = s->recompute.n_steps;
+    r.recompute = again;
+    return r;
 }

@@ -4,6 +4,7 @@
 
 #include "codegen/codegen.h"
 #include "frontend/frontend.h"
+#include "passes/memory/memory.h"
 #include "passes/pass.h"
 
 /* Exit codes; OVER_BUDGET: the plan exceeds --memory. */
@@ -29,7 +30,9 @@ typedef struct Session {
     SourceSet sources;
     Diag diag;
     Options opt;
-    const char *self_dir; /* where this program is: the runtime library stands beside it */
+    RecomputeReport recompute; /* steps only */
+    const Module *without;     /* the model planned without recomputation; NULL: as it is */
+    const char *self_dir;      /* where this program is: the runtime library stands beside it */
 } Session;
 
 /* argv[1..] without the subcommand.  Errors are in s->diag. */
@@ -39,6 +42,14 @@ void options_help(FILE *out);
 /* Reads and compiles s->opt.input through the training pipeline (a .zir: parses it and checks its
  * plan).  NULL after errors. */
 Module *session_compile(Session *s, CodegenTarget *t);
+/* From text to plan by the options, with so many steps of recomputation; a trial prints, dumps and
+ * limits nothing.  found: out, may be NULL. */
+Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n, int64_t steps,
+                           bool is_trial, RecomputeSteps *found);
+/* Steps for --recompute and --memory; sets s->recompute and s->without. */
+int64_t recompute_choose(Session *s, CodegenTarget *t, const char *text, size_t n);
+/* Of a module of session_compile; kept in s->arena. */
+PlanReport session_plan_report(Session *s, const Module *m);
 Status session_read_input(Session *s, char **text, size_t *n);
 /* Exit code for a failed session: 3 when the plan is over budget. */
 int session_exit_code(const Session *s);

@@ -1,0 +1,26 @@
+/* report.h -- between report.c and report_recompute.c. */
+#ifndef ZM_PASSES_MEMORY_REPORT_H
+#define ZM_PASSES_MEMORY_REPORT_H
+
+#include "passes/memory/memory.h"
+
+/* Places of values that share bytes while live. */
+typedef struct Buffer {
+    const Func *f; /* NULL: a variable */
+    const char *name, *cat;
+    int64_t offset, bytes;
+    int32_t from, to; /* op positions within f */
+    int32_t base;     /* of f's positions on the common time axis; of a variable: its end */
+    LocId loc;
+} Buffer;
+typedef VEC(Buffer) Buffers;
+
+Buffers plan_buffers(Arena *a, const Module *m);
+bool buffer_is_at_peak(const Buffer *b, const PlanReport *r);
+double plan_runs(const Module *m, const Func *f); /* of f in one step */
+void plan_add_bytes(Str *out, int64_t bytes);
+
+void recompute_print_table(const PlanReport *r, Str *out);
+void recompute_print_json(const PlanReport *r, Str *out);
+
+#endif
