@@ -114,8 +114,7 @@ static void hash_train(Hasher *s, const TrainConfig *t)
         case TF_FLOAT: hash_f64(s, *(const double *)at); break;
         case TF_INT: hash_u64(s, (uint64_t)*(const int64_t *)at); break;
         case TF_BOOL: hash_u64(s, *(const bool *)at); break;
-        case TF_OPTIMIZER: hash_u64(s, *(const OptimizerKind *)at); break;
-        case TF_SCHEDULE: hash_u64(s, *(const ScheduleKind *)at); break;
+        case TF_WORD: hash_u64(s, (uint64_t)*(const int *)at); break;
         }
     }
 }

@@ -335,8 +335,30 @@ typedef enum { OPT_NONE, OPT_SGD, OPT_ADAM, OPT_ADAMW, OPT_LION } OptimizerKind;
 
 enum { MAX_ACCUMULATE = 1 << 20 }; /* micro-batches per step */
 
-/* The `train` section, after defaults and -D. */
+typedef enum { PREC_FP32, PREC_BF16, PREC_FP16 } PrecisionKind;
+/* With 16 bits.  MASTER: parameters and activations in 16 bits, f32 masters; AUTOCAST: f32
+ * parameters, casts by the ops' classes. */
+typedef enum { AMP_MASTER, AMP_AUTOCAST } AmpMode;
+typedef enum { SCALE_DEEPSPEED, SCALE_GRADSCALER } ScaleRule;
+/* What is kept in 16 bits beside that: Adam's and the like's moments; weights without masters,
+ * rounded stochastically by the update. */
+typedef enum { STATE_F32, STATE_BF16_MOMENTS, STATE_PURE } StateDType;
+
+/* Loss scaling: docs/precision.md. */
+typedef struct LossScale {
+    bool is_dynamic, consecutive;
+    ScaleRule rule;
+    double init, min; /* static: init is the scale */
+    int64_t window, hysteresis;
+} LossScale;
+
+/* The `train` section, after defaults and -D, and what the command line adds. */
 typedef struct TrainConfig {
+    PrecisionKind precision;
+    AmpMode amp;
+    bool grad_low; /* gradients are stored in 16 bits */
+    StateDType state;
+    LossScale scale;
     OptimizerKind optimizer;
     double lr, beta1, beta2, eps, decay, momentum;
     bool nesterov;
@@ -346,6 +368,10 @@ typedef struct TrainConfig {
     int64_t accumulate; /* micro-batches per step, A: 1 to MAX_ACCUMULATE; 0: no train section */
     SrcPos pos;
 } TrainConfig;
+extern const TrainConfig train_defaults;
+
+/* The 16-bit dtype of a precision; DT_NONE for fp32. */
+DType precision_dtype(PrecisionKind p);
 
 /* ---- module
  * ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ Module *module_new(Arena *arena, SourceSet *sources, Diag *diag)
     m->sources = sources;
     m->diag = diag;
     m->name = module_str(m, "module");
-    m->train.accumulate = 1;
+    m->train = train_defaults;
     m->facts = FACT_TYPED;
     VEC_PUSH(arena, &m->vars, ((Var){0}));
     VEC_PUSH(arena, &m->locs, ((Loc){0}));

@@ -58,13 +58,9 @@ static Status parse_train_field(Parser *p, void *arg, const Token *key)
     case TF_FLOAT: return parse_float(p, (double *)at);
     case TF_INT: return parse_int(p, (int64_t *)at);
     case TF_BOOL: return parse_bool(p, (bool *)at);
-    case TF_OPTIMIZER:
-        ZM_TRY(parse_choice(p, text_optimizers, "an optimizer", &word));
-        *(OptimizerKind *)at = (OptimizerKind)word;
-        return ZM_OK;
-    case TF_SCHEDULE:
-        ZM_TRY(parse_choice(p, text_schedules, "a schedule", &word));
-        *(ScheduleKind *)at = (ScheduleKind)word;
+    case TF_WORD:
+        ZM_TRY(parse_choice(p, f->words, f->what, &word));
+        *(int *)at = word;
         return ZM_OK;
     }
     ZM_UNREACHABLE("train field");

@@ -329,13 +329,9 @@ static void print_train_field(Str *out, const TrainField *field, const TrainConf
         same = !*(const bool *)at;
         str_add(&v, "true");
         break;
-    case TF_OPTIMIZER:
-        same = *(const OptimizerKind *)at == OPT_NONE;
-        str_add(&v, text_optimizers[*(const OptimizerKind *)at]);
-        break;
-    case TF_SCHEDULE:
-        same = *(const ScheduleKind *)at == SCHED_CONSTANT;
-        str_add(&v, text_schedules[*(const ScheduleKind *)at]);
+    case TF_WORD:
+        same = *(const int *)at == *(const int *)def;
+        str_add(&v, field->words[*(const int *)at]);
         break;
     }
     if (!same) str_addf(out, "%s%s = %s", (*n)++ ? ", " : "train {", field->name, v.at);
@@ -344,11 +340,10 @@ static void print_train_field(Str *out, const TrainField *field, const TrainConf
 
 static void print_train(Printer *p)
 {
-    const TrainConfig plain = {.accumulate = 1};
     const TrainConfig *t = &p->m->train;
     uint32_t n = 0;
     for (const TrainField *f = text_train_fields; f->name; f++)
-        print_train_field(p->out, f, t, &plain, &n);
+        print_train_field(p->out, f, t, &train_defaults, &n);
     if (!n && !t->pos.line) return;
     str_add(p->out, n ? "}" : "train {}");
     if (t->pos.line) {

@@ -32,9 +32,21 @@ int text_word(const char *const *words, const char *at, size_t n)
     return WORD_NONE;
 }
 
-#define FIELD(NAME, MEMBER, KIND) {NAME, offsetof(TrainConfig, MEMBER), TF_##KIND}
+static const char *const precisions[] = {"fp32", "bf16", "fp16", NULL};
+static const char *const amp_modes[] = {"master", "autocast", NULL};
+static const char *const states[] = {"f32", "bf16_moments", "pure", NULL};
+static const char *const scale_rules[] = {"deepspeed", "gradscaler", NULL};
+_Static_assert(COUNT(precisions) == PREC_FP16 + 2, "one word per kind");
+_Static_assert(COUNT(amp_modes) == AMP_AUTOCAST + 2, "one word per kind");
+_Static_assert(COUNT(states) == STATE_PURE + 2, "one word per kind");
+_Static_assert(COUNT(scale_rules) == SCALE_GRADSCALER + 2, "one word per kind");
+_Static_assert(sizeof(PrecisionKind) == sizeof(int) && sizeof(OptimizerKind) == sizeof(int),
+               "fields of kind WORD are read as int");
+
+#define FIELD(NAME, MEMBER, KIND) {NAME, offsetof(TrainConfig, MEMBER), TF_##KIND, NULL, NULL}
+#define WORDS(NAME, MEMBER, LIST, WHAT) {NAME, offsetof(TrainConfig, MEMBER), TF_WORD, LIST, WHAT}
 const TrainField text_train_fields[] = {
-    FIELD("optimizer", optimizer, OPTIMIZER),
+    WORDS("optimizer", optimizer, text_optimizers, "an optimizer"),
     FIELD("lr", lr, FLOAT),
     FIELD("beta1", beta1, FLOAT),
     FIELD("beta2", beta2, FLOAT),
@@ -42,14 +54,36 @@ const TrainField text_train_fields[] = {
     FIELD("decay", decay, FLOAT),
     FIELD("momentum", momentum, FLOAT),
     FIELD("nesterov", nesterov, BOOL),
-    FIELD("schedule", schedule, SCHEDULE),
+    WORDS("schedule", schedule, text_schedules, "a schedule"),
     FIELD("warmup", warmup, FLOAT),
     FIELD("total", total, FLOAT),
     FIELD("min", min_lr, FLOAT),
     FIELD("clip", clip, FLOAT),
     FIELD("accumulate", accumulate, INT),
-    {NULL, 0, TF_INT},
+    WORDS("precision", precision, precisions, "a precision"),
+    WORDS("amp", amp, amp_modes, "a mode of mixed precision"),
+    FIELD("grad_low", grad_low, BOOL),
+    WORDS("state", state, states, "a storage of states"),
+    FIELD("scale_dynamic", scale.is_dynamic, BOOL),
+    WORDS("scale_rule", scale.rule, scale_rules, "a rule of loss scaling"),
+    FIELD("scale_init", scale.init, FLOAT),
+    FIELD("scale_window", scale.window, INT),
+    FIELD("scale_hysteresis", scale.hysteresis, INT),
+    FIELD("scale_consecutive", scale.consecutive, BOOL),
+    FIELD("scale_min", scale.min, FLOAT),
+    {NULL, 0, TF_INT, NULL, NULL},
 };
+
+const TrainConfig train_defaults = {
+    .accumulate = 1,
+    .scale = {.init = 1, .min = 1, .window = 1000, .hysteresis = 2},
+};
+
+DType precision_dtype(PrecisionKind p)
+{
+    if (p == PREC_FP32) return DT_NONE;
+    return p == PREC_BF16 ? DT_BF16 : DT_F16;
+}
 
 bool text_is_plain_name(const char *name)
 {

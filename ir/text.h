@@ -13,11 +13,13 @@ enum { WORD_NONE = -1 };
 int text_word(const char *const *words, const char *at, size_t n); /* index or WORD_NONE */
 
 /* Fields of TrainConfig that the text holds; a field that has its default is not printed. */
-typedef enum { TF_FLOAT, TF_INT, TF_BOOL, TF_OPTIMIZER, TF_SCHEDULE } TrainFieldKind;
+typedef enum { TF_FLOAT, TF_INT, TF_BOOL, TF_WORD } TrainFieldKind;
 typedef struct TrainField {
     const char *name;
     size_t offset;
     TrainFieldKind kind;
+    const char *const *words; /* WORD: an enum's, in its order; what = "a schedule" */
+    const char *what;
 } TrainField;
 extern const TrainField text_train_fields[]; /* ends with name NULL */
 

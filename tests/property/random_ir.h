@@ -107,8 +107,25 @@ static void random_header(RandomIr *g)
     m->items = draw(g, 3);
     m->arena_bytes = draw(g, 2) * 4096;
     if (coin(g))
-        m->train = (TrainConfig){OPT_ADAMW,    6e-4, 0.9,  0.95, 1e-8, 0.1, 0,           false,
-                                 SCHED_COSINE, 100,  2000, 6e-5, 1,    4,   {0, 3, 1, 5}};
+        m->train =
+            (TrainConfig){.precision = (PrecisionKind)draw(g, 3),
+                          .amp = (AmpMode)draw(g, 2),
+                          .grad_low = coin(g),
+                          .state = (StateDType)draw(g, 3),
+                          .scale = {coin(g), coin(g), (ScaleRule)draw(g, 2), 65536, 0.25, 7, 3},
+                          .optimizer = OPT_ADAMW,
+                          .lr = 6e-4,
+                          .beta1 = 0.9,
+                          .beta2 = 0.95,
+                          .eps = 1e-8,
+                          .decay = 0.1,
+                          .schedule = SCHED_COSINE,
+                          .warmup = 100,
+                          .total = 2000,
+                          .min_lr = 6e-5,
+                          .clip = 1,
+                          .accumulate = 4,
+                          .pos = {0, 3, 1, 5}};
     Feed feed = {module_str(m, "tokens"), FEED_TOKENS, 50257, coin(g), -100};
     VEC_PUSH(m->arena, &m->feeds, feed);
     WeightRule rule = {WR_ALIAS, module_str(m, "lm_head.weight"), module_str(m, "wte\"")};

@@ -91,6 +91,16 @@ static Status run_trial(Module *m, PassOptions opt)
     return pipeline_run(m, pipeline_text("train"), &run);
 }
 
+static void set_precision(const Options *o, TrainConfig *t)
+{
+    const char *p = o->precision ? o->precision : "fp32";
+    t->precision = strcmp(p, "bf16") == 0   ? PREC_BF16
+                   : strcmp(p, "fp16") == 0 ? PREC_FP16
+                                            : PREC_FP32;
+    t->amp = o->amp && strcmp(o->amp, "autocast") == 0 ? AMP_AUTOCAST : AMP_MASTER;
+    t->grad_low = o->grad_dtype && strcmp(o->grad_dtype, "low") == 0;
+}
+
 Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n, int64_t steps,
                            bool is_trial, RecomputeSteps *found)
 {
@@ -110,6 +120,7 @@ Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_
                    MAX_ACCUMULATE, (long long)s->opt.accumulate);
         return NULL;
     }
+    set_precision(&s->opt, &m->train);
     if (s->opt.accumulate) m->train.accumulate = s->opt.accumulate;
     PassOptions opt = pass_options(s, t, steps);
     opt.recompute_found = found;
