@@ -275,7 +275,8 @@ Status train_read(Elab *e)
     const Ast *section = section_find(e, "train");
     TrainConfig *t = &e->m->train;
     int optimizer, schedule;
-    *t = (TrainConfig){.pos = section ? section->pos : e->prog->model->pos};
+    *t = train_defaults;
+    t->pos = section ? section->pos : e->prog->model->pos;
     ZM_TRY(train_names(e, section));
     ZM_TRY(kind_read(e, &train_kinds[0], section, &optimizer));
     ZM_TRY(kind_read(e, &train_kinds[1], section, &schedule));
