@@ -230,10 +230,11 @@ static void emit_epilogue(Emit *x, LLVMValueRef acc, LLVMValueRef r0, LLVMValueR
 typedef struct Part {
     LLVMValueRef s_lo, s_hi, r_lo, r_hi;
     LLVMValueRef k_lo, k_hi;
-    LLVMValueRef acc;      /* element (0, 0) is row r/s_lo * mr, column r/s_lo * width */
-    LLVMValueRef s_origin; /* streamed panel of the accumulators' start */
-    LLVMValueRef s_after;  /* streamed panel that the next task starts with */
-    LLVMValueRef next;     /* address of the next chunk, or NULL */
+    LLVMValueRef acc;            /* element (0, 0) is row r/s_lo * mr, column r/s_lo * width */
+    LLVMValueRef s_origin;       /* streamed panel of the accumulators' start */
+    LLVMValueRef s_after;        /* streamed panel that the next task starts with */
+    LLVMValueRef area[MM_AREAS]; /* addresses of the areas that tiles fetch */
+    LLVMValueRef is_last_k;      /* the block of K whose tiles fetch the epilogue's areas */
 } Part;
 
 /* The tile for a panel pair: at the edges of M and N, a smaller one. */
@@ -274,20 +275,28 @@ static LLVMValueRef next_chunk(Emit *x, const Part *t, LLVMValueRef s, LLVMValue
     return direct_at(x, so, mm_mul(m, next_s, so->width), next_k);
 }
 
-/* The lines of the next chunk that the i-th tile fetches: a column of them, down some of the rows;
- * once all are dealt out, one line over and over. */
-static void fetch_ahead(Emit *x, LLVMValueRef next, LLVMValueRef i, MmTileArgs *in)
+/* The lines that the i-th tile fetches: a column of lines, down some of an area's rows; once all
+ * are dealt out, one line over and over. */
+static void fetch_ahead(Emit *x, const Part *t, LLVMValueRef i, MmTileArgs *in)
 {
     CpuModule *m = x->m;
     const ContractPlan *p = x->p;
-    int64_t step = direct_ld(contract_streamed(p)) * dtype_bytes(x->dt);
-    int64_t rows = p->kc / p->tile.ahead, pieces = mm_ceil_div(p->ahead_rows, rows);
-    LLVMValueRef more = mm_cmp(m, LLVMIntSLT, i, cpu_i64(m, pieces * p->ahead_lines));
-    LLVMValueRef at = cpu_mad(m, mm_div(m, i, p->ahead_lines), rows * step,
-                              mm_mul(m, mm_rem(m, i, p->ahead_lines), 64));
-    at = LLVMBuildGEP2(m->b, m->i8_t, next, &at, 1, "");
-    in->line = LLVMBuildSelect(m->b, more, at, in->a, "");
-    in->step = LLVMBuildSelect(m->b, more, cpu_i64(m, step), cpu_i64(m, 0), "");
+    int64_t rows = p->kc / p->tile.ahead, first = 0;
+    in->line = in->a;
+    in->step = cpu_i64(m, 0);
+    for (int n = 0; n < p->n_areas; n++) {
+        const MmArea *area = &p->area[n];
+        int64_t pieces = mm_ceil_div(area->rows, rows) * area->lines;
+        LLVMValueRef j = mm_sub(m, i, cpu_i64(m, first));
+        LLVMValueRef is_here = mm_cmp(m, LLVMIntULT, j, cpu_i64(m, pieces));
+        if (area->epilogue) is_here = LLVMBuildAnd(m->b, is_here, t->is_last_k, "");
+        LLVMValueRef at = cpu_mad(m, mm_div(m, j, area->lines), rows * area->step,
+                                  mm_mul(m, mm_rem(m, j, area->lines), MM_LINE));
+        at = LLVMBuildGEP2(m->b, m->i8_t, t->area[n], &at, 1, "");
+        in->line = LLVMBuildSelect(m->b, is_here, at, in->line, "");
+        in->step = LLVMBuildSelect(m->b, is_here, cpu_i64(m, area->step), in->step, "");
+        first += pieces;
+    }
 }
 
 static void multiply_panels(Emit *x, const Part *t, LLVMValueRef s_at, LLVMValueRef r_at,
@@ -315,7 +324,7 @@ static void multiply_panels(Emit *x, const Part *t, LLVMValueRef s_at, LLVMValue
                      .ldc = cpu_i64(m, p->ld),
                      .accumulate = more};
     LLVMValueRef i = cpu_mad(m, r_rel, p->chunk, mm_sub(m, s.index, t->s_lo));
-    if (p->tile.ahead) fetch_ahead(x, t->next, i, &in);
+    if (p->tile.ahead) fetch_ahead(x, t, i, &in);
     mm_tile_call(m, tile, &in);
     cpu_loop_end(m, &s, NULL);
     cpu_loop_end(m, &r, NULL);
@@ -339,10 +348,11 @@ static void emit_product(Emit *x, Part t)
         pack_panels(x, ro, t.r_lo, t.r_hi, k0, kc, r_at);
     }
     Part chunk = t;
+    chunk.is_last_k = mm_cmp(m, LLVMIntEQ, kb.index, cpu_i64(m, p->n_kb - 1));
     CpuLoop c = cpu_loop_begin(m, t.s_lo, t.s_hi, p->chunk, NULL, 0);
     chunk.s_lo = c.index;
     chunk.s_hi = mm_min(m, t.s_hi, mm_add(m, c.index, cpu_i64(m, p->chunk)));
-    if (p->tile.ahead) chunk.next = next_chunk(x, &t, c.index, k0);
+    if (p->n_areas && !p->area[0].epilogue) chunk.area[0] = next_chunk(x, &t, c.index, k0);
     pack_panels(x, so, chunk.s_lo, chunk.s_hi, k0, kc, s_at);
     multiply_panels(x, &chunk, s_at, r_at, kc, more);
     cpu_loop_end(m, &c, NULL);
@@ -354,6 +364,18 @@ static LLVMValueRef panel_elems(CpuModule *m, const MmOperand *o, LLVMValueRef l
 {
     LLVMValueRef end = mm_min(m, mm_mul(m, hi, o->width), cpu_i64(m, o->axis->total));
     return mm_sub(m, end, mm_mul(m, lo, o->width));
+}
+
+/* Address of a task's first element in a result or an operand of the epilogue over single loops. */
+static LLVMValueRef part_at(Emit *x, const Part *t, const Access *to)
+{
+    CpuModule *m = x->m;
+    const ContractPlan *p = x->p;
+    LLVMValueRef row = mm_mul(m, p->row_is_resident ? t->r_lo : t->s_lo, p->row.width);
+    LLVMValueRef col = mm_mul(m, p->row_is_resident ? t->s_lo : t->r_lo, p->col.width);
+    int64_t ld = p->rows.n ? to->stride[p->rows.loop[0]] : 0;
+    LLVMValueRef elem = cpu_mad(m, row, ld, mm_add(m, batch_elem(x, to), col));
+    return cpu_elem_ptr(m, x->e.bufs[to->arg], p->k->args[to->arg].dtype, elem);
 }
 
 static void emit_main_phase(CpuModule *m, const ContractPlan *p, const char *fn)
@@ -373,13 +395,9 @@ static void emit_main_phase(CpuModule *m, const ContractPlan *p, const char *fn)
     t.s_hi = mm_min(m, mm_add(m, s_lo, cpu_i64(m, p->chunk)), cpu_i64(m, s->n_panels));
     LLVMValueRef is_last = mm_cmp(m, LLVMIntEQ, block, cpu_i64(m, p->n_blocks - 1));
     t.s_after = LLVMBuildSelect(m->b, is_last, t.s_hi, s_lo, "");
-    t.acc = scratch_at(&x, p->acc_at);
-    if (p->out) {
-        LLVMValueRef row = mm_mul(m, p->row_is_resident ? r_lo : s_lo, p->row.width);
-        LLVMValueRef col = mm_mul(m, p->row_is_resident ? s_lo : r_lo, p->col.width);
-        LLVMValueRef elem = cpu_mad(m, row, p->ld, mm_add(m, batch_elem(&x, p->out), col));
-        t.acc = cpu_elem_ptr(m, x.e.bufs[p->out->arg], x.dt, elem);
-    }
+    t.acc = p->out ? part_at(&x, &t, p->out) : scratch_at(&x, p->acc_at);
+    for (int i = 0; i < p->n_areas; i++)
+        if (p->area[i].epilogue) t.area[i] = part_at(&x, &t, p->area[i].epilogue);
     emit_product(&x, t);
     if (p->out) {
         cpu_function_end(m);

@@ -119,6 +119,15 @@ typedef struct MmOperand {
     bool is_transposed;         /* k has stride 1 */
 } MmOperand;
 
+/* Memory that tiles fetch ahead of its use. */
+enum { MM_LINE = 64, MM_AREAS = 6 };
+typedef struct MmArea {
+    const Access *epilogue; /* the task's part of a result or of an operand of the epilogue; NULL:
+                               the next chunk of the streamed operand */
+    int64_t rows, lines;    /* rows of memory, lines in each */
+    int64_t step;           /* bytes from row to row */
+} MmArea;
+
 typedef struct ContractPlan {
     const Kernel *k; /* loops merged where every access allows */
     MmAxis batch, rows, cols, red;
@@ -136,11 +145,11 @@ typedef struct ContractPlan {
     int low_mr, narrow_nv;   /* tile of the last row panel and of the last column panel */
     const Access *out;       /* the result is the plain sum and tiles are stored where it goes; else
                                 NULL */
-    int64_t ld, acc_rows; /* accumulators of a task (or of a split): acc_rows x ld; with `out`, ld
-                             is between its rows */
-    int64_t pack_group;   /* panels per task of phase 0 */
-    int64_t ahead_rows, ahead_lines; /* of the next chunk, fetched while this one is multiplied:
-                                        rows of memory, lines in each */
+    int64_t ld, acc_rows;  /* accumulators of a task (or of a split): acc_rows x ld; with `out`, ld
+                              is between its rows */
+    int64_t pack_group;    /* panels per task of phase 0 */
+    MmArea area[MM_AREAS]; /* when tile.ahead */
+    int n_areas;
     int64_t n_pack_tasks, n_tasks, n_reduce_tasks, reduce_rows;
     /* offsets, in bytes */
     int64_t s_at, r_at, acc_at, temp_at, scratch_bytes; /* thread scratch */

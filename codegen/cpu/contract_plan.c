@@ -23,8 +23,7 @@ enum {
     TASKS = 16,              /* more give nothing on the machines that we plan for */
     RESIDENT_BYTES = 24 << 20, /* largest packed operand */
     SPLIT_MIN = 512,           /* shortest part of K */
-    AHEAD_BYTES = 512 << 10,   /* a smaller streamed operand stays in the second-level cache */
-    LINE_BYTES = 64
+    AHEAD_BYTES = 512 << 10    /* a smaller array stays in the second-level cache */
 };
 
 /* ---- loops ---- */
@@ -242,25 +241,79 @@ static void plan_edges(ContractPlan *p, DType acc)
     if (is_sum && is_plain && is_whole && p->n_splits == 1) p->out = &s->to;
 }
 
-/* How often a tile fetches a line of the next chunk, so that packing it finds it in the
- * second-level cache: as seldom as covers the chunk.  Not where a chunk has too few tiles to hide
- * its fetch. */
-static void plan_ahead(ContractPlan *p, DType acc)
+/* ---- what tiles fetch ahead ---- */
+
+static void add_area(ContractPlan *p, const Access *epilogue, int64_t rows, int64_t row_bytes,
+                     int64_t step)
+{
+    if (p->n_areas == MM_AREAS) return;
+    int64_t lines = mm_ceil_div(row_bytes, MM_LINE) + (step % MM_LINE != 0);
+    p->area[p->n_areas++] =
+        (MmArea){.epilogue = epilogue, .rows = rows, .lines = lines, .step = step};
+}
+
+static void add_chunk_area(ContractPlan *p, DType acc)
 {
     const MmOperand *s = contract_streamed(p);
-    int64_t size = dtype_bytes(acc), tiles = p->block * p->chunk;
-    int64_t chunk = p->chunk * s->width;
+    int64_t size = dtype_bytes(acc), chunk = p->chunk * s->width;
     if (!s->direct || s->axis->total * p->red.total * size < AHEAD_BYTES) return;
-    int64_t run = (s->is_transposed ? p->kc : chunk) * size;
-    bool is_aligned = (s->is_transposed ? s->x_stride : s->k_stride) * size % LINE_BYTES == 0;
-    p->ahead_rows = s->is_transposed ? chunk : p->kc;
-    p->ahead_lines = mm_ceil_div(run, LINE_BYTES) + !is_aligned;
-    for (int every = 16; every >= 2; every /= 2) {
-        int64_t steps = p->kc / every;
-        if (steps == 0 || mm_ceil_div(p->ahead_rows, steps) * p->ahead_lines > tiles) continue;
-        p->tile.ahead = every;
-        return;
+    if (s->is_transposed)
+        add_area(p, NULL, chunk, p->kc * size, s->x_stride * size);
+    else
+        add_area(p, NULL, p->kc, chunk * size, s->k_stride * size);
+}
+
+/* A task's part of a result, or of what the epilogue reads element by element. */
+static void add_epilogue_area(ContractPlan *p, const Access *x)
+{
+    int64_t size = dtype_bytes(p->k->args[x->arg].dtype), ld = inner_stride(x, &p->rows);
+    int64_t rows = (p->row_is_resident ? p->block : p->chunk) * p->row.width;
+    int64_t cols = (p->row_is_resident ? p->chunk : p->block) * p->col.width;
+    bool is_plain = x->dyn < 0 && x->n_guards == 0 && p->rows.n == 1 && p->cols.n == 1 &&
+                    inner_stride(x, &p->cols) == 1 && ld != 0;
+    if (is_plain && p->rows.total * p->cols.total * size >= AHEAD_BYTES)
+        add_area(p, x, rows, cols * size, ld * size);
+}
+
+static void add_epilogue_areas(Arena *a, ContractPlan *p)
+{
+    const Kernel *k = p->k;
+    bool *is_used = ARENA_ARRAY(a, bool, k->n_nodes);
+    for (uint32_t i = 0; i < k->n_nodes; i++) is_used[i] = false;
+    for (uint32_t i = 0; i < k->n_stores; i++) is_used[k->stores[i].node] = true;
+    for (uint32_t i = k->n_nodes; i-- > 0;) {
+        const Node *n = &k->nodes[i];
+        if (!is_used[i]) continue;
+        for (uint32_t j = 0; j < n->n_args; j++) is_used[n->arg[j]] = true;
+        if (n->kind == KN_LOAD) add_epilogue_area(p, &k->accesses[n->index]);
     }
+    for (uint32_t i = 0; i < k->n_stores; i++) add_epilogue_area(p, &k->stores[i].to);
+}
+
+/* Tiles that it takes to fetch all areas, each a line every so many k. */
+static int64_t tiles_to_fetch(const ContractPlan *p, int every)
+{
+    int64_t n = 0, steps = p->kc / every;
+    if (steps == 0) return INT64_MAX;
+    for (int i = 0; i < p->n_areas; i++)
+        n += mm_ceil_div(p->area[i].rows, steps) * p->area[i].lines;
+    return n;
+}
+
+/* Packing and the epilogue then find what they read and write in the second-level cache. Lines are
+ * fetched as seldom as covers all of it; where a task has too few tiles to hide that, less is
+ * fetched. */
+static void plan_ahead(Arena *a, ContractPlan *p, DType acc)
+{
+    int64_t tiles = p->block * p->chunk;
+    add_chunk_area(p, acc);
+    if (p->n_splits == 1 && !p->out) add_epilogue_areas(a, p);
+    for (; p->n_areas; p->n_areas--)
+        for (int every = 16; every >= 2; every /= 2)
+            if (tiles_to_fetch(p, every) <= tiles) {
+                p->tile.ahead = every;
+                return;
+            }
 }
 
 static void plan_memory(ContractPlan *p, DType acc)
@@ -334,7 +387,7 @@ ContractPlan *contract_plan(Arena *a, const CpuTarget *t, const Kernel *from)
     plan_tasks(p, acc);
     plan_k(p, acc);
     plan_edges(p, acc);
-    plan_ahead(p, acc);
+    plan_ahead(a, p, acc);
     plan_memory(p, acc);
     plan_counts(p);
     return p;
