@@ -15,9 +15,10 @@
 #include <string.h>
 
 enum {
-    K_BLOCK_BYTES = 384 * 4, /* of one element row: with 48 columns a panel is 72 KiB, read from the
+    K_BLOCK_BYTES = 512 * 4, /* of one element row: with 48 columns a panel is 96 KiB, read from the
                                 second-level cache */
-    CHUNK_WIDTH = 128,       /* streamed elements per task, about */
+    CHUNK_ROWS = 128,        /* streamed elements per task, about: two chunks, accumulators and */
+    CHUNK_COLS = 96,         /* ... what the epilogue reads share the second-level cache */
     ACC_BYTES = 512 << 10,   /* accumulators of a task stay in the second-level cache */
     TASK_FLOPS = 1 << 20,    /* a task is worth its start */
     TASKS = 16,              /* more give nothing on the machines that we plan for */
@@ -197,7 +198,8 @@ static void plan_tasks(ContractPlan *p, DType acc)
     int64_t want = per_batch * p->batch.total / TASK_FLOPS;
     want = want < 1 ? 1 : want > TASKS ? TASKS : want;
     want = mm_ceil_div(want, p->batch.total);
-    int64_t most = mm_ceil_div(CHUNK_WIDTH, s->width), even = mm_ceil_div(s->n_panels, want);
+    int64_t most = mm_ceil_div(p->row_is_resident ? CHUNK_COLS : CHUNK_ROWS, s->width);
+    int64_t even = mm_ceil_div(s->n_panels, want);
     p->n_chunks = mm_ceil_div(s->n_panels, even < most ? even : most);
     p->chunk = mm_ceil_div(s->n_panels, p->n_chunks);
     p->n_chunks = mm_ceil_div(s->n_panels, p->chunk);
