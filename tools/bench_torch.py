@@ -1,4 +1,4 @@
-"""bench_torch.py -- the PyTorch peer of tools/bench: GPT-2 in f32, driven over stdin: a line N runs N steps and answers with their
+"""bench_torch.py -- the PyTorch peer of tools/bench: GPT-2 in f32 or under autocast, driven over stdin: a line N runs N steps and answers with their
 times and the process's peak memory as JSON."""
 import json
 import resource
@@ -51,11 +51,14 @@ def main():
     model = Gpt2(c)
     opt = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1, **({"foreach": True} if c["mode"] == "foreach" else {"fused": True}))
     loss_of = torch.compile(model) if c["mode"] == "compile" else model
+    low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(c.get("precision"))
+    cast = torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None)
     x, y = (torch.randint(c["vocab"], (c["B"], c["T"])) for _ in range(2))
 
     def step():
         opt.zero_grad(set_to_none=True)
-        loss = loss_of(x, y)
+        with cast:
+            loss = loss_of(x, y)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step()
