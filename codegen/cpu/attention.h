@@ -60,12 +60,27 @@ void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems);
 /* Elements [lo, hi) of a row, by whole vectors. */
 void attn_zero_row(Attn *x, LLVMValueRef at, LLVMValueRef lo, LLVMValueRef hi);
 
+/* What a causal mask leaves of a product: query row r of the block sees key columns <= r + offset.
+ */
+typedef enum {
+    ATTN_ALL,
+    ATTN_C_SEEN, /* C is queries x keys: only what is seen is computed, by whole tiles */
+    ATTN_A_SEEN, /* A is queries x keys, 0 where not seen */
+    ATTN_A_SEES  /* A is keys x queries, 0 where not seen */
+} AttnSeen;
+
 /* C[n_rows, cols] (+)= A B, n_rows rounded up to the tile; cols a multiple of the lanes. */
 typedef struct AttnProduct {
     int64_t cols, a_row, a_k, b_k, ldc;
+    AttnSeen seen; /* not causal: ATTN_ALL */
 } AttnProduct;
+/* seen, or ATTN_ALL where there is no causal mask */
+AttnSeen attn_seen(const Attn *x, AttnSeen seen);
 void attn_multiply(Attn *x, const AttnProduct *shape, LLVMValueRef a, LLVMValueRef b,
-                   LLVMValueRef c, LLVMValueRef n_rows, LLVMValueRef kc, LLVMValueRef accumulate);
+                   LLVMValueRef c, LLVMValueRef n_rows, LLVMValueRef kc, LLVMValueRef accumulate,
+                   LLVMValueRef offset);
+/* Of the block of queries from t0 and of keys from s0. */
+LLVMValueRef attn_offset(Attn *x, LLVMValueRef t0, LLVMValueRef s0);
 
 /* One row of a block of scores. */
 typedef struct AttnRow {

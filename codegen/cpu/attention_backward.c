@@ -106,20 +106,24 @@ static void block_pair(Backward *g)
     AttnProduct dv_shape = {.cols = dv, .a_row = 1, .a_k = nk, .b_k = dv, .ldc = dv};
     AttnProduct dk_shape = {.cols = d, .a_row = 1, .a_k = nk, .b_k = d, .ldc = d};
     AttnProduct dq_shape = {.cols = d, .a_row = nk, .a_k = 1, .b_k = d, .ldc = d};
+    scores.seen = dp.seen = attn_seen(x, ATTN_C_SEEN);
+    dv_shape.seen = dk_shape.seen = attn_seen(x, ATTN_A_SEES);
+    dq_shape.seen = attn_seen(x, ATTN_A_SEEN);
+    LLVMValueRef offset = attn_offset(x, g->t0, g->s0);
     LLVMValueRef no = LLVMConstInt(m->i1_t, 0, 0), yes = LLVMConstInt(m->i1_t, 1, 0);
     attn_load_block(x, &p->s->q, p->s->D, g->t0, g->n_rows, g->q, d);
     attn_load_block(x, &p->s->dout, p->s->Dv, g->t0, g->n_rows, g->dout, dv);
-    attn_multiply(x, &scores, g->q, g->kt, g->p, g->n_rows, cpu_i64(m, p->s->D), no);
-    attn_multiply(x, &dp, g->dout, g->vt, g->dp, g->n_rows, cpu_i64(m, p->s->Dv), no);
+    attn_multiply(x, &scores, g->q, g->kt, g->p, g->n_rows, cpu_i64(m, p->s->D), no, offset);
+    attn_multiply(x, &dp, g->dout, g->vt, g->dp, g->n_rows, cpu_i64(m, p->s->Dv), no, offset);
     gradient_rows(g);
     if (g->has_dkv) {
-        attn_multiply(x, &dv_shape, g->p, g->dout, g->dv, g->n_keys, g->n_rows, yes);
-        attn_multiply(x, &dk_shape, g->dp, g->q, g->dk, g->n_keys, g->n_rows, yes);
+        attn_multiply(x, &dv_shape, g->p, g->dout, g->dv, g->n_keys, g->n_rows, yes, offset);
+        attn_multiply(x, &dk_shape, g->dp, g->q, g->dk, g->n_keys, g->n_rows, yes, offset);
     }
     if (g->has_dq) {
         LLVMValueRef block = mm_sub(m, g->i, g->i_lo);
         LLVMValueRef dq = attn_at(x, g->dq, mm_mul(m, block, p->q_block * d));
-        attn_multiply(x, &dq_shape, g->dp, g->k, dq, g->n_rows, g->n_keys, yes);
+        attn_multiply(x, &dq_shape, g->dp, g->k, dq, g->n_rows, g->n_keys, yes, offset);
     }
 }
 

@@ -172,28 +172,55 @@ void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems)
 
 /* ---- products ---- */
 
-static LLVMTypeRef product_type(CpuModule *m)
+AttnSeen attn_seen(const Attn *x, AttnSeen seen)
 {
-    LLVMTypeRef in[6] = {m->ptr_t, m->ptr_t, m->ptr_t, m->i64_t, m->i64_t, m->i1_t};
-    return LLVMFunctionType(m->void_t, in, 6, 0);
+    return x->s->is_causal ? seen : ATTN_ALL;
 }
 
-/* void product(a, b, c, n_rows, kc, accumulate): row panels by groups of columns of even width. */
-static LLVMValueRef product_function(Attn *x, const AttnProduct *s)
+LLVMValueRef attn_offset(Attn *x, LLVMValueRef t0, LLVMValueRef s0)
+{
+    LLVMValueRef t = mm_add(x->m, t0, cpu_i64(x->m, x->s->S - x->s->T));
+    return mm_sub(x->m, t, s0);
+}
+
+static LLVMTypeRef product_type(CpuModule *m)
+{
+    LLVMTypeRef in[7] = {m->ptr_t, m->ptr_t, m->ptr_t, m->i64_t, m->i64_t, m->i1_t, m->i64_t};
+    return LLVMFunctionType(m->void_t, in, 7, 0);
+}
+
+/* Rows r .. of a product: the range of k that is not 0 by the mask, and the columns that are seen.
+ */
+typedef struct ProductRows {
+    LLVMValueRef a, b, c, kc, accumulate;
+    LLVMValueRef seen; /* columns before it; NULL: all */
+} ProductRows;
+
+static void product_limits(Attn *x, const AttnProduct *s, LLVMValueRef r, LLVMValueRef offset,
+                           ProductRows *rows)
+{
+    CpuModule *m = x->m;
+    LLVMValueRef zero = cpu_i64(m, 0);
+    if (s->seen == ATTN_A_SEES) { /* the first query that sees key r is r - offset */
+        LLVMValueRef k0 = mm_min(m, rows->kc, mm_max(m, zero, mm_sub(m, r, offset)));
+        rows->a = attn_at(x, rows->a, mm_mul(m, k0, s->a_k));
+        rows->b = attn_at(x, rows->b, mm_mul(m, k0, s->b_k));
+        rows->kc = mm_sub(m, rows->kc, k0);
+        return;
+    }
+    if (s->seen == ATTN_ALL) return;
+    LLVMValueRef seen = mm_add(m, mm_add(m, r, offset), cpu_i64(m, x->p->tile.mr));
+    if (s->seen == ATTN_C_SEEN)
+        rows->seen = seen;
+    else
+        rows->kc = mm_min(m, rows->kc, mm_max(m, zero, seen));
+}
+
+/* One row panel by groups of columns of even width. */
+static void product_rows(Attn *x, const AttnProduct *s, const ProductRows *rows)
 {
     CpuModule *m = x->m;
     const AttnPlan *p = x->p;
-    char name[160];
-    snprintf(name, sizeof name, "zm_product_%s_%lld_%lld_%lld_%lld_%lld", dtype_name(p->dt),
-             (long long)s->cols, (long long)s->a_row, (long long)s->a_k, (long long)s->b_k,
-             (long long)s->ldc);
-    LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
-    if (found) return found;
-    MmFn f = mm_fn_begin(m, name, product_type(m));
-    LLVMValueRef a = LLVMGetParam(f.fn, 0), b = LLVMGetParam(f.fn, 1), c = LLVMGetParam(f.fn, 2);
-    LLVMValueRef kc = LLVMGetParam(f.fn, 4), accumulate = LLVMGetParam(f.fn, 5);
-    CpuLoop r = cpu_loop_begin(m, cpu_i64(m, 0), LLVMGetParam(f.fn, 3), p->tile.mr, NULL, 0);
-    LLVMValueRef a_at = attn_at(x, a, mm_mul(m, r.index, s->a_row));
     int64_t vectors = s->cols / p->lanes, groups = mm_ceil_div(vectors, p->tile.nv);
     for (int64_t g = 0, at = 0; g < groups; g++) {
         int64_t nv = (vectors - at + groups - g - 1) / (groups - g);
@@ -204,25 +231,52 @@ static LLVMValueRef product_function(Attn *x, const AttnProduct *s)
                        .a_k = s->a_k,
                        .b_k = s->b_k};
         LLVMValueRef col = cpu_i64(m, at * p->lanes);
-        MmTileArgs in = {.a = a_at,
-                         .b = attn_at(x, b, col),
-                         .c = attn_at(x, c, cpu_mad(m, r.index, s->ldc, col)),
-                         .kc = kc,
+        MmTileArgs in = {.a = rows->a,
+                         .b = attn_at(x, rows->b, col),
+                         .c = attn_at(x, rows->c, col),
+                         .kc = rows->kc,
                          .ldc = cpu_i64(m, s->ldc),
-                         .accumulate = accumulate};
+                         .accumulate = rows->accumulate};
+        CpuIf is_seen = {NULL};
+        if (rows->seen) is_seen = cpu_if_begin(m, mm_cmp(m, LLVMIntSLT, col, rows->seen));
         mm_tile_call(m, mm_tile(m, &tile), &in);
+        if (rows->seen) cpu_if_end(m, &is_seen);
         at += nv;
     }
+}
+
+/* void product(a, b, c, n_rows, kc, accumulate, offset) */
+static LLVMValueRef product_function(Attn *x, const AttnProduct *s)
+{
+    CpuModule *m = x->m;
+    const AttnPlan *p = x->p;
+    char name[160];
+    snprintf(name, sizeof name, "zm_product_%s_%lld_%lld_%lld_%lld_%lld_%d", dtype_name(p->dt),
+             (long long)s->cols, (long long)s->a_row, (long long)s->a_k, (long long)s->b_k,
+             (long long)s->ldc, (int)s->seen);
+    LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
+    if (found) return found;
+    MmFn f = mm_fn_begin(m, name, product_type(m));
+    LLVMValueRef a = LLVMGetParam(f.fn, 0), c = LLVMGetParam(f.fn, 2);
+    CpuLoop r = cpu_loop_begin(m, cpu_i64(m, 0), LLVMGetParam(f.fn, 3), p->tile.mr, NULL, 0);
+    ProductRows rows = {.a = attn_at(x, a, mm_mul(m, r.index, s->a_row)),
+                        .b = LLVMGetParam(f.fn, 1),
+                        .c = attn_at(x, c, mm_mul(m, r.index, s->ldc)),
+                        .kc = LLVMGetParam(f.fn, 4),
+                        .accumulate = LLVMGetParam(f.fn, 5)};
+    product_limits(x, s, r.index, LLVMGetParam(f.fn, 6), &rows);
+    product_rows(x, s, &rows);
     cpu_loop_end(m, &r, NULL);
     mm_fn_end(m, &f);
     return f.fn;
 }
 
 void attn_multiply(Attn *x, const AttnProduct *shape, LLVMValueRef a, LLVMValueRef b,
-                   LLVMValueRef c, LLVMValueRef n_rows, LLVMValueRef kc, LLVMValueRef accumulate)
+                   LLVMValueRef c, LLVMValueRef n_rows, LLVMValueRef kc, LLVMValueRef accumulate,
+                   LLVMValueRef offset)
 {
-    LLVMValueRef in[6] = {a, b, c, n_rows, kc, accumulate};
-    LLVMBuildCall2(x->m->b, product_type(x->m), product_function(x, shape), in, 6, "");
+    LLVMValueRef in[7] = {a, b, c, n_rows, kc, accumulate, offset};
+    LLVMBuildCall2(x->m->b, product_type(x->m), product_function(x, shape), in, 7, "");
 }
 
 /* ---- scores ---- */

@@ -134,18 +134,27 @@ static void key_block(Forward *f)
     Attn *x = &f->x;
     CpuModule *m = x->m;
     const AttnPlan *p = x->p;
-    AttnProduct scores = {
-        .cols = p->k_block, .a_row = p->d_pad, .a_k = 1, .b_k = p->k_block, .ldc = p->k_block};
-    AttnProduct values = {
-        .cols = p->dv_pad, .a_row = p->k_block, .a_k = 1, .b_k = p->dv_pad, .ldc = p->dv_pad};
+    AttnProduct scores = {.cols = p->k_block,
+                          .a_row = p->d_pad,
+                          .a_k = 1,
+                          .b_k = p->k_block,
+                          .ldc = p->k_block,
+                          .seen = attn_seen(x, ATTN_C_SEEN)};
+    AttnProduct values = {.cols = p->dv_pad,
+                          .a_row = p->k_block,
+                          .a_k = 1,
+                          .b_k = p->dv_pad,
+                          .ldc = p->dv_pad,
+                          .seen = attn_seen(x, ATTN_A_SEEN)};
+    LLVMValueRef offset = attn_offset(x, f->t0, f->s0);
     LLVMValueRef no = LLVMConstInt(m->i1_t, 0, 0), yes = LLVMConstInt(m->i1_t, 1, 0);
     attn_load_block(x, &p->s->k, p->s->D, f->s0, f->n_keys, f->k, p->d_pad);
     attn_load_block(x, &p->s->v, p->s->Dv, f->s0, f->n_keys, f->v, p->dv_pad);
     LLVMValueRef pack = mm_pack(m, p->dt, (int)p->k_block, true), d = cpu_i64(m, p->s->D);
     mm_pack_call(m, pack, f->k, cpu_i64(m, p->d_pad), f->n_keys, d, f->kt, cpu_i64(m, 0));
-    attn_multiply(x, &scores, f->q, f->kt, f->p, f->n_rows, d, no);
+    attn_multiply(x, &scores, f->q, f->kt, f->p, f->n_rows, d, no, offset);
     softmax_rows(f);
-    attn_multiply(x, &values, f->p, f->v, f->o, f->n_rows, f->n_keys, yes);
+    attn_multiply(x, &values, f->p, f->v, f->o, f->n_rows, f->n_keys, yes, offset);
 }
 
 /* lse = m + log l; a program that needs no backward does not ask for it. */
