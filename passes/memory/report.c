@@ -245,6 +245,12 @@ void plan_add_bytes(Str *out, int64_t bytes)
     str_addf(out, u ? "%8.2f %s" : "%8.0f %s", v, unit[u]);
 }
 
+/* How far the arena is above what this order of ops needs. */
+static double plan_gap(const PlanReport *r)
+{
+    return r->lower_bound ? (double)r->arena / (double)r->lower_bound - 1 : 0;
+}
+
 static void add_line(Str *out, const char *name, int64_t bytes)
 {
     str_addf(out, "  %-14s %15lld B  ", name, (long long)bytes);
@@ -300,6 +306,7 @@ void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str 
     add_line(out, "arena", r->arena);
     str_addf(out, "  %-14s %14.3f %%\n", "fragmentation", 100 * r->fragmentation);
     add_line(out, "lower bound", r->lower_bound);
+    str_addf(out, "  %-14s %14.3f %%\n", "gap", 100 * plan_gap(r));
     str_addf(out, "  %-14s %s\n", "packed by", r->plan_step);
     add_line(out, "states", r->states);
     add_line(out, "closed form", r->closed_form);
@@ -315,6 +322,8 @@ static void json_category(const PlanReport *r, Str *out)
     str_addf(out, "\"padding\":%lld,\"peak_live\":%lld,\"arena\":%lld,\"fragmentation\":",
              (long long)r->padding, (long long)r->peak_live, (long long)r->arena);
     str_add_f64(out, r->fragmentation);
+    str_add(out, ",\"gap\":");
+    str_add_f64(out, plan_gap(r));
     str_addf(out, ",\"states\":%lld,\"closed_form\":%lld,\"lower_bound\":%lld,\"plan_step\":",
              (long long)r->states, (long long)r->closed_form, (long long)r->lower_bound);
     str_add_json(out, r->plan_step);

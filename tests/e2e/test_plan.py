@@ -35,6 +35,7 @@ def test_categories_add_up():
     r = plan([])["per_rank"][0]
     parts = ("params", "master", "optimizer", "grads", "activations", "gathered", "workspace", "inputs", "other", "padding")
     same(sum(r[c] for c in parts), r["peak_live"], "sum of categories and peak")
+    close(r["gap"], r["arena"] / r["lower_bound"] - 1, 1e-9, "gap")
     close(r["fragmentation"], r["arena"] / r["peak_live"] - 1, 1e-9, "fragmentation")
     assert r["states"] <= r["closed_form"]
     assert r["arena"] >= r["peak_live"]
