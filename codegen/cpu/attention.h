@@ -60,6 +60,9 @@ void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems);
 /* Elements [lo, hi) of a row, by whole vectors. */
 void attn_zero_row(Attn *x, LLVMValueRef at, LLVMValueRef lo, LLVMValueRef hi);
 
+/* Packs a block of keys or values [k][d] as [d][k_block]: mm_pack. */
+LLVMValueRef attn_pack_keys(Attn *x);
+
 /* What a causal mask leaves of a product: query row r of the block sees key columns <= r + offset.
  */
 typedef enum {

@@ -137,7 +137,7 @@ static void key_block(Backward *g, LLVMValueRef j)
     g->n_keys = mm_min(m, cpu_i64(m, p->k_block), mm_sub(m, cpu_i64(m, p->s->S), g->s0));
     attn_load_block(x, &p->s->k, p->s->D, g->s0, g->n_keys, g->k, p->d_pad);
     attn_load_block(x, &p->s->v, p->s->Dv, g->s0, g->n_keys, g->v, p->dv_pad);
-    LLVMValueRef pack = mm_pack(m, p->dt, (int)p->k_block, true);
+    LLVMValueRef pack = attn_pack_keys(x);
     mm_pack_call(m, pack, g->k, cpu_i64(m, p->d_pad), g->n_keys, cpu_i64(m, p->s->D), g->kt,
                  cpu_i64(m, 0));
     mm_pack_call(m, pack, g->v, cpu_i64(m, p->dv_pad), g->n_keys, cpu_i64(m, p->s->Dv), g->vt,

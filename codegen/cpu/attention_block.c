@@ -172,6 +172,13 @@ void attn_zero(Attn *x, LLVMValueRef at, int64_t n_elems)
 
 /* ---- products ---- */
 
+LLVMValueRef attn_pack_keys(Attn *x)
+{
+    DType dt = x->p->dt;
+    MmPack how = {.from = dt, .to = dt, .width = (int)x->p->k_block, .is_transposed = true};
+    return mm_pack(x->m, &how);
+}
+
 AttnSeen attn_seen(const Attn *x, AttnSeen seen)
 {
     return x->s->is_causal ? seen : ATTN_ALL;

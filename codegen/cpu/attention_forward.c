@@ -150,7 +150,7 @@ static void key_block(Forward *f)
     LLVMValueRef no = LLVMConstInt(m->i1_t, 0, 0), yes = LLVMConstInt(m->i1_t, 1, 0);
     attn_load_block(x, &p->s->k, p->s->D, f->s0, f->n_keys, f->k, p->d_pad);
     attn_load_block(x, &p->s->v, p->s->Dv, f->s0, f->n_keys, f->v, p->dv_pad);
-    LLVMValueRef pack = mm_pack(m, p->dt, (int)p->k_block, true), d = cpu_i64(m, p->s->D);
+    LLVMValueRef pack = attn_pack_keys(x), d = cpu_i64(m, p->s->D);
     mm_pack_call(m, pack, f->k, cpu_i64(m, p->d_pad), f->n_keys, d, f->kt, cpu_i64(m, 0));
     attn_multiply(x, &scores, f->q, f->kt, f->p, f->n_rows, d, no, offset);
     softmax_rows(f);

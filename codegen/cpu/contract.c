@@ -65,8 +65,8 @@ static LLVMValueRef batch_elem(Emit *x, const Access *to)
 static LLVMValueRef direct_at(Emit *x, const MmOperand *o, LLVMValueRef x0, LLVMValueRef k0)
 {
     LLVMValueRef elem = cpu_mad(x->m, x0, o->x_stride, batch_elem(x, o->direct));
-    elem = cpu_mad(x->m, k0, o->k_stride, elem);
-    return cpu_elem_ptr(x->m, x->e.bufs[o->direct->arg], x->dt, elem);
+    elem = cpu_mad(x->m, k0, o->k_stride * x->p->k_unit, elem);
+    return cpu_elem_ptr(x->m, x->e.bufs[o->direct->arg], o->dtype, elem);
 }
 
 static int64_t direct_ld(const MmOperand *o)
@@ -74,18 +74,42 @@ static int64_t direct_ld(const MmOperand *o)
     return o->is_transposed ? o->x_stride : o->k_stride;
 }
 
+/* Elements of K in the kc elements of panels from k0 on. */
+static LLVMValueRef source_kc(Emit *x, LLVMValueRef k0, LLVMValueRef kc)
+{
+    CpuModule *m = x->m;
+    const ContractPlan *p = x->p;
+    LLVMValueRef n = mm_mul(m, kc, p->k_unit);
+    if (p->red.total % p->k_unit == 0) return n;
+    n = mm_min(m, n, mm_sub(m, cpu_i64(m, p->red.total), mm_mul(m, k0, p->k_unit)));
+    return mm_max(m, cpu_i64(m, 0), n);
+}
+
+static LLVMValueRef pack_of(Emit *x, const MmOperand *o, DType from)
+{
+    const ContractPlan *p = x->p;
+    MmPack how = {.from = from,
+                  .to = x->dt,
+                  .is_pairs = p->tile.is_pairs,
+                  .has_half = p->red.total % p->k_unit != 0,
+                  .width = o->width,
+                  .is_transposed = o->is_transposed};
+    return mm_pack(x->m, &how);
+}
+
 static void pack_direct(Emit *x, const Panels *q)
 {
     CpuModule *m = x->m;
     const MmOperand *o = q->o;
-    mm_pack_call(m, mm_pack(m, x->dt, o->width, o->is_transposed), direct_at(x, o, q->x0, q->k0),
-                 cpu_i64(m, direct_ld(o)), q->nx, q->kc, q->dst,
+    mm_pack_call(m, pack_of(x, o, o->dtype), direct_at(x, o, q->x0, q->k0),
+                 cpu_i64(m, direct_ld(o)), q->nx, source_kc(x, q->k0, q->kc), q->dst,
                  cpu_i64(m, o->width * x->p->kc_pad));
 }
 
 typedef struct SweepOut {
     Emit *x;
     int32_t node;
+    DType dt; /* of dst */
     LLVMValueRef dst;
     int64_t ld;
 } SweepOut;
@@ -94,23 +118,25 @@ static void prologue_body(CpuEval *e, LLVMValueRef r, LLVMValueRef c, void *user
 {
     const SweepOut *s = user;
     LLVMValueRef v = cpu_emit_node_lanes(e, s->node);
-    v = cpu_cast(e->m, v, e->k->nodes[s->node].dtype, s->x->dt);
-    cpu_store(e->m, s->x->dt, v, cpu_elem_ptr(e->m, s->dst, s->x->dt, cpu_mad(e->m, r, s->ld, c)),
+    v = cpu_cast(e->m, v, e->k->nodes[s->node].dtype, s->dt);
+    cpu_store(e->m, s->dt, v, cpu_elem_ptr(e->m, s->dst, s->dt, cpu_mad(e->m, r, s->ld, c)),
               e->lanes, e->mask);
 }
 
 /* Evaluates the operand's expression: straight into the panel, or into a row-major block that is
- * then transposed. */
+ * then transposed or joined in pairs. */
 static void pack_prologue(Emit *x, const Panels *q)
 {
     CpuModule *m = x->m;
     const ContractPlan *p = x->p;
     const MmOperand *o = q->o;
-    SweepOut out = {.x = x, .node = o->node, .dst = q->dst, .ld = o->width};
+    DType dt = p->tile.is_pairs ? DT_BF16 : x->dt;
+    LLVMValueRef k0 = mm_mul(m, q->k0, p->k_unit), kc = source_kc(x, q->k0, q->kc);
+    SweepOut out = {.x = x, .node = o->node, .dt = dt, .dst = q->dst, .ld = o->width};
     MmSweep s = {.rows = &p->red,
                  .cols = o->axis,
-                 .r0 = q->k0,
-                 .nr = q->kc,
+                 .r0 = k0,
+                 .nr = kc,
                  .c0 = q->x0,
                  .nc = q->nx,
                  .nc_multiple = 1};
@@ -121,23 +147,24 @@ static void pack_prologue(Emit *x, const Panels *q)
                       .cols = &p->red,
                       .r0 = q->x0,
                       .nr = q->nx,
-                      .c0 = q->k0,
-                      .nc = q->kc,
+                      .c0 = k0,
+                      .nc = kc,
                       .lanes = p->lanes};
         s.nc_multiple =
             p->red.total % p->lanes == 0 && p->kc % p->lanes == 0 && p->split % p->lanes == 0
                 ? p->lanes
                 : 1;
-        out.dst = scratch_at(x, p->temp_at);
-        out.ld = p->kc_pad;
+        out.ld = p->kc_pad * p->k_unit;
     }
+    bool has_temp = o->is_transposed || p->tile.is_pairs;
+    if (has_temp) out.dst = scratch_at(x, p->temp_at);
     s.nodes = &o->node;
     s.n_nodes = 1;
     s.known = mm_axis_bits(&p->batch);
     mm_sweep(&x->e, &s, prologue_body, &out);
-    if (!o->is_transposed) return;
-    mm_pack_call(m, mm_pack(m, x->dt, o->width, true), out.dst, cpu_i64(m, p->kc_pad), q->nx, q->kc,
-                 q->dst, cpu_i64(m, 0));
+    if (!has_temp) return;
+    mm_pack_call(m, pack_of(x, o, dt), out.dst, cpu_i64(m, out.ld), q->nx, kc, q->dst,
+                 cpu_i64(m, 0));
 }
 
 /* Packs panels [lo, hi) of an operand behind each other from dst: all at once, or one by one when
@@ -183,7 +210,7 @@ static void emit_pack_phase(CpuModule *m, const ContractPlan *p, const char *fn)
     LLVMValueRef lo = mm_mul(m, mm_rem(m, m->task, groups), p->pack_group);
     LLVMValueRef hi = mm_min(m, mm_add(m, lo, cpu_i64(m, p->pack_group)), cpu_i64(m, r->n_panels));
     LLVMValueRef k0 = mm_mul(m, kb, p->kc);
-    LLVMValueRef kc = mm_min(m, cpu_i64(m, p->kc), mm_sub(m, cpu_i64(m, p->red.total), k0));
+    LLVMValueRef kc = mm_min(m, cpu_i64(m, p->kc), mm_sub(m, cpu_i64(m, p->k_len), k0));
     pack_panels(&x, r, lo, hi, k0, kc, resident_at(&x, kb, lo));
     cpu_function_end(m);
 }
@@ -266,7 +293,7 @@ static LLVMValueRef next_chunk(Emit *x, const Part *t, LLVMValueRef s, LLVMValue
     const MmOperand *so = contract_streamed(p);
     LLVMValueRef s1 = mm_add(m, s, cpu_i64(m, p->chunk)), k1 = mm_add(m, k0, cpu_i64(m, p->kc));
     LLVMValueRef more_s = mm_cmp(m, LLVMIntSLT, s1, t->s_hi);
-    LLVMValueRef more_k = mm_cmp(m, LLVMIntSLT, k1, cpu_i64(m, p->red.total));
+    LLVMValueRef more_k = mm_cmp(m, LLVMIntSLT, k1, cpu_i64(m, p->k_len));
     LLVMValueRef next_k = LLVMBuildSelect(m->b, more_k, k1, cpu_i64(m, 0), "");
     LLVMValueRef next_s = LLVMBuildSelect(m->b, more_k, t->s_lo, t->s_after, "");
     next_k = LLVMBuildSelect(m->b, more_s, k0, next_k, "");
@@ -390,7 +417,7 @@ static void emit_main_phase(CpuModule *m, const ContractPlan *p, const char *fn)
               .s_lo = s_lo,
               .s_origin = s_lo,
               .k_lo = cpu_i64(m, 0),
-              .k_hi = cpu_i64(m, p->red.total)};
+              .k_hi = cpu_i64(m, p->k_len)};
     t.r_hi = mm_min(m, mm_add(m, r_lo, cpu_i64(m, p->block)), cpu_i64(m, r->n_panels));
     t.s_hi = mm_min(m, mm_add(m, s_lo, cpu_i64(m, p->chunk)), cpu_i64(m, s->n_panels));
     LLVMValueRef is_last = mm_cmp(m, LLVMIntEQ, block, cpu_i64(m, p->n_blocks - 1));
@@ -432,7 +459,7 @@ static void emit_split_phase(CpuModule *m, const ContractPlan *p, const char *fn
     t.k_lo = mm_mul(m, split, p->split);
     t.r_hi = cpu_i64(m, contract_resident(p)->n_panels);
     t.s_hi = cpu_i64(m, contract_streamed(p)->n_panels);
-    t.k_hi = mm_min(m, mm_add(m, t.k_lo, cpu_i64(m, p->split)), cpu_i64(m, p->red.total));
+    t.k_hi = mm_min(m, mm_add(m, t.k_lo, cpu_i64(m, p->split)), cpu_i64(m, p->k_len));
     t.acc = partial_at(&x, split);
     emit_product(&x, t);
     cpu_function_end(m);

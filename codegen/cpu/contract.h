@@ -5,6 +5,10 @@
  * by nv vectors of columns, from panels: a row panel holds mr rows, element (x, k) at [k * mr + x];
  * a column panel holds nv * lanes columns, element (k, x) at [k * nv * lanes + x].  See "Anatomy of
  * high-performance matrix multiplication", Goto and van de Geijn, TOMS 2008.
+ *
+ * 16-bit operands become f32 when they are packed.  With AVX512-BF16, a product of bf16 operands is
+ * packed in pairs instead: an element of a panel is 32 bits, the bf16 of k = 2i (low half) and of
+ * k = 2i + 1, so panels, blocks and tiles are those of f32 with half as many k.
  */
 #ifndef ZM_CODEGEN_CPU_CONTRACT_H
 #define ZM_CODEGEN_CPU_CONTRACT_H
@@ -14,7 +18,8 @@
 /* ---- register tiles (contract_tile.c) ---- */
 
 typedef struct MmTile {
-    DType dt;      /* f32 or f64 */
+    DType dt;      /* of the accumulators: f32 or f64 */
+    bool is_pairs; /* of A and B: pairs of bf16; else dt */
     int mr, nv;    /* rows; vectors of columns */
     int64_t a_row; /* elements between rows of A, and ... */
     int64_t a_k;   /* ... between its columns; a packed panel: 1, mr */
@@ -49,8 +54,17 @@ void mm_fn_end(CpuModule *m, MmFn *f); /* returns void */
 /* Internal function `void pack(ptr src, i64 ld, i64 nx, i64 kc, ptr dst, i64 step)`: nx > 0
  * elements x over k < kc into panels of `width` elements.  Panel q starts at dst + q * step and
  * holds (x, k) at [k * width + x - q * width]; in the last one, x >= nx gets 0 or a repeated value.
- *   !is_transposed   src[k * ld + x]        is_transposed   src[x * ld + k] */
-LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed);
+ *   !is_transposed   src[k * ld + x]        is_transposed   src[x * ld + k]
+ * ld and kc count elements of the source; the other half of a last pair is 0. */
+typedef struct MmPack {
+    DType from;    /* of the source */
+    DType to;      /* of a panel; with pairs f32, whose size a pair has */
+    bool is_pairs; /* from bf16, on targets with AVX512-BF16 */
+    bool has_half; /* pairs: kc may be odd */
+    int width;
+    bool is_transposed;
+} MmPack;
+LLVMValueRef mm_pack(CpuModule *m, const MmPack *how);
 void mm_pack_call(CpuModule *m, LLVMValueRef pack, LLVMValueRef src, LLVMValueRef ld,
                   LLVMValueRef nx, LLVMValueRef kc, LLVMValueRef dst, LLVMValueRef step);
 
@@ -113,6 +127,7 @@ typedef struct MmOperand {
     const MmAxis *axis; /* its own axis: rows or columns */
     int width;          /* of a panel */
     int64_t n_panels;
+    DType dtype;          /* of the node */
     const Access *direct; /* plain load whose axis and K are one loop each, one of them of stride 1;
                              else NULL */
     int64_t x_stride, k_stride; /* direct */
@@ -133,6 +148,8 @@ typedef struct ContractPlan {
     MmAxis batch, rows, cols, red;
     MmTile tile;
     int lanes;
+    int k_unit;    /* k in an element of a panel: 2 for pairs, else 1 */
+    int64_t k_len; /* elements of panels along all of K; so count kc, split and kc_pad */
     MmOperand row, col;
     bool row_is_resident; /* the resident operand is packed once (or once a task), the streamed one
                              chunk by chunk */

@@ -1,4 +1,5 @@
-/* contract_pack.c -- packing of panels: a copy, or a transposition in registers.
+/* contract_pack.c -- packing of panels: a copy, or a transposition in registers; 16-bit sources
+ * are widened, or joined in pairs along k.
  *
  * A panel's edge (x >= nx) is zero after a copy and repeats the last element after a transposition;
  * a tile computes it and nobody reads the result.
@@ -54,10 +55,44 @@ static void transpose_block(CpuModule *m, LLVMValueRef *rows, int n_rows)
 }
 
 typedef struct PackIn {
-    LLVMValueRef src, ld, nx, kc, dst, step;
-    DType dt;
+    LLVMValueRef src, ld, nx, kc, dst, step; /* kc: elements of a panel */
+    LLVMValueRef has_half;                   /* i1: a last k without the other of its pair */
+    DType dt, from;
+    bool is_pairs, is_half;
     int width;
 } PackIn;
+
+/* The words of lanes x .. x + n of one k (a pair: this k and the next). */
+static LLVMValueRef load_columns(CpuModule *m, const PackIn *p, LLVMValueRef at, int n,
+                                 LLVMValueRef mask)
+{
+    if (!p->is_pairs) return cpu_load(m, p->from, at, n, mask);
+    LLVMTypeRef word = cpu_vec_type(m->i32_t, n);
+    LLVMValueRef low = cpu_load(m, DT_BF16, at, n, mask);
+    low = LLVMBuildBitCast(m->b, low, word, "");
+    low = LLVMBuildLShr(m->b, low, cpu_splat(m, cpu_i32(m, 16), n), "");
+    if (!p->is_half) {
+        at = cpu_elem_ptr(m, at, DT_BF16, p->ld);
+        LLVMValueRef high = cpu_load(m, DT_BF16, at, n, mask);
+        low = LLVMBuildOr(m->b, low, LLVMBuildBitCast(m->b, high, word, ""), "");
+    }
+    return LLVMBuildBitCast(m->b, low, cpu_vec_type(m->f32_t, n), "");
+}
+
+/* n words of one x, from k on (counted in words). */
+static LLVMValueRef load_row(CpuModule *m, const PackIn *p, LLVMValueRef row, LLVMValueRef k, int n)
+{
+    if (!p->is_pairs) return cpu_load(m, p->from, cpu_elem_ptr(m, row, p->from, k), n, NULL);
+    LLVMValueRef at = cpu_elem_ptr(m, row, DT_F32, k);
+    LLVMValueRef v = LLVMBuildLoad2(m->b, cpu_vec_type(m->f32_t, n), at, "");
+    LLVMSetAlignment(v, (unsigned)dtype_bytes(DT_BF16));
+    return v;
+}
+
+static LLVMValueRef next_k(CpuModule *m, const PackIn *p, LLVMValueRef at)
+{
+    return cpu_elem_ptr(m, at, p->from, p->is_pairs ? mm_mul(m, p->ld, 2) : p->ld);
+}
 
 /* dst[k * width + x] = src[k * ld + x] for the full panels: several side by side, so that a row of
  * the source is read in longer runs. */
@@ -69,14 +104,14 @@ static void copy_full(CpuModule *m, const PackIn *p, LLVMValueRef n_panels)
     CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_panels, 1, k.carried, 2);
     for (int x = 0; x < p->width; x += lanes) {
         int n = p->width - x < lanes ? p->width - x : lanes;
-        LLVMValueRef from = cpu_elem_ptr(m, q.carried[0], p->dt, cpu_i64(m, x));
+        LLVMValueRef from = cpu_elem_ptr(m, q.carried[0], p->from, cpu_i64(m, x));
         LLVMValueRef to = cpu_elem_ptr(m, q.carried[1], p->dt, cpu_i64(m, x));
-        cpu_store(m, p->dt, cpu_load(m, p->dt, from, n, NULL), to, n, NULL);
+        cpu_store(m, p->dt, load_columns(m, p, from, n, NULL), to, n, NULL);
     }
-    at[0] = cpu_elem_ptr(m, q.carried[0], p->dt, cpu_i64(m, p->width));
+    at[0] = cpu_elem_ptr(m, q.carried[0], p->from, cpu_i64(m, p->width));
     at[1] = cpu_elem_ptr(m, q.carried[1], p->dt, p->step);
     cpu_loop_end(m, &q, at);
-    at[0] = cpu_elem_ptr(m, k.carried[0], p->dt, p->ld);
+    at[0] = next_k(m, p, k.carried[0]);
     at[1] = cpu_elem_ptr(m, k.carried[1], p->dt, cpu_i64(m, p->width));
     cpu_loop_end(m, &k, at);
 }
@@ -93,11 +128,11 @@ static void copy_masked(CpuModule *m, const PackIn *p)
     CpuLoop loop = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, 1, at, 2);
     for (int x = 0; x < p->width; x += lanes) {
         int n = p->width - x < lanes ? p->width - x : lanes;
-        LLVMValueRef v =
-            cpu_load(m, p->dt, cpu_elem_ptr(m, loop.carried[0], p->dt, cpu_i64(m, x)), n, mask[x]);
+        LLVMValueRef from = cpu_elem_ptr(m, loop.carried[0], p->from, cpu_i64(m, x));
+        LLVMValueRef v = load_columns(m, p, from, n, mask[x]);
         cpu_store(m, p->dt, v, cpu_elem_ptr(m, loop.carried[1], p->dt, cpu_i64(m, x)), n, NULL);
     }
-    at[0] = cpu_elem_ptr(m, loop.carried[0], p->dt, p->ld);
+    at[0] = next_k(m, p, loop.carried[0]);
     at[1] = cpu_elem_ptr(m, loop.carried[1], p->dt, cpu_i64(m, p->width));
     cpu_loop_end(m, &loop, at);
 }
@@ -106,10 +141,10 @@ static void copy_masked(CpuModule *m, const PackIn *p)
 static void copy_scalar(CpuModule *m, const PackIn *p)
 {
     CpuLoop k = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, 1, NULL, 0);
-    LLVMValueRef from = cpu_elem_ptr(m, p->src, p->dt, LLVMBuildMul(m->b, k.index, p->ld, ""));
+    LLVMValueRef from = cpu_elem_ptr(m, p->src, p->from, LLVMBuildMul(m->b, k.index, p->ld, ""));
     LLVMValueRef to = cpu_elem_ptr(m, p->dst, p->dt, mm_mul(m, k.index, p->width));
     CpuLoop x = cpu_loop_begin(m, cpu_i64(m, 0), p->nx, 1, NULL, 0);
-    LLVMValueRef v = cpu_load(m, p->dt, cpu_elem_ptr(m, from, p->dt, x.index), 1, NULL);
+    LLVMValueRef v = cpu_load(m, p->from, cpu_elem_ptr(m, from, p->from, x.index), 1, NULL);
     cpu_store(m, p->dt, v, cpu_elem_ptr(m, to, p->dt, x.index), 1, NULL);
     cpu_loop_end(m, &x, NULL);
     CpuLoop rest = cpu_loop_begin(m, p->nx, cpu_i64(m, p->width), 1, NULL, 0);
@@ -125,12 +160,12 @@ static void copy_panels(CpuModule *m, const PackIn *p)
     PackIn some = *p;
     int64_t together = p->width * dtype_bytes(p->dt) < COPY_NARROW ? 2 : COPY_PANELS;
     CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_full, together, NULL, 0);
-    some.src = cpu_elem_ptr(m, p->src, p->dt, mm_mul(m, q.index, p->width));
+    some.src = cpu_elem_ptr(m, p->src, p->from, mm_mul(m, q.index, p->width));
     some.dst = cpu_elem_ptr(m, p->dst, p->dt, LLVMBuildMul(m->b, q.index, p->step, ""));
     copy_full(m, &some, mm_min(m, cpu_i64(m, together), mm_sub(m, n_full, q.index)));
     cpu_loop_end(m, &q, NULL);
     PackIn edge = *p;
-    edge.src = cpu_elem_ptr(m, p->src, p->dt, mm_mul(m, n_full, p->width));
+    edge.src = cpu_elem_ptr(m, p->src, p->from, mm_mul(m, n_full, p->width));
     edge.dst = cpu_elem_ptr(m, p->dst, p->dt, LLVMBuildMul(m->b, n_full, p->step, ""));
     edge.nx = mm_sub(m, p->nx, mm_mul(m, n_full, p->width));
     CpuIf has_edge = cpu_if_begin(m, mm_cmp(m, LLVMIntSGT, edge.nx, cpu_i64(m, 0)));
@@ -141,6 +176,36 @@ static void copy_panels(CpuModule *m, const PackIn *p)
     cpu_if_end(m, &has_edge);
 }
 
+/* The copy of a last k without the other of its pair. */
+static void copy_half(CpuModule *m, const PackIn *p)
+{
+    CpuIf half = cpu_if_begin(m, p->has_half);
+    PackIn last = *p;
+    last.is_half = true;
+    LLVMValueRef k = mm_mul(m, p->kc, 2);
+    last.src = cpu_elem_ptr(m, p->src, p->from, LLVMBuildMul(m->b, k, p->ld, ""));
+    last.dst = cpu_elem_ptr(m, p->dst, p->dt, mm_mul(m, p->kc, p->width));
+    last.kc = cpu_i64(m, 1);
+    copy_panels(m, &last);
+    cpu_if_end(m, &half);
+}
+
+/* rows[n] at a last k without the other of its pair. */
+static void transpose_half(CpuModule *m, const PackIn *p, LLVMValueRef *rows, LLVMValueRef dst,
+                           int n)
+{
+    CpuIf half = cpu_if_begin(m, p->has_half);
+    PackIn last = *p;
+    last.is_half = true;
+    LLVMValueRef to = cpu_elem_ptr(m, dst, p->dt, mm_mul(m, p->kc, p->width));
+    for (int i = 0; i < n; i++) {
+        LLVMValueRef from = cpu_elem_ptr(m, rows[i], p->from, mm_mul(m, p->kc, 2));
+        LLVMValueRef e = load_columns(m, &last, from, 1, NULL);
+        cpu_store(m, p->dt, e, cpu_elem_ptr(m, to, p->dt, cpu_i64(m, i)), 1, NULL);
+    }
+    cpu_if_end(m, &half);
+}
+
 /* dst[k * width + x] = src[x * ld + k] for x in a group of n <= lanes rows: blocks of n x lanes,
  * then the last k one by one. */
 static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int n)
@@ -149,13 +214,12 @@ static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int 
     LLVMValueRef row[64], v[64] = {NULL}, last = mm_sub(m, p->nx, cpu_i64(m, 1));
     for (int i = 0; i < n; i++) {
         LLVMValueRef x = mm_min(m, mm_add(m, x0, cpu_i64(m, i)), last);
-        row[i] = cpu_elem_ptr(m, p->src, p->dt, LLVMBuildMul(m->b, x, p->ld, ""));
+        row[i] = cpu_elem_ptr(m, p->src, p->from, LLVMBuildMul(m->b, x, p->ld, ""));
     }
     LLVMValueRef dst = cpu_elem_ptr(m, p->dst, p->dt, x0);
     LLVMValueRef k_full = mm_mul(m, mm_div(m, p->kc, lanes), lanes);
     CpuLoop k = cpu_loop_begin(m, cpu_i64(m, 0), k_full, lanes, NULL, 0);
-    for (int i = 0; i < n; i++)
-        v[i] = cpu_load(m, p->dt, cpu_elem_ptr(m, row[i], p->dt, k.index), lanes, NULL);
+    for (int i = 0; i < n; i++) v[i] = load_row(m, p, row[i], k.index, lanes);
     transpose_block(m, v, n);
     LLVMValueRef to = cpu_elem_ptr(m, dst, p->dt, mm_mul(m, k.index, p->width));
     for (int i = 0; i < n;
@@ -167,10 +231,11 @@ static void transpose_group(CpuModule *m, const PackIn *p, LLVMValueRef x0, int 
     CpuLoop tail = cpu_loop_begin(m, k_full, p->kc, 1, NULL, 0);
     to = cpu_elem_ptr(m, dst, p->dt, mm_mul(m, tail.index, p->width));
     for (int i = 0; i < n; i++) {
-        LLVMValueRef e = cpu_load(m, p->dt, cpu_elem_ptr(m, row[i], p->dt, tail.index), 1, NULL);
+        LLVMValueRef e = load_row(m, p, row[i], tail.index, 1);
         cpu_store(m, p->dt, e, cpu_elem_ptr(m, to, p->dt, cpu_i64(m, i)), 1, NULL);
     }
     cpu_loop_end(m, &tail, NULL);
+    if (p->has_half) transpose_half(m, p, row, dst, n);
 }
 
 static void transpose_panels(CpuModule *m, const PackIn *p)
@@ -180,7 +245,7 @@ static void transpose_panels(CpuModule *m, const PackIn *p)
     ZM_CHECK(n == p->width || n == lanes);
     PackIn panel = *p;
     CpuLoop x = cpu_loop_begin(m, cpu_i64(m, 0), p->nx, p->width, &p->dst, 1);
-    panel.src = cpu_elem_ptr(m, p->src, p->dt, LLVMBuildMul(m->b, x.index, p->ld, ""));
+    panel.src = cpu_elem_ptr(m, p->src, p->from, LLVMBuildMul(m->b, x.index, p->ld, ""));
     panel.dst = x.carried[0];
     panel.nx = mm_sub(m, p->nx, x.index);
     CpuLoop group = cpu_loop_begin(m, cpu_i64(m, 0), cpu_i64(m, p->width), n, NULL, 0);
@@ -190,11 +255,18 @@ static void transpose_panels(CpuModule *m, const PackIn *p)
     cpu_loop_end(m, &x, &next);
 }
 
-LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed)
+static void pack_name(char *out, size_t n, const MmPack *how)
+{
+    const char *from = how->from == how->to ? "" : dtype_name(how->from);
+    const char *to = how->is_pairs ? how->has_half ? "_halves_" : "_pairs_" : *from ? "_to_" : "";
+    snprintf(out, n, "zm_pack_%s%s%s_%d%s", from, to, dtype_name(how->to), how->width,
+             how->is_transposed ? "_t" : "");
+}
+
+LLVMValueRef mm_pack(CpuModule *m, const MmPack *how)
 {
     char name[96];
-    snprintf(name, sizeof name, "zm_pack_%s_%d%s", dtype_name(dt), width,
-             is_transposed ? "_t" : "");
+    pack_name(name, sizeof name, how);
     LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
     if (found) return found;
     MmFn f = mm_fn_begin(m, name, pack_type(m));
@@ -204,12 +276,20 @@ LLVMValueRef mm_pack(CpuModule *m, DType dt, int width, bool is_transposed)
                 .kc = LLVMGetParam(f.fn, 3),
                 .dst = LLVMGetParam(f.fn, 4),
                 .step = LLVMGetParam(f.fn, 5),
-                .dt = dt,
-                .width = width};
-    if (is_transposed)
+                .dt = how->to,
+                .from = how->from,
+                .is_pairs = how->is_pairs,
+                .width = how->width};
+    if (how->is_pairs) {
+        LLVMValueRef odd = LLVMBuildAnd(m->b, p.kc, cpu_i64(m, 1), "");
+        if (how->has_half) p.has_half = mm_cmp(m, LLVMIntNE, odd, cpu_i64(m, 0));
+        p.kc = mm_div(m, p.kc, 2);
+    }
+    if (how->is_transposed)
         transpose_panels(m, &p);
     else
         copy_panels(m, &p);
+    if (!how->is_transposed && how->has_half) copy_half(m, &p);
     mm_fn_end(m, &f);
     return f.fn;
 }

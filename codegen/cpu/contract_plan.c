@@ -128,14 +128,14 @@ static bool columns_are_m(const Kernel *k, const MmAxis *am, const MmAxis *an)
     return score < 0 || (score == 0 && an->n == 0 && am->n > 0);
 }
 
-/* Is the node a plain load of the accumulator's dtype over single loops? */
+/* Is the node a plain load over single loops? */
 static const Access *plain_load(const Kernel *k, int32_t node, const MmAxis *axis,
-                                const MmAxis *red, DType acc)
+                                const MmAxis *red)
 {
     const Node *n = &k->nodes[node];
-    if (n->kind != KN_LOAD || n->dtype != acc || axis->n > 1 || red->n > 1) return NULL;
+    if (n->kind != KN_LOAD || axis->n > 1 || red->n > 1) return NULL;
     const Access *x = &k->accesses[n->index];
-    return x->dyn < 0 && x->n_guards == 0 && k->args[x->arg].dtype == acc ? x : NULL;
+    return x->dyn < 0 && x->n_guards == 0 && k->args[x->arg].dtype == n->dtype ? x : NULL;
 }
 
 /* Vectors of a prologue run along k unless more of its loads are contiguous along its own axis. */
@@ -154,11 +154,14 @@ static bool prologue_is_transposed(const Kernel *k, int32_t node, const MmAxis *
 /* A plain load is packed directly when it has stride 1 along its axis or along k (an axis of one
  * element has any stride). */
 static MmOperand operand_of(const Kernel *k, int32_t node, const MmAxis *axis, const MmAxis *red,
-                            DType acc, int width)
+                            int width)
 {
-    MmOperand o = {
-        .node = node, .axis = axis, .width = width, .n_panels = mm_ceil_div(axis->total, width)};
-    const Access *x = plain_load(k, node, axis, red, acc);
+    MmOperand o = {.node = node,
+                   .axis = axis,
+                   .width = width,
+                   .n_panels = mm_ceil_div(axis->total, width),
+                   .dtype = k->nodes[node].dtype};
+    const Access *x = plain_load(k, node, axis, red);
     if (x) {
         o.x_stride = inner_stride(x, axis);
         o.k_stride = inner_stride(x, red);
@@ -179,12 +182,17 @@ static void plan_tile(ContractPlan *p, const CpuTarget *t, DType acc)
     int64_t vectors = mm_ceil_div(p->cols.total, p->lanes);
     if (vectors < p->tile.nv) p->tile.nv = (int)vectors;
     p->tile.b_k = (int64_t)p->tile.nv * p->lanes;
+    bool is_bf16 =
+        p->k->nodes[p->k->node_a].dtype == DT_BF16 && p->k->nodes[p->k->node_b].dtype == DT_BF16;
+    p->tile.is_pairs = t->has_avx512bf16 && is_bf16 && p->red.n > 0;
+    p->k_unit = p->tile.is_pairs ? 2 : 1;
+    p->k_len = mm_ceil_div(p->red.total, p->k_unit);
 }
 
 static void plan_k(ContractPlan *p, DType acc)
 {
     int64_t most = K_BLOCK_BYTES / dtype_bytes(acc);
-    p->split = mm_ceil_div(p->red.total, p->n_splits);
+    p->split = mm_ceil_div(p->k_len, p->n_splits);
     p->n_kb = mm_ceil_div(p->split, most);
     p->kc = mm_ceil_div(p->split, p->n_kb);
     p->kc_pad = mm_round_up(p->kc, p->lanes);
@@ -205,12 +213,12 @@ static void plan_tasks(ContractPlan *p, DType acc)
     p->n_chunks = mm_ceil_div(s->n_panels, p->chunk);
     int64_t fits = ACC_BYTES / (dtype_bytes(acc) * p->chunk * s->width * r->width);
     int64_t blocks = mm_ceil_div(r->n_panels, fits < 1 ? 1 : fits);
-    int64_t resident = p->batch.total * r->n_panels * r->width * p->red.total * dtype_bytes(acc);
+    int64_t resident = p->batch.total * r->n_panels * r->width * p->k_len * dtype_bytes(acc);
     p->n_splits = 1;
     if (p->n_chunks * blocks < want || resident > RESIDENT_BYTES) {
         int64_t ways = mm_ceil_div(want, p->n_chunks * blocks);
         if (resident > RESIDENT_BYTES) ways = TASKS / 2;
-        int64_t longest = p->red.total / SPLIT_MIN;
+        int64_t longest = p->k_len / SPLIT_MIN;
         bool is_narrow = p->rows.total * p->cols.total <= 1 << 20;
         if (is_narrow && longest >= 2) p->n_splits = ways < longest ? ways : longest;
     }
@@ -254,15 +262,15 @@ static void add_area(ContractPlan *p, const Access *epilogue, int64_t rows, int6
         (MmArea){.epilogue = epilogue, .rows = rows, .lines = lines, .step = step};
 }
 
-static void add_chunk_area(ContractPlan *p, DType acc)
+static void add_chunk_area(ContractPlan *p)
 {
     const MmOperand *s = contract_streamed(p);
-    int64_t size = dtype_bytes(acc), chunk = p->chunk * s->width;
+    int64_t size = dtype_bytes(s->dtype), chunk = p->chunk * s->width, kc = p->kc * p->k_unit;
     if (!s->direct || s->axis->total * p->red.total * size < AHEAD_BYTES) return;
     if (s->is_transposed)
-        add_area(p, NULL, chunk, p->kc * size, s->x_stride * size);
+        add_area(p, NULL, chunk, kc * size, s->x_stride * size);
     else
-        add_area(p, NULL, p->kc, chunk * size, s->k_stride * size);
+        add_area(p, NULL, kc, chunk * size, s->k_stride * size);
 }
 
 /* A task's part of a result, or of what the epilogue reads element by element. */
@@ -305,10 +313,10 @@ static int64_t tiles_to_fetch(const ContractPlan *p, int every)
 /* Packing and the epilogue then find what they read and write in the second-level cache. Lines are
  * fetched as seldom as covers all of it; where a task has too few tiles to hide that, less is
  * fetched. */
-static void plan_ahead(Arena *a, ContractPlan *p, DType acc)
+static void plan_ahead(Arena *a, ContractPlan *p)
 {
     int64_t tiles = p->block * p->chunk;
-    add_chunk_area(p, acc);
+    add_chunk_area(p);
     if (p->n_splits == 1 && !p->out) add_epilogue_areas(a, p);
     for (; p->n_areas; p->n_areas--)
         for (int every = 16; every >= 2; every /= 2)
@@ -316,6 +324,12 @@ static void plan_ahead(Arena *a, ContractPlan *p, DType acc)
                 p->tile.ahead = every;
                 return;
             }
+}
+
+/* Computed row by row before it is packed?  A row of pairs is as long as one of f32. */
+static bool operand_has_temp(const ContractPlan *p, const MmOperand *o)
+{
+    return !o->direct && (o->is_transposed || p->tile.is_pairs);
 }
 
 static void plan_memory(ContractPlan *p, DType acc)
@@ -333,8 +347,7 @@ static void plan_memory(ContractPlan *p, DType acc)
     p->temp_at = p->acc_at + (p->n_splits > 1 ? mm_round_up(cols * size, ZMP_ALIGN)
                                               : mm_round_up(p->acc_rows * cols * size, ZMP_ALIGN));
     int64_t widest = p->row.width > p->col.width ? p->row.width : p->col.width;
-    bool has_temp =
-        (!p->row.direct && p->row.is_transposed) || (!p->col.direct && p->col.is_transposed);
+    bool has_temp = operand_has_temp(p, &p->row) || operand_has_temp(p, &p->col);
     p->scratch_bytes = p->temp_at + (has_temp ? widest * p->kc_pad * size : 0);
     int64_t packed =
         p->is_shared ? p->batch.total * p->n_kb * r->n_panels * r->width * p->kc_pad * size : 0;
@@ -382,14 +395,14 @@ ContractPlan *contract_plan(Arena *a, const CpuTarget *t, const Kernel *from)
         p->cols = rows;
     }
     plan_tile(p, t, acc);
-    p->row = operand_of(k, is_swapped ? k->node_b : k->node_a, &p->rows, &p->red, acc, p->tile.mr);
-    p->col = operand_of(k, is_swapped ? k->node_a : k->node_b, &p->cols, &p->red, acc,
-                        p->tile.nv * p->lanes);
+    p->row = operand_of(k, is_swapped ? k->node_b : k->node_a, &p->rows, &p->red, p->tile.mr);
+    p->col =
+        operand_of(k, is_swapped ? k->node_a : k->node_b, &p->cols, &p->red, p->tile.nv * p->lanes);
     p->row_is_resident = p->rows.total <= p->cols.total;
     plan_tasks(p, acc);
     plan_k(p, acc);
     plan_edges(p, acc);
-    plan_ahead(a, p, acc);
+    plan_ahead(a, p);
     plan_memory(p, acc);
     plan_counts(p);
     return p;

@@ -94,6 +94,18 @@ LLVMValueRef mm_rem(CpuModule *m, LLVMValueRef a, int64_t k)
     return k == 1 ? cpu_i64(m, 0) : LLVMBuildURem(m->b, a, cpu_i64(m, k), "");
 }
 
+/* acc + a * b; of pairs, acc + a_1 b_1 + a_0 b_0, each sum rounded, subnormals taken and left as
+ * zeros. */
+static LLVMValueRef multiply_add(CpuModule *m, const MmTile *t, LLVMValueRef a, LLVMValueRef b,
+                                 LLVMValueRef acc)
+{
+    if (!t->is_pairs) return cpu_fma(m, a, b, acc);
+    LLVMTypeRef pairs = LLVMVectorType(LLVMBFloatTypeInContext(m->cx), 32);
+    LLVMValueRef in[] = {acc, LLVMBuildBitCast(m->b, a, pairs, ""),
+                         LLVMBuildBitCast(m->b, b, pairs, "")};
+    return cpu_intrinsic(m, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, in, 3);
+}
+
 static LLVMTypeRef tile_type(CpuModule *m)
 {
     LLVMTypeRef in[8] = {m->ptr_t, m->ptr_t, m->ptr_t, m->i64_t,
@@ -165,7 +177,7 @@ static void tile_loop(CpuModule *m, const MmTile *t, LLVMValueRef lo, LLVMValueR
         LLVMValueRef av = cpu_splat(m, x, lanes);
         for (int j = 0; j < t->nv; j++) {
             int at = i * t->nv + j;
-            acc[at] = cpu_fma(m, av, bv[j], loop.carried[at]);
+            acc[at] = multiply_add(m, t, av, bv[j], loop.carried[at]);
         }
     }
     acc[n] = cpu_elem_ptr(m, a_at, t->dt, cpu_i64(m, t->a_k));
@@ -191,8 +203,9 @@ static void tile_loop_ahead(CpuModule *m, const MmTile *t, LLVMValueRef kc, LLVM
 LLVMValueRef mm_tile(CpuModule *m, const MmTile *t)
 {
     char name[128];
-    snprintf(name, sizeof name, "zm_tile_%s_%dx%d_%lld_%lld_%lld_%d", dtype_name(t->dt), t->mr,
-             t->nv, (long long)t->a_row, (long long)t->a_k, (long long)t->b_k, t->ahead);
+    snprintf(name, sizeof name, "zm_tile_%s_%dx%d_%lld_%lld_%lld_%d",
+             t->is_pairs ? "pairs" : dtype_name(t->dt), t->mr, t->nv, (long long)t->a_row,
+             (long long)t->a_k, (long long)t->b_k, t->ahead);
     LLVMValueRef found = LLVMGetNamedFunction(m->mod, name);
     if (found) return found;
     ZM_CHECK(t->mr * t->nv <= MAX_ACC);

@@ -1,16 +1,27 @@
 /* cpu_contract.c -- kernels `contract` against an f64 evaluation of the form, on odd shapes,
- * layouts, prologues and epilogues, for every target that this host runs.
+ * layouts, prologues and epilogues, for every target that this host runs.  Every node but the
+ * accumulator is rounded to its dtype in the evaluation too.
  *
  * Bound: a sum of K products in f32, in any order, is within gamma(K) * sum |a||b|, gamma(K) = K u
  * / (1 - K u), u = 2^-24 (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1).
- * Every epilogue here has slope at most 1 in the accumulator and at most 8 roundings of numbers
- * below its own magnitude plus 1. */
+ * AVX512-BF16 also takes an operand and leaves a sum below 2^-126 as zero: for operands up to 1 in
+ * magnitude less than 3 * 2^-126 a product.  Every epilogue here has slope at most 1 in the
+ * accumulator and at most 8 roundings, to the result's dtype, of numbers below its own magnitude
+ * plus 1. */
 #include "tests/unit/cpu_harness.h"
 
 #include "codegen/cpu/contract.h"
 #include "ir/base/philox.h"
 
-typedef enum { EPI_PLAIN, EPI_BIAS, EPI_BASE, EPI_TWO, EPI_DROP, EPI_ADD } Epilogue;
+typedef enum {
+    EPI_PLAIN,
+    EPI_BIAS,
+    EPI_BASE,
+    EPI_TWO,
+    EPI_DROP,
+    EPI_ADD,
+    EPI_MIXED /* f32 (result in its dtype) + f32 bias, stored in both dtypes */
+} Epilogue;
 
 /* PADDED: two zeros before and one behind, along the innermost dimension. */
 typedef enum { AS_IS, SCALED, PADDED } Prologue;
@@ -21,53 +32,57 @@ typedef struct Case {
     const char *loops, *a, *b, *c;
     Epilogue epi;
     Prologue a_prologue, b_prologue;
-    DType dt; /* of A and B */
+    DType dt;     /* of A and B */
+    DType result; /* DT_NONE: the accumulator's */
 } Case;
 
 static const Case cases[] = {
-    {"m1 n1 k1", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"n7 k5", "1", "10", "0", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m9 k5", "01", "1", "0", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m3 n50", "0", "1", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
-    {"k700", "0", "0", "", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m13 n17 k19", "02", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
-    {"m13 n17 k19", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m67 n101 k53", "02", "12", "01", EPI_BASE, AS_IS, AS_IS, DT_F32},
-    {"m67 n101 k53", "20", "21", "10", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m31 n97 k400", "02", "21", "01", EPI_ADD, AS_IS, AS_IS, DT_F32},
-    {"m101 n157 k401", "02", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
-    {"m96 n192 k48", "02", "21", "01", EPI_DROP, AS_IS, AS_IS, DT_F32},
-    {"m150 n97 k770", "20", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
-    {"m20 n33 k5003", "20", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32},
-    {"m20 n33 k5003", "02", "12", "01", EPI_BASE, AS_IS, AS_IS, DT_F32},
-    {"b3 m5 n7 k11", "013", "032", "012", EPI_BIAS, AS_IS, AS_IS, DT_F32},
-    {"b2 b3 m33 n50 k70", "0124", "0143", "0123", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"b2 b3 m33 n50 k70", "0214", "1043", "0213", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m4 m9 n5 n6 k7 k3", "014 5", "4523", "0123", EPI_BIAS, AS_IS, AS_IS, DT_F32},
-    {"m4 m9 n5 n6 k7 k3", "0415", "2435", "0213", EPI_TWO, AS_IS, AS_IS, DT_F32},
-    {"m4 m9 n5 n16 k7 k16", "4051", "4253", "2031", EPI_BASE, AS_IS, AS_IS, DT_F32},
-    {"m2 m30 n3 n64 k5", "041", "234", "0213", EPI_DROP, AS_IS, AS_IS, DT_F32},
-    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32},
-    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, AS_IS, SCALED, DT_F32},
-    {"m41 n100 k390", "02", "12", "01", EPI_BIAS, SCALED, SCALED, DT_F32},
-    {"m41 n100 k390", "20", "21", "01", EPI_BIAS, SCALED, SCALED, DT_F32},
-    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_BF16},
-    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64},
-    {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64},
-    {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, PADDED, AS_IS, DT_F32},
-    {"m33 n70 k25", "20", "12", "01", EPI_BIAS, PADDED, AS_IS, DT_F32},
-    {"m30 n33 k7000", "20", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32},
-    {"b3 m20 n7 k1300", "013", "023", "012", EPI_BASE, AS_IS, SCALED, DT_F32},
-    {"m1100 n300 k5", "02", "21", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
-    {"m300 n1100 k5", "20", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32},
+    {"m1 n1 k1", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"n7 k5", "1", "10", "0", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m9 k5", "01", "1", "0", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m3 n50", "0", "1", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"k700", "0", "0", "", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m13 n17 k19", "02", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m13 n17 k19", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m67 n101 k53", "02", "12", "01", EPI_BASE, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m67 n101 k53", "20", "21", "10", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m31 n97 k400", "02", "21", "01", EPI_ADD, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m101 n157 k401", "02", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m96 n192 k48", "02", "21", "01", EPI_DROP, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m150 n97 k770", "20", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m20 n33 k5003", "20", "21", "01", EPI_BIAS, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m20 n33 k5003", "02", "12", "01", EPI_BASE, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"b3 m5 n7 k11", "013", "032", "012", EPI_BIAS, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"b2 b3 m33 n50 k70", "0124", "0143", "0123", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"b2 b3 m33 n50 k70", "0214", "1043", "0213", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m4 m9 n5 n6 k7 k3", "014 5", "4523", "0123", EPI_BIAS, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m4 m9 n5 n6 k7 k3", "0415", "2435", "0213", EPI_TWO, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m4 m9 n5 n16 k7 k16", "4051", "4253", "2031", EPI_BASE, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m2 m30 n3 n64 k5", "041", "234", "0213", EPI_DROP, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32, DT_NONE},
+    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, AS_IS, SCALED, DT_F32, DT_NONE},
+    {"m41 n100 k390", "02", "12", "01", EPI_BIAS, SCALED, SCALED, DT_F32, DT_NONE},
+    {"m41 n100 k390", "20", "21", "01", EPI_BIAS, SCALED, SCALED, DT_F32, DT_NONE},
+    {"m23 n37 k41", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_BF16, DT_NONE},
+    {"m23 n37 k41", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64, DT_NONE},
+    {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64, DT_NONE},
+    {"m33 n70 k250", "02", "21", "01", EPI_PLAIN, PADDED, AS_IS, DT_F32, DT_NONE},
+    {"m33 n70 k25", "20", "12", "01", EPI_BIAS, PADDED, AS_IS, DT_F32, DT_NONE},
+    {"m30 n33 k7000", "20", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32, DT_NONE},
+    {"b3 m20 n7 k1300", "013", "023", "012", EPI_BASE, AS_IS, SCALED, DT_F32, DT_NONE},
+    {"m1100 n300 k5", "02", "21", "01", EPI_TWO, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m300 n1100 k5", "20", "12", "01", EPI_TWO, AS_IS, AS_IS, DT_F32, DT_NONE},
     /* no tile over an edge: stored straight to the result; chunks large enough to be fetched ahead
      */
-    {"m49 n192 k700", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m60 n240 k1001", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m240 n48 k803", "02", "12", "10", EPI_BIAS, AS_IS, AS_IS, DT_F32},
-    {"m200 n96 k900", "20", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32},
-    {"b2 m64 n96 k1500", "013", "032", "102", EPI_PLAIN, AS_IS, AS_IS, DT_F32},
-    {"m65 n96 k1100", "02", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64},
+    {"m49 n192 k700", "02", "21", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m60 n240 k1001", "20", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m240 n48 k803", "02", "12", "10", EPI_BIAS, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m200 n96 k900", "20", "21", "01", EPI_PLAIN, SCALED, AS_IS, DT_F32, DT_NONE},
+    {"b2 m64 n96 k1500", "013", "032", "102", EPI_PLAIN, AS_IS, AS_IS, DT_F32, DT_NONE},
+    {"m65 n96 k1100", "02", "12", "01", EPI_PLAIN, AS_IS, AS_IS, DT_F64, DT_NONE},
+    {"m65 n96 k1101", "02", "12", "01", EPI_MIXED, AS_IS, AS_IS, DT_BF16, DT_BF16},
+    {"m65 n96 k2050", "20", "21", "01", EPI_MIXED, AS_IS, AS_IS, DT_F16, DT_F16},
+    {"m33 n70 k2501", "02", "21", "01", EPI_MIXED, PADDED, SCALED, DT_BF16, DT_F32},
 };
 
 /* ---- building ---- */
@@ -182,7 +197,7 @@ static void bias_layout(const Kernel *k, char *out)
 }
 
 /* x / (1 - p) where random >= p: keep-probability 3/4 */
-static int32_t add_drop(Built *x, int32_t v, const char *layout)
+static int32_t add_drop(Built *x, int32_t v, DType dt, const char *layout)
 {
     int32_t key[4], arg = add_arg(x, DT_I32, 4, false);
     x->is_key[arg] = true;
@@ -204,13 +219,16 @@ static int32_t add_drop(Built *x, int32_t v, const char *layout)
               .n_args = 8,
               .arg = {key[0], key[1], key[2], key[3], element, sample, low, high}};
     int32_t keep = add_op(x, OP_GE, DT_I1, add_node(x, r), add_const(x, DT_F32, 0.25), -1);
-    return add_op(x, OP_SELECT, DT_F32, keep, v, add_const(x, DT_F32, 0));
+    return add_op(x, OP_SELECT, dt, keep, v, add_const(x, dt, 0));
 }
 
 static void add_epilogue(Built *x, const Case *c, DType acc_dt)
 {
     char bias[16];
-    int32_t acc = add_node(x, (Node){.kind = KN_ACC, .dtype = acc_dt}), v = acc;
+    DType sum_dt = c->dt == DT_F64 ? DT_F64 : DT_F32;
+    int32_t acc = add_node(x, (Node){.kind = KN_ACC, .dtype = sum_dt});
+    if (acc_dt != sum_dt) acc = add_op(x, OP_CAST, acc_dt, acc, -1, -1);
+    int32_t v = acc;
     bias_layout(&x->k, bias);
     switch (c->epi) {
     case EPI_PLAIN: break;
@@ -224,7 +242,12 @@ static void add_epilogue(Built *x, const Case *c, DType acc_dt)
                    acc, add_const(x, acc_dt, 0));
         add_store(x, acc, c->c, ST_SET);
         break;
-    case EPI_DROP: v = add_drop(x, acc, c->c); break;
+    case EPI_DROP: v = add_drop(x, acc, acc_dt, c->c); break;
+    case EPI_MIXED:
+        add_store(x, acc, c->c, ST_SET);
+        if (acc_dt != DT_F32) v = add_op(x, OP_CAST, DT_F32, acc, -1, -1);
+        v = add_op(x, OP_ADD, DT_F32, v, add_load(x, DT_F32, bias), -1);
+        break;
     case EPI_ADD: break;
     }
     add_store(x, v, c->c, c->epi == EPI_ADD ? ST_ADD : ST_SET);
@@ -271,7 +294,8 @@ static Built *build(Arena *a, const Case *c)
     parse_loops(&x->k, c->loops);
     x->k.node_a = add_operand(x, c, c->a, c->a_prologue);
     x->k.node_b = add_operand(x, c, c->b, c->b_prologue);
-    add_epilogue(x, c, c->dt == DT_F64 ? DT_F64 : DT_F32);
+    DType acc = c->dt == DT_F64 ? DT_F64 : DT_F32;
+    add_epilogue(x, c, c->result == DT_NONE ? acc : c->result);
     for (uint32_t i = 0; i < x->k.n_nodes; i++) x->nodes[i].loop_mask = node_mask(x, &x->nodes[i]);
     return x;
 }
@@ -306,6 +330,7 @@ static double ref_op(const Ref *r, const Node *n)
 {
     double a = ref_node(r, n->arg[0]), b = n->n_args > 1 ? ref_node(r, n->arg[1]) : 0;
     double c = n->n_args > 2 ? ref_node(r, n->arg[2]) : 0;
+    if (n->op == OP_CAST) return a;
     if (n->op == OP_ADD) return a + b;
     if (n->op == OP_MUL) return a * b;
     if (n->op == OP_GT) return a > b;
@@ -329,7 +354,7 @@ static double ref_node(const Ref *r, int32_t i)
     if (n->kind == KN_CONST) return n->imm;
     if (n->kind == KN_ACC) return r->acc;
     if (n->kind == KN_RANDOM) return ref_random(r, n);
-    return ref_op(r, n);
+    return dtype_round(n->dtype, ref_op(r, n));
 }
 
 /* Next index over the loops that are (k) or are not (outputs) K; false at the end. */
@@ -380,6 +405,7 @@ static int check(const char *what, const Case *c, const Built *x, const Bufs *in
 {
     Ref r = {.x = x, .bufs = in->at};
     double u = c->dt == DT_F64 ? 0x1p-53 : 0x1p-24, n_k = 1, worst = 0;
+    double u_out = c->result == DT_BF16 ? 0x1p-8 : c->result == DT_F16 ? 0x1p-11 : u;
     for (uint32_t d = 0; d < x->k.n_loops; d++)
         if (x->k.loops[d].kind == LOOP_K) n_k *= (double)x->k.loops[d].extent;
     do {
@@ -398,15 +424,16 @@ static int check(const char *what, const Case *c, const Built *x, const Bufs *in
             if (st->mode == ST_ADD) want += mem_get(in->at[st->to.arg], dt, e);
             double have = mem_get(got->at[st->to.arg], dt, e);
             /* + 4: the prologues' roundings of each product */
-            double bound = (n_k + 4) * u / (1 - n_k * u) * mag + 8 * u * (fabs(want) + 1);
+            double bound = (n_k + 4) * u / (1 - n_k * u) * mag + 8 * u_out * (fabs(want) + 1);
+            if (c->dt == DT_BF16) bound += 3 * n_k * 0x1p-126;
             double err = fabs(have - want);
             if (err <= bound) continue;
             if (!(err <= worst)) worst = isnan(err) ? INFINITY : err;
         }
     } while (index_next(&r, false));
     if (worst == 0) return 0;
-    fprintf(stderr, "%s: loops %s a %s b %s c %s epilogue %d: error %g beyond the bound\n", what,
-            c->loops, c->a, c->b, c->c, (int)c->epi, worst);
+    fprintf(stderr, "%s: %s loops %s a %s b %s c %s epilogue %d: error %g beyond the bound\n", what,
+            dtype_name(c->dt), c->loops, c->a, c->b, c->c, (int)c->epi, worst);
     return 1;
 }
 
@@ -444,8 +471,8 @@ static int test_case(const Loaded *l, const char *target, const Case *c, const B
 
 /* The ways of contract_plan.c that the cases must take. */
 typedef struct Ways {
-    bool row_shared, col_shared, split, blocks, packed_in_task, direct_copy, direct_transposed,
-        prologue_copy, prologue_transposed, swapped;
+    bool pairs, row_shared, col_shared, split, blocks, packed_in_task, direct_copy,
+        direct_transposed, prologue_copy, prologue_transposed, swapped;
 } Ways;
 
 static void ways_add(Ways *w, const CpuTarget *t, const Kernel *k)
@@ -453,6 +480,7 @@ static void ways_add(Ways *w, const CpuTarget *t, const Kernel *k)
     Arena a = {0};
     const ContractPlan *p = contract_plan(&a, t, k);
     const MmOperand *o[2] = {&p->row, &p->col};
+    w->pairs |= p->tile.is_pairs || !t->has_avx512bf16;
     w->row_shared |= p->is_shared && p->row_is_resident;
     w->col_shared |= p->is_shared && !p->row_is_resident;
     w->split |= p->n_splits > 1;
@@ -470,9 +498,16 @@ static void ways_add(Ways *w, const CpuTarget *t, const Kernel *k)
 
 static int ways_missing(const Ways *w)
 {
-    const bool all[] = {w->row_shared,    w->col_shared,          w->split,
-                        w->blocks,        w->direct_copy,         w->direct_transposed,
-                        w->prologue_copy, w->prologue_transposed, w->swapped,
+    const bool all[] = {w->pairs,
+                        w->row_shared,
+                        w->col_shared,
+                        w->split,
+                        w->blocks,
+                        w->direct_copy,
+                        w->direct_transposed,
+                        w->prologue_copy,
+                        w->prologue_transposed,
+                        w->swapped,
                         w->packed_in_task};
     int missing = 0;
     for (size_t i = 0; i < sizeof all; i++) {
@@ -482,9 +517,19 @@ static int ways_missing(const Ways *w)
     return missing;
 }
 
+/* Case i; then those of f32 again in 16 bits, with results of either size. */
+enum { N_WRITTEN = sizeof cases / sizeof *cases, N = 2 * N_WRITTEN };
+static Case case_of(int i)
+{
+    Case c = cases[i % N_WRITTEN];
+    if (i < N_WRITTEN || c.dt != DT_F32) return c;
+    c.dt = i % 4 == 1 ? DT_F16 : DT_BF16;
+    c.result = i / 2 % 2 ? c.dt : DT_F32;
+    return c;
+}
+
 static int test_target(const char *name)
 {
-    enum { N = sizeof cases / sizeof *cases };
     Arena a = {0};
     SourceSet sources = {.arena = &a};
     Diag diag = {.arena = &a, .sources = &sources};
@@ -495,11 +540,13 @@ static int test_target(const char *name)
         return 0;
     }
     static CpuKernelCode code[N];
+    static Case all[N];
     Built *built[N];
     int failed = 0;
     Ways ways = {0};
     for (int i = 0; i < N; i++) {
-        built[i] = build(&a, &cases[i]);
+        all[i] = case_of(i);
+        built[i] = build(&a, &all[i]);
         char *fn = arena_printf(&a, "case%d", i);
         ZM_CHECK(cpu_emit_contract(l.m, &built[i]->k, fn, &code[i]) == ZM_OK);
         KernelNeeds needs = cpu_contract_needs(&t, &built[i]->k);
@@ -511,7 +558,7 @@ static int test_target(const char *name)
         diag_print(&diag, stderr);
         return 1;
     }
-    for (int i = 0; i < N; i++) failed += test_case(&l, name, &cases[i], built[i], &code[i]);
+    for (int i = 0; i < N; i++) failed += test_case(&l, name, &all[i], built[i], &code[i]);
     failed += ways_missing(&ways);
     printf("%s: %d cases, %d failed\n", name, N, failed);
     loaded_free(&l);
