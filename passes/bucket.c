@@ -3,7 +3,9 @@
  *
  * A bucket is a variable @bucket.k : dtype[S]; its parameters lie in it one after another in
  * variable order without gaps, S is padded with zeros to a multiple of ranks x 64 elements.
- * @exp_avg.bucket.k, @grad.bucket.k, ... have the same layout. One bucket per (instance of a repeat
+ * @master.bucket.k, @exp_avg.bucket.k, @grad.bucket.k, ... have the same layout, each in a dtype of
+ * its own; the update reads and writes the masters where there are some, and the 16-bit bucket gets
+ * their rounding in the same kernel. One bucket per (instance of a repeat
  * or the remainder, dtype, optimizer settings), merged in order up to
  * --bucket-bytes at stages 0 to 2; at stage 3 none spans instances.  Reads of single parameters
  * stay as they are: a view copies nothing.  Gradients are gathered by `pack`, which the memory plan
@@ -13,13 +15,15 @@
  */
 #include "passes/pass.h"
 #include "passes/state_names.h"
+#include "passes/update_ops.h"
 
 #include <string.h>
 
 enum { BUCKET_ELEMS = 64, MAX_SLOTS = 4 };
 
 typedef struct Member {
-    VarId var;
+    VarId var;   /* the parameter */
+    VarId state; /* what the update reads and writes: its master, or the parameter itself */
     OpId update; /* in @last */
     int64_t offset;
 } Member;
@@ -27,6 +31,7 @@ typedef struct Member {
 typedef struct Bucket {
     const char *group; /* path of the repeat instance, "" = remainder; first of those merged */
     DType dtype;
+    bool has_master;
     Op settings; /* an update op: code and attributes */
     VEC(Member) members;
     int64_t elems;
@@ -54,35 +59,26 @@ static bool same_settings(const Op *x, const Op *y)
     return true;
 }
 
-static bool is_update(OpCode code)
-{
-    return code == OP_ADAM_UPDATE || code == OP_SGD_UPDATE || code == OP_DESCENT_UPDATE ||
-           code == OP_LION_UPDATE;
-}
-
-static VarId read_var(const Func *f, ValueId v)
-{
-    OpId def = value_cget(f, v)->def;
-    if (!op_ok(def) || op_cget(f, def)->code != OP_READ) return (VarId){0};
-    return var_find(f->m, attr_str(op_cget(f, def)->attrs, AT_VAR));
-}
-
 /* Adds the parameter of `update` to the bucket of its group, or opens one. */
 static void bucket_add(Bucketing *bk, OpId update)
 {
     const Op *op = op_cget(bk->last, update);
-    VarId var = read_var(bk->last, op->in[0]);
-    const Var *p = var_cget(bk->m, var);
+    Member member = {.state = value_read_var(bk->last, op->in[0]), .update = update};
+    const Var *state = var_cget(bk->m, member.state);
+    bool has_master = state->kind == VK_MASTER;
+    member.var = has_master ? state->of : member.state;
+    const Var *p = var_cget(bk->m, member.var);
     const char *group = repeat_instance(bk->m, p->name);
-    Member member = {var, update, 0};
     for (uint32_t i = 0; i < bk->buckets.n; i++) {
         Bucket *k = &bk->buckets.at[i];
-        if (k->group != group || k->dtype != p->type->dtype || !same_settings(&k->settings, op))
+        if (k->group != group || k->dtype != p->type->dtype || k->has_master != has_master ||
+            !same_settings(&k->settings, op))
             continue;
         VEC_PUSH(bk->cx->scratch, &k->members, member);
         return;
     }
-    Bucket fresh = {.group = group, .dtype = p->type->dtype, .settings = *op};
+    Bucket fresh = {
+        .group = group, .dtype = p->type->dtype, .has_master = has_master, .settings = *op};
     VEC_PUSH(bk->cx->scratch, &fresh.members, member);
     VEC_PUSH(bk->cx->scratch, &bk->buckets, fresh);
 }
@@ -106,6 +102,7 @@ static void merge_buckets(Bucketing *bk)
         Bucket *into = NULL;
         for (uint32_t j = kept; j-- > 0 && !into;)
             if (bk->buckets.at[j].dtype == k->dtype &&
+                bk->buckets.at[j].has_master == k->has_master &&
                 same_settings(&bk->buckets.at[j].settings, &k->settings))
                 into = &bk->buckets.at[j];
         if (into && bucket_bytes(bk, into) + bucket_bytes(bk, k) <= bk->cx->opt->bucket_bytes) {
@@ -171,7 +168,7 @@ static ValueId flat_grad(Bucketing *bk, Bucket *k)
 {
     VarId *acc = ARENA_ARRAY(bk->cx->scratch, VarId, k->members.n);
     for (uint32_t i = 0; i < k->members.n; i++) {
-        acc[i] = read_var(bk->last, op_cget(bk->last, k->members.at[i].update)->in[1]);
+        acc[i] = value_read_var(bk->last, op_cget(bk->last, k->members.at[i].update)->in[1]);
         if (!var_ok(acc[i]) || var_cget(bk->m, acc[i])->kind != VK_GRAD) return pack_grads(bk, k);
     }
     return build_read(&bk->b,
@@ -199,37 +196,51 @@ static void replace_grad_operands(Bucketing *bk, OpId id, const ValueId *flat, u
     str_free(&names);
 }
 
-/* Per-parameter state variables of the update op: those whose reads are operands 2.. and keep their
- * role. */
-static uint32_t moment_slots(const Op *update)
+/* The flat variable of the members' `SLOT.<path>` variables, SLOT.bucket.k. */
+static VarId flat_slot(Bucketing *bk, Bucket *k, const VarId *members)
 {
-    return update->code == OP_ADAM_UPDATE ? 2 : update->code == OP_DESCENT_UPDATE ? 0 : 1;
+    const char *first = var_cget(bk->m, members[0])->name;
+    int prefix = (int)(strlen(first) - strlen(var_cget(bk->m, k->members.at[0].var)->name));
+    return flat_var(bk, k, arena_printf(bk->m->arena, "%.*s%s", prefix, first, k->name), members);
+}
+
+/* What the bucket's update reads and writes: the flat masters, or the parameters themselves. */
+static VarId flat_state(Bucketing *bk, Bucket *k)
+{
+    VarId *state = ARENA_ARRAY(bk->cx->scratch, VarId, k->members.n);
+    for (uint32_t i = 0; i < k->members.n; i++) state[i] = k->members.at[i].state;
+    return k->has_master ? flat_slot(bk, k, state) : k->var;
+}
+
+static VarId flat_moment(Bucketing *bk, Bucket *k, uint32_t slot)
+{
+    VarId *moment = ARENA_ARRAY(bk->cx->scratch, VarId, k->members.n);
+    for (uint32_t i = 0; i < k->members.n; i++)
+        moment[i] = value_read_var(bk->last, op_cget(bk->last, k->members.at[i].update)->in[slot]);
+    return flat_slot(bk, k, moment);
 }
 
 static void update_bucket(Bucketing *bk, Bucket *k, ValueId grad)
 {
     OpId last_update = k->members.at[k->members.n - 1].update;
     Op like = *op_cget(bk->last, last_update);
-    uint32_t n_slots = moment_slots(&like);
+    uint32_t n_moments = update_n_moments(like.code);
     bk->b = (Builder){.f = bk->last, .before = like.next, .loc = like.loc};
-    VarId target[MAX_SLOTS] = {k->var};
-    ValueId in[16] = {build_read(&bk->b, k->var), grad};
-    VarId *slot = ARENA_ARRAY(bk->cx->scratch, VarId, k->members.n);
-    for (uint32_t s = 0; s < n_slots; s++) {
-        for (uint32_t i = 0; i < k->members.n; i++)
-            slot[i] = read_var(bk->last, op_cget(bk->last, k->members.at[i].update)->in[2 + s]);
-        const char *first = var_cget(bk->m, slot[0])->name; /* "exp_avg.<path>" */
-        int prefix = (int)(strlen(first) - strlen(var_cget(bk->m, k->members.at[0].var)->name));
-        target[1 + s] =
-            flat_var(bk, k, arena_printf(bk->m->arena, "%.*s%s", prefix, first, k->name), slot);
-        in[2 + s] = build_read(&bk->b, target[1 + s]);
+    VarId target[MAX_SLOTS] = {flat_state(bk, k)};
+    ValueId in[16] = {build_read(&bk->b, target[0]), grad};
+    for (uint32_t s = 1; s <= n_moments; s++) {
+        target[s] = flat_moment(bk, k, 1 + s);
+        in[1 + s] = build_read(&bk->b, target[s]);
     }
-    memcpy(in + 2 + n_slots, like.in + 2 + n_slots, (like.n_in - 2 - n_slots) * sizeof *in);
+    memcpy(in + 2 + n_moments, like.in + 2 + n_moments, (like.n_in - 2 - n_moments) * sizeof *in);
     AttrList l = {.n = like.attrs.n};
     memcpy(l.at, like.attrs.at, like.attrs.n * sizeof *l.at);
     OpId op = build_op(&bk->b, like.code, in, like.n_in, &l);
-    for (uint32_t s = 0; s <= n_slots; s++)
+    for (uint32_t s = 0; s <= n_moments; s++)
         build_write(&bk->b, target[s], op_cget(bk->last, op)->out[s]);
+    if (!k->has_master) return;
+    ValueId rounded = build_cast(&bk->b, op_cget(bk->last, op)->out[0], k->dtype);
+    build_write(&bk->b, k->var, rounded);
 }
 
 /* Drops the per-parameter updates, their writes, and the reads that only they used. */
@@ -242,8 +253,18 @@ static void erase_old(Bucketing *bk)
             const Op *u = op_cget(f, bk->buckets.at[i].members.at[j].update);
             for (uint32_t r = 0; r < u->n_out; r++) dead[u->out[r].i] = true;
         }
+    OpId *roundings = ARENA_ARRAY(bk->cx->scratch, OpId, f->ops.n);
+    uint32_t n_roundings = 0;
     FOR_OPS(f, op)
-    if (op_cget(f, op)->code == OP_WRITE && dead[op_cget(f, op)->in[0].i]) op_erase(f, op);
+    {
+        const Op *o = op_cget(f, op);
+        if (o->code == OP_CAST && dead[o->in[0].i]) {
+            dead[o->out[0].i] = true;
+            roundings[n_roundings++] = op;
+        }
+        if (o->code == OP_WRITE && dead[o->in[0].i]) op_erase(f, op);
+    }
+    while (n_roundings) op_erase(f, roundings[--n_roundings]);
     for (uint32_t i = 0; i < bk->buckets.n; i++)
         for (uint32_t j = 0; j < bk->buckets.at[i].members.n; j++)
             op_erase(f, bk->buckets.at[i].members.at[j].update);
@@ -298,8 +319,8 @@ static Status check_last(const Bucketing *bk, uint32_t n_grads)
     FOR_OPS(bk->last, id)
     {
         const Op *op = op_cget(bk->last, id);
-        for (uint32_t i = 0; is_update(op->code) && i < 2 + moment_slots(op); i++)
-            if (i != 1 && !var_ok(read_var(bk->last, op->in[i])))
+        for (uint32_t i = 0; op_is_update(op->code) && i < 2 + update_n_moments(op->code); i++)
+            if (i != 1 && !var_ok(value_read_var(bk->last, op->in[i])))
                 return diag_error(bk->cx->diag, loc_pos(m, op->loc), E_PASS_NEEDS,
                                   "pass 'bucket': operand %u of %s is no reading of a variable", i,
                                   op_info(op->code)->name);
@@ -337,11 +358,11 @@ Status pass_bucket(PassCtx *cx, bool *changed)
     Bucketing bk = {.cx = cx, .m = cx->m, .last = func_find(cx->m, "last")};
     uint32_t n_grads = 0;
     if (!fact_check(cx->m, FACT_BUCKETED_BIT, cx->scratch)) return ZM_OK; /* nothing left to do */
-    FOR_OPS(bk.last, op) n_grads += is_update(op_cget(bk.last, op)->code);
+    FOR_OPS(bk.last, op) n_grads += op_is_update(op_cget(bk.last, op)->code);
     ZM_TRY(check_last(&bk, n_grads));
     FOR_OPS(bk.last, op)
     {
-        if (is_update(op_cget(bk.last, op)->code)) bucket_add(&bk, op);
+        if (op_is_update(op_cget(bk.last, op)->code)) bucket_add(&bk, op);
     }
     merge_buckets(&bk);
     for (uint32_t i = 0; i < bk.buckets.n; i++) {

@@ -69,7 +69,7 @@ static const char *fact_BUCKETED(const Module *m, Arena *scratch)
 {
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Var *v = &m->vars.at[i];
-        if (v->kind != VK_PARAM && v->kind != VK_MOMENT) continue;
+        if (v->kind != VK_PARAM && v->kind != VK_MASTER && v->kind != VK_MOMENT) continue;
         if (!var_cget(m, var_storage(m, (VarId){i}, NULL))->is_bucket)
             return arena_printf(scratch, "@%s does not lie in a bucket", v->name);
     }

@@ -10,7 +10,7 @@ static const char *const scalars[] = {
     ZMP_S_STEP,       ZMP_S_UPDATE,     ZMP_S_LOSS_SUM, ZMP_S_COUNT,     ZMP_S_LOSS,
     ZMP_S_GRAD_NORM,  ZMP_S_LR,         ZMP_S_SKIPPED,  ZMP_S_SKIPS,     ZMP_S_SCALE,
     ZMP_S_SCALE_USED, ZMP_S_HYSTERESIS, ZMP_S_EVAL_SUM, ZMP_S_EVAL_COUNT};
-static const char *const slots[] = {STATE_GRAD, STATE_EXP_AVG, STATE_EXP_AVG_SQ, STATE_MOMENTUM};
+static const char *const slots[] = {STATE_MASTER, STATE_GRAD, STATE_EXP_AVG, STATE_EXP_AVG_SQ, STATE_MOMENTUM};
 
 /* What follows "head." in path; NULL when it does not begin so. */
 static const char *after_head(const char *path, const char *head)

@@ -9,6 +9,7 @@
 #include "passes/pass.h"
 
 #define STATE_BUCKET "bucket"
+#define STATE_MASTER "master"
 #define STATE_GRAD "grad"
 #define STATE_EXP_AVG "exp_avg"
 #define STATE_EXP_AVG_SQ "exp_avg_sq"
