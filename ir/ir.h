@@ -340,10 +340,6 @@ typedef enum { PREC_FP32, PREC_BF16, PREC_FP16 } PrecisionKind;
  * parameters, casts by the ops' classes. */
 typedef enum { AMP_MASTER, AMP_AUTOCAST } AmpMode;
 typedef enum { SCALE_DEEPSPEED, SCALE_GRADSCALER } ScaleRule;
-/* What is kept in 16 bits beside that: Adam's and the like's moments; weights without masters,
- * rounded stochastically by the update. */
-typedef enum { STATE_F32, STATE_BF16_MOMENTS, STATE_PURE } StateDType;
-
 /* Loss scaling: docs/precision.md. */
 typedef struct LossScale {
     bool is_dynamic, consecutive;
@@ -356,8 +352,9 @@ typedef struct LossScale {
 typedef struct TrainConfig {
     PrecisionKind precision;
     AmpMode amp;
-    bool grad_low; /* gradients are stored in 16 bits */
-    StateDType state;
+    bool grad_low;     /* gradients are stored in 16 bits */
+    bool moments_bf16; /* the optimizer's moments are stored in bf16 */
+    bool pure;         /* 16-bit parameters without masters: the update rounds stochastically */
     LossScale scale;
     OptimizerKind optimizer;
     double lr, beta1, beta2, eps, decay, momentum;

@@ -34,11 +34,9 @@ int text_word(const char *const *words, const char *at, size_t n)
 
 static const char *const precisions[] = {"fp32", "bf16", "fp16", NULL};
 static const char *const amp_modes[] = {"master", "autocast", NULL};
-static const char *const states[] = {"f32", "bf16_moments", "pure", NULL};
 static const char *const scale_rules[] = {"deepspeed", "gradscaler", NULL};
 _Static_assert(COUNT(precisions) == PREC_FP16 + 2, "one word per kind");
 _Static_assert(COUNT(amp_modes) == AMP_AUTOCAST + 2, "one word per kind");
-_Static_assert(COUNT(states) == STATE_PURE + 2, "one word per kind");
 _Static_assert(COUNT(scale_rules) == SCALE_GRADSCALER + 2, "one word per kind");
 _Static_assert(sizeof(PrecisionKind) == sizeof(int) && sizeof(OptimizerKind) == sizeof(int),
                "fields of kind WORD are read as int");
@@ -63,7 +61,8 @@ const TrainField text_train_fields[] = {
     WORDS("precision", precision, precisions, "a precision"),
     WORDS("amp", amp, amp_modes, "a mode of mixed precision"),
     FIELD("grad_low", grad_low, BOOL),
-    WORDS("state", state, states, "a storage of states"),
+    FIELD("moments_bf16", moments_bf16, BOOL),
+    FIELD("pure", pure, BOOL),
     FIELD("scale_dynamic", scale.is_dynamic, BOOL),
     WORDS("scale_rule", scale.rule, scale_rules, "a rule of loss scaling"),
     FIELD("scale_init", scale.init, FLOAT),
