@@ -116,12 +116,17 @@ static VarId grad_var(Step *s, uint32_t i)
     return var_new(s->m, v);
 }
 
+/* Each right where the gradient is made: at the end all gradients, and what products fused with the
+ * additions read, would be live at once. */
 static void step_add_grads(Step *s)
 {
     for (uint32_t i = 0; i < s->n_params; i++) {
         VarId acc = grad_var(s, i);
-        ValueId g = build_cast(&s->b, s->grad[i], DT_F32);
-        build_write(&s->b, acc, op2(s, OP_ADD, build_read(&s->b, acc), g));
+        OpId def = value_cget(s->b.f, s->grad[i])->def;
+        Builder at = s->b;
+        if (op_ok(def)) at.before = op_cget(s->b.f, def)->next;
+        ValueId g = build_cast(&at, s->grad[i], DT_F32);
+        build_write(&at, acc, build_binary(&at, OP_ADD, build_read(&at, acc), g));
     }
 }
 
