@@ -102,6 +102,13 @@ static void step_add_scalars(Step *s)
     s->count = op2(s, OP_ADD, scalar_read(s, ZMP_S_COUNT, DT_F64, 0), s->count);
 }
 
+/* Of gradients in memory. */
+static DType grad_dtype(const Step *s)
+{
+    DType low = precision_dtype(s->cfg->precision);
+    return s->cfg->grad_low && low != DT_NONE ? low : DT_F32;
+}
+
 static VarId grad_var(Step *s, uint32_t i)
 {
     const Var *p = var_cget(s->m, s->param[i]);
@@ -109,7 +116,7 @@ static VarId grad_var(Step *s, uint32_t i)
     VarId have = var_find(s->m, name);
     if (var_ok(have)) return have;
     Var v = {.name = name,
-             .type = type_with_dtype(s->m, p->type, DT_F32),
+             .type = type_with_dtype(s->m, p->type, grad_dtype(s)),
              .kind = VK_GRAD,
              .of = s->param[i],
              .loc = p->loc};
@@ -117,7 +124,7 @@ static VarId grad_var(Step *s, uint32_t i)
 }
 
 /* Each right where the gradient is made: at the end all gradients, and what products fused with the
- * additions read, would be live at once. */
+ * additions read, would be live at once.  Sums are taken in f32, whatever holds them. */
 static void step_add_grads(Step *s)
 {
     for (uint32_t i = 0; i < s->n_params; i++) {
@@ -125,9 +132,17 @@ static void step_add_grads(Step *s)
         OpId def = value_cget(s->b.f, s->grad[i])->def;
         Builder at = s->b;
         if (op_ok(def)) at.before = op_cget(s->b.f, def)->next;
-        ValueId g = build_cast(&at, s->grad[i], DT_F32);
-        build_write(&at, acc, build_binary(&at, OP_ADD, build_read(&at, acc), g));
+        ValueId have = build_cast(&at, build_read(&at, acc), DT_F32);
+        ValueId sum = build_binary(&at, OP_ADD, have, build_cast(&at, s->grad[i], DT_F32));
+        build_write(&at, acc, build_cast(&at, sum, grad_dtype(s)));
     }
+}
+
+/* Without accumulators: each gradient as it lies in memory. */
+static void step_store_grads(Step *s)
+{
+    for (uint32_t i = 0; i < s->n_params; i++)
+        s->grad[i] = build_cast(&s->b, s->grad[i], grad_dtype(s));
 }
 
 static void make_micro(Step *s, const Func *train)
@@ -198,7 +213,7 @@ static VarId moment_var(Step *s, uint32_t i, const char *slot)
 {
     const Var *p = var_cget(s->m, s->param[i]);
     Var v = {.name = arena_printf(s->m->arena, "%s.%s", slot, p->name),
-             .type = type_with_dtype(s->m, p->type, DT_F32),
+             .type = type_with_dtype(s->m, p->type, s->cfg->moments_bf16 ? DT_BF16 : DT_F32),
              .kind = VK_MOMENT,
              .of = s->param[i],
              .loc = p->loc};
@@ -349,7 +364,10 @@ static void make_last(Step *s, Func *train)
     train->name = module_str(s->m, "last");
     step_open(s, train, true);
     bool accumulates = s->cfg->accumulate > 1;
-    if (accumulates) take_accumulated(s);
+    if (accumulates)
+        take_accumulated(s);
+    else
+        step_store_grads(s);
     ValueId has_items = op2(s, OP_GT, s->count, f64_const(s, 0));
     ValueId scale = build_cast(b, scalar_read(s, ZMP_S_SCALE, DT_F32, 1), DT_F64);
     ValueId raw =
