@@ -132,7 +132,7 @@ static Status defines_check(Elab *e)
             suggest_try(&s, g->text);
             str_addf(&known, "%s%s", known.n ? ", " : "", g->text);
         }
-        settings_each(suggest_setting, &s);
+        settings_each(e->arena, suggest_setting, &s);
         if (s.best)
             diag_help(e->diag, "did you mean %s?", s.best);
         else

@@ -209,7 +209,7 @@ Status names_check(Arena *arena, Diag *diag, Program *prog);
 /* The value of -D name=..., which counts as used from now on; NULL when there is none. */
 Ast *define_find(Elab *e, const char *name);
 /* "train.optimizer.lr" and every other setting that -D takes. */
-void settings_each(void (*visit)(void *cx, const char *name), void *cx);
+void settings_each(Arena *a, void (*visit)(void *cx, const char *name), void *cx);
 Status sections_read(Elab *e); /* train, data, weights -> module */
 Status feeds_bound(Elab *e);   /* ranges of integer inputs from their uses */
 

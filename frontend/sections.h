@@ -10,7 +10,9 @@ const Ast *section_find(const Elab *e, const char *name);
  * twice. */
 const Ast *setting_value(Elab *e, const Ast *section, const char *name);
 
-Status train_read(Elab *e); /* sections_train.c */
+Status train_read(Elab *e);                        /* sections_train.c */
+Status loss_scale_read(Elab *e, const Ast *train); /* sections_scale.c */
+void loss_scale_settings_each(Arena *a, void (*visit)(void *cx, const char *name), void *cx);
 /* sections_data.c: the feeds; without the section every input is a tensor of its name. */
 Status data_read(Elab *e);
 Status data_check(Elab *e); /* once the feeds' bounds are known */

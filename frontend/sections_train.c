@@ -74,7 +74,7 @@ static const TrainKind train_kinds[] = {
      COUNT(schedule_args)},
 };
 
-void settings_each(void (*visit)(void *cx, const char *name), void *cx)
+void settings_each(Arena *a, void (*visit)(void *cx, const char *name), void *cx)
 {
     for (uint32_t k = 0; k < COUNT(train_kinds); k++) {
         visit(cx, train_kinds[k].path);
@@ -82,6 +82,7 @@ void settings_each(void (*visit)(void *cx, const char *name), void *cx)
     }
     visit(cx, "train.clip");
     visit(cx, "train.accumulate");
+    loss_scale_settings_each(a, visit, cx);
 }
 
 /* ---- values ---- */
@@ -244,7 +245,8 @@ static Status accumulate_read(Elab *e, const Ast *section)
 
 static Status train_names(Elab *e, const Ast *section)
 {
-    static const char *const names[] = {"accumulate", "clip", "optimizer", "schedule"};
+    static const char *const names[] = {"accumulate", "clip", "loss_scale", "optimizer",
+                                        "schedule"};
     Status st = ZM_OK;
     for (uint32_t i = 0; section && i < section->n; i++) {
         bool is_known = false;
@@ -252,7 +254,8 @@ static Status train_names(Elab *e, const Ast *section)
             is_known |= strcmp(section->kid[i]->text, names[k]) == 0;
         if (is_known) continue;
         elab_error(e, section->kid[i]->pos, E_SECTION,
-                   "unknown setting %s: train has optimizer, schedule, clip and accumulate",
+                   "unknown setting %s: train has optimizer, schedule, clip, "
+                   "accumulate and loss_scale",
                    section->kid[i]->text);
         st = ZM_FAIL;
     }
@@ -284,5 +287,6 @@ Status train_read(Elab *e)
     t->schedule = (ScheduleKind)schedule;
     ZM_TRY(nesterov_check(e, section));
     ZM_TRY(clip_read(e, section));
+    ZM_TRY(loss_scale_read(e, section));
     return accumulate_read(e, section);
 }

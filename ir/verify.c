@@ -3,6 +3,7 @@
  * variables inside their storage, location chains.  Effects: verify_effects.c.  Places: the memory
  * plan's own verifier. */
 #include "ir/verify.h"
+#include "ir/loss_scale.h"
 
 #include <string.h>
 
@@ -309,9 +310,11 @@ static Status check_func(Verifier *v, const Func *f)
 static Status check_train(const Verifier *v)
 {
     int64_t n = v->m->train.accumulate;
-    if (n >= 0 && n <= MAX_ACCUMULATE) return ZM_OK;
-    return verify_error(v, (LocId){0}, "accumulate must be in 1..%d, not %lld", MAX_ACCUMULATE,
-                        (long long)n);
+    if (n < 0 || n > MAX_ACCUMULATE)
+        return verify_error(v, (LocId){0}, "accumulate must be in 1..%d, not %lld", MAX_ACCUMULATE,
+                            (long long)n);
+    const char *why = loss_scale_refusal(v->scratch, &v->m->train.scale);
+    return why ? verify_error(v, (LocId){0}, "loss scale: %s", why) : ZM_OK;
 }
 
 Status module_verify(const Module *m, const char *after)

@@ -18,6 +18,7 @@
 #include "passes/pass.h"
 
 #include "ir/base/program.h"
+#include "passes/scale_update.h"
 #include "passes/state_names.h"
 
 #include <math.h>
@@ -49,16 +50,7 @@ static ValueId op2(Step *s, OpCode code, ValueId x, ValueId y)
 
 static VarId scalar_var(Step *s, const char *name, DType dtype, double init)
 {
-    VarId have = var_find(s->m, name);
-    if (var_ok(have)) return have;
-    Var v = {.name = name,
-             .type = type_get(s->m, dtype, 0, NULL),
-             .kind = VK_SCALAR,
-             .init = INIT_CONST,
-             .init_a = init,
-             .loc = s->b.loc};
-    if (init == 0) v.init = INIT_ZEROS;
-    return var_new(s->m, v);
+    return state_scalar(s->m, name, dtype, init, s->b.loc);
 }
 
 static ValueId scalar_read(Step *s, const char *name, DType dtype, double init)
@@ -327,8 +319,6 @@ static void write_metrics(Step *s, ValueId finite, ValueId norm, ValueId lr, Val
     scalar_write(s, ZMP_S_UPDATE, DT_I32, 0, op2(s, OP_ADD, update, done));
     scalar_write(s, ZMP_S_STEP, DT_I32, 0,
                  op2(s, OP_ADD, scalar_read(s, ZMP_S_STEP, DT_I32, 0), one));
-    scalar_write(s, ZMP_S_SCALE_USED, DT_F32, 1, scalar_read(s, ZMP_S_SCALE, DT_F32, 1));
-    scalar_var(s, ZMP_S_HYSTERESIS, DT_I32, 2);
 }
 
 /* min(1, c / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_. */
@@ -369,12 +359,15 @@ static void make_last(Step *s, Func *train)
     else
         step_store_grads(s);
     ValueId has_items = op2(s, OP_GT, s->count, f64_const(s, 0));
-    ValueId scale = build_cast(b, scalar_read(s, ZMP_S_SCALE, DT_F32, 1), DT_F64);
-    ValueId raw =
-        op2(s, OP_DIV, f64_const(s, (double)s->m->items), op2(s, OP_MUL, s->count, scale));
+    ValueId scale = scale_now(b);
+    ValueId raw = op2(s, OP_DIV, f64_const(s, (double)s->m->items),
+                      op2(s, OP_MUL, s->count, build_cast(b, scale, DT_F64)));
     ValueId gscale = build_cast(b, build_select(b, has_items, raw, f64_const(s, 0)), DT_F32);
-    ValueId finite =
-        op2(s, OP_AND, has_items, build1(b, OP_ALL_FINITE, s->grad, s->n_params, NULL));
+    ValueId is_sound = build1(b, OP_ALL_FINITE, s->grad, s->n_params, NULL);
+    ValueId finite = op2(s, OP_AND, has_items, is_sound);
+    ScaleVerdict verdict = {build_unary(b, OP_NOT, is_sound), finite};
+    if (s->cfg->scale.is_dynamic) /* a scale that decayed to 0 leaves nothing to divide by */
+        finite = op2(s, OP_AND, finite, build_unary(b, OP_IS_FINITE, gscale));
     ValueId norm = build_unary(b, OP_SQRT, build1(b, OP_SUM_SQUARES, s->grad, s->n_params, NULL));
     norm = op2(s, OP_MUL, norm, build_cast(b, gscale, DT_F64));
     probe_grads(s, gscale);
@@ -387,6 +380,7 @@ static void make_last(Step *s, Func *train)
     k.c2 = bias_correction(s, u, s->cfg->beta2);
     update_params(s, &k);
     write_metrics(s, finite, norm, lr, update);
+    scale_advance(b, scale, &verdict);
     if (accumulates) zero_accumulators(s);
     build_return(b, NULL, 0, NULL);
 }

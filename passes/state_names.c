@@ -7,10 +7,12 @@
 #include "ir/base/program.h"
 
 static const char *const scalars[] = {
-    ZMP_S_STEP,       ZMP_S_UPDATE,     ZMP_S_LOSS_SUM, ZMP_S_COUNT,     ZMP_S_LOSS,
-    ZMP_S_GRAD_NORM,  ZMP_S_LR,         ZMP_S_SKIPPED,  ZMP_S_SKIPS,     ZMP_S_SCALE,
-    ZMP_S_SCALE_USED, ZMP_S_HYSTERESIS, ZMP_S_EVAL_SUM, ZMP_S_EVAL_COUNT};
-static const char *const slots[] = {STATE_MASTER, STATE_GRAD, STATE_EXP_AVG, STATE_EXP_AVG_SQ, STATE_MOMENTUM};
+    ZMP_S_STEP,  ZMP_S_UPDATE,    ZMP_S_LOSS_SUM,   ZMP_S_COUNT,
+    ZMP_S_LOSS,  ZMP_S_GRAD_NORM, ZMP_S_LR,         ZMP_S_SKIPPED,
+    ZMP_S_SKIPS, ZMP_S_SCALE,     ZMP_S_SCALE_USED, ZMP_S_HYSTERESIS,
+    ZMP_S_GOOD,  ZMP_S_EXHAUSTED, ZMP_S_EVAL_SUM,   ZMP_S_EVAL_COUNT};
+static const char *const slots[] = {STATE_MASTER, STATE_GRAD, STATE_EXP_AVG, STATE_EXP_AVG_SQ,
+                                    STATE_MOMENTUM};
 
 /* What follows "head." in path; NULL when it does not begin so. */
 static const char *after_head(const char *path, const char *head)
@@ -28,6 +30,20 @@ static bool is_state_name(const char *path)
     const char *number = after_head(path, STATE_BUCKET);
     while (number && isdigit((unsigned char)*number)) number++;
     return number && !*number;
+}
+
+VarId state_scalar(Module *m, const char *name, DType dtype, double init, LocId loc)
+{
+    VarId have = var_find(m, name);
+    if (var_ok(have)) return have;
+    Var v = {.name = name,
+             .type = type_get(m, dtype, 0, NULL),
+             .kind = VK_SCALAR,
+             .init = INIT_CONST,
+             .init_a = init,
+             .loc = loc};
+    if (init == 0) v.init = INIT_ZEROS;
+    return var_new(m, v);
 }
 
 Status state_names_check(PassCtx *cx)

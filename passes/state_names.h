@@ -19,6 +19,9 @@
  * component -> "". */
 const char *repeat_instance(Module *m, const char *path);
 
+/* The scalar variable `name`; made when the module has none. */
+VarId state_scalar(Module *m, const char *name, DType dtype, double init, LocId loc);
+
 /* ZM_FAIL after a diagnostic for each parameter whose path is such a name. */
 Status state_names_check(PassCtx *cx);
 

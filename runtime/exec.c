@@ -183,6 +183,13 @@ void exec_observe(Exec *x, Observer o)
     x->observers[x->n_observers++] = o;
 }
 
+void exec_observe_first(Exec *x, Observer o)
+{
+    exec_observe(x, o);
+    memmove(x->observers + 1, x->observers, (x->n_observers - 1) * sizeof o);
+    x->observers[0] = o;
+}
+
 void exec_unobserve(Exec *x, const void *self)
 {
     uint32_t n = 0;

@@ -38,6 +38,7 @@ typedef struct Exec {
 RtStatus exec_open(Exec *x, const Program *p, Pool *pool, size_t spread, RtError *e);
 void exec_close(Exec *x);
 void exec_observe(Exec *x, Observer o);
+void exec_observe_first(Exec *x, Observer o); /* sees each command before the others do */
 void exec_unobserve(Exec *x, const void *self);
 
 RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e);

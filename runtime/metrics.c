@@ -30,9 +30,10 @@ void step_result_read(StepResult *r, const Exec *x, int64_t step)
     r->loss = exec_scalar(x, ZMP_S_LOSS, NAN);
     r->grad_norm = exec_scalar(x, ZMP_S_GRAD_NORM, NAN);
     r->lr = exec_scalar(x, ZMP_S_LR, NAN);
-    r->loss_scale = exec_scalar(x, ZMP_S_SCALE_USED, exec_scalar(x, ZMP_S_SCALE, 1));
-    r->loss_scale_next = exec_scalar(x, ZMP_S_SCALE, 1);
+    r->loss_scale = exec_scalar(x, ZMP_S_SCALE_USED, 1);
+    r->loss_scale_next = exec_scalar(x, ZMP_S_SCALE, r->loss_scale); /* static: it has no next */
     r->hysteresis_next = exec_scalar(x, ZMP_S_HYSTERESIS, NAN);
+    r->is_exhausted = exec_scalar(x, ZMP_S_EXHAUSTED, 0) != 0;
     r->is_skipped = exec_scalar(x, ZMP_S_SKIPPED, 0) != 0;
     r->skips_in_row = (int64_t)exec_scalar(x, ZMP_S_SKIPS, 0);
 }

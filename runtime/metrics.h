@@ -11,6 +11,7 @@ typedef struct StepResult { /* what a step left in the scalar variables, plus wh
     double loss, grad_norm, lr;
     double loss_scale, loss_scale_next, hysteresis_next; /* NaN: the program has no such scalar */
     bool is_skipped;
+    bool is_exhausted; /* overflow at the least loss scale, hysteresis spent: the run ends */
     int64_t skips_in_row;
     double seconds, tokens_per_second;
     int64_t comm_bytes;

@@ -71,6 +71,72 @@ static bool is_workspace(const Program *p, const ZmpArg *arg)
     return strcmp(program_str(p, p->buffers[arg->buffer].cat), "workspace") == 0;
 }
 
+/* ---- what the element is called ---- */
+
+static bool holds(const ZmpArg *arg, int32_t buffer, int64_t byte)
+{
+    return arg->buffer == buffer && arg->offset <= byte && byte < arg->offset + arg->bytes;
+}
+
+/* The probe's argument that shows this byte as the command left it: a gradient.  NULL: none. */
+static const ZmpArg *shown_later(const Program *p, const ZmpFunc *f, uint32_t command,
+                                 int32_t buffer, int64_t byte)
+{
+    for (uint32_t k = command + 1; k < f->first_command + f->n_commands; k++) {
+        const ZmpCommand *c = &p->commands[k];
+        uint32_t n = c->kind == ZMP_PROBE ? c->n_args - 1 : c->n_args;
+        for (uint32_t i = c->first_arg; i < c->first_arg + n; i++) {
+            if (!holds(&p->args[i], buffer, byte)) continue;
+            if (c->kind == ZMP_PROBE) return &p->args[i];
+            if (p->args[i].flags & ZMP_ARG_WRITE) return NULL;
+        }
+    }
+    return NULL;
+}
+
+/* "gradient of w[3]"; false: it is none. */
+static bool add_gradient(Str *out, const Program *p, const ZmpFunc *f, uint32_t command,
+                         const ZmpArg *arg, int64_t element)
+{
+    int64_t each = zmp_dtype_bytes(arg->dtype), byte = arg->offset + element * each;
+    const ZmpArg *shown = shown_later(p, f, command, arg->buffer, byte);
+    const ZmpVar *of = shown ? program_var(p, program_str(p, shown->name)) : NULL;
+    if (!of) return false;
+    if (of->kind != ZMP_PARAM && of->of >= 0) of = &p->vars[of->of];
+    int64_t at = (byte - shown->offset) / each;
+    for (uint32_t i = 0; of->is_bucket && i < p->n_vars; i++) {
+        const ZmpVar *v = &p->vars[i];
+        if (v->kind != ZMP_PARAM || v->in != (int32_t)(of - p->vars) || at < v->in_offset ||
+            at >= v->in_offset + v->elems)
+            continue;
+        at -= v->in_offset;
+        of = v;
+        break;
+    }
+    str_addf(out, "gradient of %s[%" PRId64 "]", program_str(p, of->name), at);
+    return true;
+}
+
+static void describe(Numerics *n, const Exec *x, const ZmpFunc *f, uint32_t command, uint32_t arg,
+                     int64_t element)
+{
+    const Program *p = x->p;
+    const ZmpCommand *c = &p->commands[command];
+    const ZmpArg *a = &p->args[arg];
+    double value = scalar_get(x->arg_at[arg] + element * zmp_dtype_bytes(a->dtype), a->dtype);
+    const char *name = program_str(p, a->name), *label = program_str(p, c->label);
+    n->is_found = true;
+    n->text.n = 0;
+    str_addf(&n->text, "%s: ", program_str(p, c->loc));
+    if (add_gradient(&n->text, p, f, command, a, element))
+        str_addf(&n->text, " = %g, written by %s", value, label);
+    else if (!*name || *name == '%') /* a value without a name in the model */
+        str_addf(&n->text, "element %" PRId64 " of the result of %s is %g", element, label, value);
+    else
+        str_addf(&n->text, "%s[%" PRId64 "] = %g, written by %s", name, element, value, label);
+    str_addf(&n->text, " (command %u of %s)", command - f->first_command, program_str(p, f->name));
+}
+
 static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
     Numerics *n = self;
@@ -82,17 +148,7 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
         if (!(arg->flags & ZMP_ARG_WRITE) || is_workspace(p, arg)) continue;
         int64_t bad = nonfinite_find(x->arg_at[i], arg->dtype, arg->bytes);
         if (bad < 0) continue;
-        double value = scalar_get(x->arg_at[i] + bad * zmp_dtype_bytes(arg->dtype), arg->dtype);
-        n->is_found = true;
-        n->text.n = 0;
-        const char *name = program_str(p, arg->name), *label = program_str(p, c->label);
-        str_addf(&n->text, "%s: ", program_str(p, c->loc));
-        if (!*name || *name == '%') /* a value without a name in the model */
-            str_addf(&n->text, "element %" PRId64 " of the result of %s is %g", bad, label, value);
-        else
-            str_addf(&n->text, "%s[%" PRId64 "] = %g, written by %s", name, bad, value, label);
-        str_addf(&n->text, " (command %u of %s)", command - f->first_command,
-                 program_str(p, f->name));
+        describe(n, x, f, command, i, bad);
         return RT_FAIL(e, RT_FAILED, "first number that is not finite: %s", str_c(&n->text));
     }
     return RT_OK;

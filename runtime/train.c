@@ -29,7 +29,7 @@ static RtStatus run_micros(Run *r, RtError *e)
     for (int64_t m = 0; m + 1 < n; m++) RT_TRY(run_micro(r, r->p.micro, m, e));
     bool is_faulty = fault_is_due(&r->faults, r->step, r->rank);
     bool is_dumping = r->o.dump_grads && r->step == r->first_step;
-    if (is_faulty) exec_observe(&r->x, fault_observer(&r->faults));
+    if (is_faulty) exec_observe_first(&r->x, fault_observer(&r->faults));
     if (is_dumping) exec_observe(&r->x, grad_dump_observer(&r->grads));
     RtStatus s = run_micro(r, r->p.last, n - 1, e);
     exec_unobserve(&r->x, &r->faults);
@@ -61,33 +61,45 @@ static bool all_ignored(Run *r)
     return is_empty;
 }
 
-/* A skipped step leaves the state as it was, so the step can be run again, looking at every number
- * that is written. */
-static RtStatus explain_skips(Run *r, RtError *e)
+/* A skipped step leaves the state as it was but for the scaler's, so the step can be run again,
+ * looking at every number that is written. */
+static void find_nonfinite(Run *r, Numerics *n)
 {
-    if (all_ignored(r))
-        return RT_FAIL(e, RT_FAILED,
-                       "%d steps in a row were skipped, the last is step %lld: no target of the "
-                       "step counts (all are "
-                       "ignored); look at the data",
-                       MAX_SKIPS_IN_ROW, (long long)r->step);
+    numerics_scan_state(n, &r->x);
+    if (n->is_found) return;
+    RtError unused = {0};
+    exec_set_scalar(&r->x, ZMP_S_SCALE, exec_scalar(&r->x, ZMP_S_SCALE_USED, 1));
+    exec_observe(&r->x, numerics_observer(n));
+    run_micros(r, &unused); /* ends where the first one is written */
+    exec_unobserve(&r->x, n);
+    str_free(&unused.text);
+}
+
+/* The run ends: why, and where the first number that is not finite came from. */
+static RtStatus explain_skips(Run *r, const StepResult *last, RtError *e)
+{
+    long long step = (long long)r->step;
+    Str why = {0};
+    if (last->is_exhausted)
+        str_addf(&why, "step %lld overflowed at the least loss scale, %g, with no hysteresis left",
+                 step, last->loss_scale);
+    else
+        str_addf(&why, "%d steps in a row were skipped, the last is step %lld", MAX_SKIPS_IN_ROW,
+                 step);
     Numerics n = {0};
-    numerics_scan_state(&n, &r->x);
-    if (!n.is_found) {
-        RtError unused = {0};
-        exec_observe(&r->x, numerics_observer(&n));
-        run_micros(r, &unused); /* ends where the first one is written */
-        exec_unobserve(&r->x, &n);
-        str_free(&unused.text);
+    if (!last->is_exhausted && all_ignored(r))
+        rt_say(e, "%s: no target of the step counts (all are ignored); look at the data",
+               str_c(&why));
+    else {
+        find_nonfinite(r, &n);
+        rt_say(e,
+               "%s; first number that is not finite: %s; lower the learning rate, clip, or look "
+               "at the data of this step",
+               str_c(&why), n.is_found ? str_c(&n.text) : "not found when the step ran again");
     }
-    RtStatus s = RT_FAIL(e, RT_FAILED,
-                         "%d steps in a row were skipped, the last is step %lld; first number that "
-                         "is not finite: %s; "
-                         "lower the learning rate, clip, or look at the data of this step",
-                         MAX_SKIPS_IN_ROW, (long long)r->step,
-                         n.is_found ? str_c(&n.text) : "not found when the step ran again");
     str_free(&n.text);
-    return s;
+    str_free(&why);
+    return RT_FAILED;
 }
 
 /* ---- a step ---- */
@@ -118,7 +130,8 @@ static RtStatus run_step(Run *r, RtError *e)
     progress_step(&r->progress, &result);
     data_forget(&r->data);
     r->skips_in_row = result.is_skipped ? r->skips_in_row + 1 : 0;
-    if (r->skips_in_row >= MAX_SKIPS_IN_ROW) return explain_skips(r, e);
+    if (result.is_exhausted || r->skips_in_row >= MAX_SKIPS_IN_ROW)
+        return explain_skips(r, &result, e);
     r->step++;
     if (r->step - r->first_step == TRACE_STEPS) RT_TRY(end_profile(r, e));
     return RT_OK;

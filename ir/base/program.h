@@ -156,12 +156,15 @@ typedef struct ZmpWeightRule {
 #define ZMP_S_LOSS "loss"           /* f64: mean item loss of the last step, unscaled */
 #define ZMP_S_GRAD_NORM "grad_norm" /* f64: unscaled, before clipping */
 #define ZMP_S_LR "lr" /* f64: applied, or what would have been; already rounded to f32's value */
-#define ZMP_S_SKIPPED "skipped"            /* i32: 1 when the last step was skipped */
-#define ZMP_S_SKIPS "skips_in_row"         /* i32 */
-#define ZMP_S_SCALE "loss_scale"           /* f32: for the next step's backward */
+#define ZMP_S_SKIPPED "skipped"    /* i32: 1 when the last step was skipped */
+#define ZMP_S_SKIPS "skips_in_row" /* i32 */
+#define ZMP_S_SCALE "loss_scale"   /* f32: for the next step's backward; absent when static */
 #define ZMP_S_SCALE_USED "loss_scale_used" /* f32: of the last step's backward */
-#define ZMP_S_HYSTERESIS "hysteresis"      /* i32 */
-#define ZMP_S_EVAL_SUM "eval_loss_sum"     /* f64: @eval adds; the runtime zeroes */
-#define ZMP_S_EVAL_COUNT "eval_count"      /* f64 */
+#define ZMP_S_HYSTERESIS "hysteresis"      /* i32: left */
+#define ZMP_S_GOOD "good_steps"            /* i32: clean steps counted towards the scale's growth */
+#define ZMP_S_EXHAUSTED                                                                            \
+    "scale_exhausted"                  /* i32: 1: overflow at the least scale, hysteresis spent */
+#define ZMP_S_EVAL_SUM "eval_loss_sum" /* f64: @eval adds; the runtime zeroes */
+#define ZMP_S_EVAL_COUNT "eval_count"  /* f64 */
 
 #endif

@@ -187,8 +187,7 @@ static Status check_options(Session *s)
     if (o->ranks > 1)
         return check_choice(s, "--ranks", arena_printf(&s->arena, "%lld", (long long)o->ranks),
                             arena_printf(&s->arena, "%lld", (long long)o->ranks), "1");
-    if (o->loss_scale && strcmp(o->loss_scale, "1") != 0)
-        return check_choice(s, "--loss-scale", o->loss_scale, o->loss_scale, "1");
+    if (o->loss_scale) ZM_TRY(loss_scale_parse(s, o->loss_scale, &s->loss_scale));
     if (o->no_state_tricks) {
         diag_error(&s->diag, (SrcPos){0}, E_USAGE,
                    "--no-state-tricks is not supported by this version of zmc");

@@ -91,6 +91,18 @@ static Status run_trial(Module *m, PassOptions opt)
     return pipeline_run(m, pipeline_text("train"), &run);
 }
 
+/* The smallest fp16 above 0 is 6e-8: gradients of large models are smaller than that. */
+static void set_scale(Session *s, Diag *diag, TrainConfig *t)
+{
+    if (s->opt.loss_scale)
+        t->scale = s->loss_scale;
+    else if (t->precision == PREC_FP16 && !t->scale.is_dynamic && t->scale.init == 1) {
+        diag_warning(diag, (SrcPos){0}, E_USAGE,
+                     "fp16 without a loss scale: small gradients become 0");
+        diag_help(diag, "--loss-scale dynamic, or --loss-scale 1 if that is meant");
+    }
+}
+
 static void set_precision(const Options *o, TrainConfig *t)
 {
     const char *p = o->precision ? o->precision : "fp32";
@@ -121,6 +133,7 @@ Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_
         return NULL;
     }
     set_precision(&s->opt, &m->train);
+    set_scale(s, diag, &m->train);
     if (s->opt.accumulate) m->train.accumulate = s->opt.accumulate;
     PassOptions opt = pass_options(s, t, steps);
     opt.recompute_found = found;

@@ -30,6 +30,7 @@ typedef struct Session {
     SourceSet sources;
     Diag diag;
     Options opt;
+    LossScale loss_scale;      /* of opt.loss_scale, when given */
     RecomputeReport recompute; /* steps only */
     const Module *without;     /* the model planned without recomputation; NULL: as it is */
     const char *self_dir;      /* where this program is: the runtime library stands beside it */
@@ -38,6 +39,9 @@ typedef struct Session {
 /* argv[1..] without the subcommand.  Errors are in s->diag. */
 Status options_parse(Session *s, int argc, char **argv);
 void options_help(FILE *out);
+
+/* What --loss-scale means (loss_scale.c). */
+Status loss_scale_parse(Session *s, const char *text, LossScale *out);
 
 /* Reads and compiles s->opt.input through the training pipeline (a .zir: parses it and checks its
  * plan).  NULL after errors. */
