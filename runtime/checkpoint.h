@@ -21,6 +21,7 @@ typedef struct CheckpointInfo {
     int64_t samples; /* running number of the next sample */
     uint64_t seed;
     DataOrder order;
+    char precision[16]; /* resume: of the program that saved it */
 } CheckpointInfo;
 
 RtStatus checkpoint_save(const char *dir, const Exec *x, const State *s, const CheckpointInfo *info,
@@ -30,9 +31,10 @@ RtStatus checkpoint_save(const char *dir, const Exec *x, const State *s, const C
 int64_t checkpoint_newest_step(const char *dir);
 
 /* Reads the newest checkpoint in dir (or dir itself) whose checksums hold.  What was wrong with
- * newer ones is put into *skipped, a line each. */
-RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info, Str *skipped,
-                           RtError *e);
+ * newer ones is put into *skipped, a line each.  A checkpoint of another precision than `precision`
+ * is converted: docs/precision.md. */
+RtStatus checkpoint_resume(const char *dir, const State *s, const char *precision,
+                           CheckpointInfo *info, Str *skipped, RtError *e);
 
 const char *order_name(DataOrder order); /* "random", "sequential" */
 bool order_from_name(const char *name, DataOrder *out);

@@ -14,6 +14,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "runtime/convert.h"
 #include "runtime/json.h"
 #include "runtime/safetensors.h"
 
@@ -69,6 +70,9 @@ static RtStatus read_manifest(Opened *o, Arena *a, CheckpointInfo *info, RtError
                  info->step >= 0 && info->samples >= 0;
     if (!is_ok) return RT_FAIL(e, RT_BAD, "%s is not a checkpoint manifest of version 1", path);
     info->seed = strtoull(seed, NULL, 10);
+    const char *precision = "";
+    json_get_text(o->manifest, "precision", &precision);
+    snprintf(info->precision, sizeof info->precision, "%s", precision);
     return RT_OK;
 }
 
@@ -190,31 +194,70 @@ static bool same_shape(const ZmpVar *v, const json_t *shape)
     return true;
 }
 
+/* Where a tensor of this program comes from.  In a checkpoint of another precision:
+ *   a parameter in 16 bits or f32   is the rounding (or the value) of the checkpoint's master, if
+ * it has one, else of its parameter a master                        is the master, else the
+ * parameter a moment                        is the same moment, in f32 or bf16 so that a parameter
+ * always is the rounding of its master. */
+typedef struct Source {
+    const json_t *tensor; /* NULL: none */
+    uint32_t dtype;
+} Source;
+
+static Source source_named(const Opened *o, const char *name)
+{
+    const char *dtype = "";
+    Source s = {json_object_get(o->tensors, name), 0};
+    if (s.tensor && json_get_text(s.tensor, "dtype", &dtype)) s.dtype = dtype_from_name(dtype);
+    return s;
+}
+
+static Source source_of(const Opened *o, Arena *a, const StateTensor *t)
+{
+    Source own = source_named(o, t->name);
+    if (own.tensor && own.dtype == t->dtype) return own;
+    if (t->kind != ZMP_PARAM && t->kind != ZMP_MASTER) return own;
+    Source master = source_named(o, arena_printf(a, "master/%s", t->path));
+    return master.tensor ? master : source_named(o, arena_printf(a, "param/%s", t->path));
+}
+
+static bool is_float(uint32_t dtype)
+{
+    return dtype == ZMP_BF16 || dtype == ZMP_F16 || dtype == ZMP_F32 || dtype == ZMP_F64;
+}
+
+static const char *misfit(const Opened *o, Arena *a, const StateTensor *t)
+{
+    Source from = source_of(o, a, t);
+    if (!from.tensor) return t->kind == ZMP_SCALAR ? NULL : "missing";
+    bool converts = t->kind != ZMP_SCALAR && is_float(from.dtype) && is_float(t->dtype);
+    if (from.dtype != t->dtype && !converts) return "of another dtype";
+    return same_shape(t->shape, json_object_get(from.tensor, "shape")) ? NULL : "of another shape";
+}
+
+/* A tensor of the checkpoint that this program neither has nor could take anything from. */
+static bool is_foreign(Arena *a, const State *s, const char *name)
+{
+    if (state_find(s, name) || strncmp(name, "scalar/", 7) == 0) return false;
+    return strncmp(name, "master/", 7) != 0 ||
+           !state_find(s, arena_printf(a, "param/%s", name + 7));
+}
+
 /* Tensors of this program that the checkpoint lacks or has otherwise.  A scalar that it lacks keeps
  * its initial value: a program of another precision has other scalars. */
-static RtStatus check_fit(const Opened *o, const State *s, RtError *e)
+static RtStatus check_fit(const Opened *o, Arena *a, const State *s, RtError *e)
 {
     Str bad = {0};
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->all.n; i++) {
-        const StateTensor *t = &s->all.at[i];
-        const json_t *tensor = json_object_get(o->tensors, t->name);
-        const char *dtype = "";
-        const char *what = NULL;
-        if (!tensor)
-            what = t->kind == ZMP_SCALAR ? NULL : "missing";
-        else if (!json_get_text(tensor, "dtype", &dtype) ||
-                 strcmp(dtype, zmp_dtype_name(t->dtype)) != 0)
-            what = "of another dtype";
-        else if (!same_shape(t->shape, json_object_get(tensor, "shape")))
-            what = "of another shape";
-        if (what && ++n <= MAX_LISTED) str_addf(&bad, "\n    %s: %s", t->name, what);
+        const char *what = misfit(o, a, &s->all.at[i]);
+        if (what && ++n <= MAX_LISTED) str_addf(&bad, "\n    %s: %s", s->all.at[i].name, what);
     }
     const char *name;
     json_t *tensor;
     json_object_foreach((json_t *)(uintptr_t)o->tensors, name, tensor)
     {
-        if (state_find(s, name) || strncmp(name, "scalar/", 7) == 0) continue;
+        if (!is_foreign(a, s, name)) continue;
         if (++n <= MAX_LISTED) str_addf(&bad, "\n    %s: not in this program", name);
     }
     if (n > MAX_LISTED) str_addf(&bad, "\n    and %u more", n - MAX_LISTED);
@@ -226,26 +269,57 @@ static RtStatus check_fit(const Opened *o, const State *s, RtError *e)
     return status;
 }
 
-static RtStatus load_tensors(Opened *o, Arena *a, const State *s, RtError *e)
+static void convert_once(char *to, uint32_t dtype, const Piece *p, uint32_t from_dtype)
 {
+    enum { CHUNK_ELEMS = 1 << 14 };
+    float buf[CHUNK_ELEMS];
+    int64_t each = zmp_dtype_bytes(dtype), from_each = zmp_dtype_bytes(from_dtype);
+    for (int64_t i = 0; i < p->elems; i += CHUNK_ELEMS) {
+        size_t n = (size_t)(p->elems - i < CHUNK_ELEMS ? p->elems - i : CHUNK_ELEMS);
+        convert_to_f32(buf, p->at + i * from_each, from_dtype, n);
+        convert_from_f32(to + i * each, dtype, buf, n);
+    }
+}
+
+static RtStatus load_tensor(Opened *o, Arena *a, const StateTensor *t, const Source *from,
+                            RtError *e)
+{
+    const json_t *pieces = json_object_get(from->tensor, "pieces");
+    int64_t each = zmp_dtype_bytes(t->dtype), covered = 0;
+    for (size_t k = 0; k < json_array_size(pieces); k++) {
+        Piece p;
+        RT_TRY(piece_open(o, a, t->name, json_array_get(pieces, k), zmp_dtype_bytes(from->dtype),
+                          false, &p, e));
+        if (p.first > t->shape->elems || p.elems > t->shape->elems - p.first)
+            return RT_FAIL(e, RT_BAD, "%s: a piece of tensor %s lies outside it", o->dir, t->name);
+        char *to = t->at + p.first * each;
+        if (from->dtype == t->dtype)
+            copy_once(to, p.at, (size_t)(p.elems * each));
+        else
+            convert_once(to, t->dtype, &p, from->dtype);
+        covered += p.elems;
+    }
+    if (covered == t->shape->elems) return RT_OK;
+    return RT_FAIL(e, RT_BAD,
+                   "%s: the pieces of tensor %s hold %" PRId64 " of %" PRId64 " elements", o->dir,
+                   t->name, covered, t->shape->elems);
+}
+
+/* Scalars that mean the same in every precision; the others are the loss scale's state. */
+static bool is_common_scalar(const StateTensor *t)
+{
+    return strcmp(t->path, ZMP_S_STEP) == 0 || strcmp(t->path, ZMP_S_UPDATE) == 0;
+}
+
+static RtStatus load_tensors(Opened *o, Arena *a, const State *s, const char *precision, RtError *e)
+{
+    const char *have = "";
+    bool is_same = json_get_text(o->manifest, "precision", &have) && strcmp(have, precision) == 0;
     for (uint32_t i = 0; i < s->all.n; i++) {
         const StateTensor *t = &s->all.at[i];
-        const json_t *tensor = json_object_get(o->tensors, t->name);
-        const json_t *pieces = json_object_get(tensor, "pieces");
-        int64_t each = zmp_dtype_bytes(t->dtype), covered = 0;
-        for (size_t k = 0; k < json_array_size(pieces); k++) {
-            Piece p;
-            RT_TRY(piece_open(o, a, t->name, json_array_get(pieces, k), each, false, &p, e));
-            if (p.first > t->shape->elems || p.elems > t->shape->elems - p.first)
-                return RT_FAIL(e, RT_BAD, "%s: a piece of tensor %s lies outside it", o->dir,
-                               t->name);
-            copy_once(t->at + p.first * each, p.at, (size_t)(p.elems * each));
-            covered += p.elems;
-        }
-        if (tensor && covered != t->shape->elems)
-            return RT_FAIL(e, RT_BAD,
-                           "%s: the pieces of tensor %s hold %" PRId64 " of %" PRId64 " elements",
-                           o->dir, t->name, covered, t->shape->elems);
+        Source from = source_of(o, a, t);
+        bool is_wanted = is_same || t->kind != ZMP_SCALAR || is_common_scalar(t);
+        if (from.tensor && is_wanted) RT_TRY(load_tensor(o, a, t, &from, e));
     }
     return RT_OK;
 }
@@ -253,17 +327,17 @@ static RtStatus load_tensors(Opened *o, Arena *a, const State *s, RtError *e)
 /* ---- choosing ---- */
 
 /* RT_BAD with *is_other: sound, but of another model. */
-static RtStatus try_one(const char *dir, Arena *a, const State *s, CheckpointInfo *info,
-                        bool *is_other, RtError *e)
+static RtStatus try_one(const char *dir, Arena *a, const State *s, const char *precision,
+                        CheckpointInfo *info, bool *is_other, RtError *e)
 {
     Opened o = {.dir = dir};
     RtStatus status = read_manifest(&o, a, info, e);
     if (status == RT_OK) status = check_tensors(&o, a, e);
     if (status == RT_OK) {
-        status = check_fit(&o, s, e);
+        status = check_fit(&o, a, s, e);
         *is_other = status != RT_OK;
     }
-    if (status == RT_OK) status = load_tensors(&o, a, s, e);
+    if (status == RT_OK) status = load_tensors(&o, a, s, precision, e);
     opened_close(&o);
     return status;
 }
@@ -294,8 +368,8 @@ int64_t checkpoint_newest_step(const char *dir)
     return newest;
 }
 
-RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info, Str *skipped,
-                           RtError *e)
+RtStatus checkpoint_resume(const char *dir, const State *s, const char *precision,
+                           CheckpointInfo *info, Str *skipped, RtError *e)
 {
     Arena a = {0};
     VEC(const char *) found = {0};
@@ -322,7 +396,7 @@ RtStatus checkpoint_resume(const char *dir, const State *s, CheckpointInfo *info
     bool is_other = false;
     for (uint32_t i = 0; i < found.n && status != RT_OK && !is_other; i++) {
         RtError why = {0};
-        status = try_one(found.at[i], &a, s, info, &is_other, &why);
+        status = try_one(found.at[i], &a, s, precision, info, &is_other, &why);
         if (is_other)
             rt_say(e, "%s", str_c(&why.text));
         else if (status != RT_OK)

@@ -132,15 +132,21 @@ static RtStatus open_state(Run *r, RtError *e)
     init_state(&r->x, &r->s, r->seed, !r->o.load && !r->o.resume);
     if (r->o.load) RT_TRY(weights_load(&r->x, &r->s, &r->arena, r->o.load, e));
     if (r->o.resume) {
+        const char *precision = program_str(&r->p, r->p.h->precision);
         CheckpointInfo info;
         Str skipped = {0};
-        RtStatus s = checkpoint_resume(r->o.resume, &r->s, &info, &skipped, e);
+        RtStatus s = checkpoint_resume(r->o.resume, &r->s, precision, &info, &skipped, e);
         if (skipped.n)
             fprintf(stderr, "warning: checkpoints that are not valid were passed over:\n%s",
                     str_c(&skipped));
         str_free(&skipped);
         RT_TRY(s);
         RT_TRY(take_checkpoint(r, &info, e));
+        if (strcmp(info.precision, precision) != 0)
+            fprintf(stderr,
+                    "the checkpoint's precision is %s: converted to %s, the loss scale starts "
+                    "anew\n",
+                    info.precision, precision);
         fprintf(stderr, "resumed at step %lld\n", (long long)r->step);
         if (r->o.steps > 0 && r->step >= r->o.steps)
             fprintf(stderr,

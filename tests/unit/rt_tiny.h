@@ -4,7 +4,7 @@
  * = 2, V = 256. Parameters w [V, V] and b [V] are views of one bucket, the moment and the
  * accumulator belong to the bucket; the published name of w is "transformer.w" (strip), "lm.bias"
  * is b's (rename), "head" an alias of w, "*.mask" ignored. tiny_break selects a fault that a kernel
- * then has. */
+ * then has.  tiny_low (set before tiny_build) makes w and b 16-bit variables with f32 masters. */
 #ifndef RT_TINY_H
 #define RT_TINY_H
 
@@ -18,12 +18,15 @@
 
 #include "ir/base/arena.h"
 #include "ir/base/str.h"
+#include "runtime/convert.h"
+#include "runtime/program.h"
 #include "runtime/zmrt.h"
 
 enum { TB = 2, TT = 8, TA = 2, TV = 256, TN = TV * TV + TV, TPAD = TN + 64 };
 enum TinyBreak { BREAK_NOTHING, BREAK_READS_DEAD, BREAK_WRITES_OUTSIDE, BREAK_NAN_LOSS };
 static enum TinyBreak tiny_break;
-static Arena tiny_arena; /* blobs, to the end of the test */
+static uint32_t tiny_low; /* 0, ZMP_BF16 or ZMP_F16 */
+static Arena tiny_arena;  /* blobs, to the end of the test */
 
 #define CHECK(COND)                                                                                \
     do {                                                                                           \
@@ -91,7 +94,7 @@ static void k_factor(char *const *bufs, int64_t task, char *scratch)
 
 enum { S_STEP, S_UPDATE, S_LOSS_SUM, S_COUNT, S_LOSS, S_NORM, S_LR, S_SKIPPED, S_SKIPS, N_S };
 
-/* bucket, moment, accumulator, factor, the scalars in the order of S_ */
+/* bucket (masters), moment, accumulator, factor, the scalars in the order of S_, 16-bit bucket */
 static void k_update(char *const *bufs, int64_t task, char *scratch)
 {
     (void)task;
@@ -109,6 +112,7 @@ static void k_update(char *const *bufs, int64_t task, char *scratch)
         m[i] = 0.5f * m[i] + g[i] * f;
         w[i] -= 0.5f * m[i];
     }
+    if (tiny_low) convert_from_f32(bufs[4 + N_S], tiny_low, w, TN);
     int32_t *skipped = (void *)s[S_SKIPPED], *skips = (void *)s[S_SKIPS];
     *skipped = !is_finite;
     *skips = is_finite ? 0 : *skips + 1;
@@ -166,6 +170,7 @@ typedef struct Tiny {
     ZmpWeightRule rules[4];
     uint32_t n_vars, n_buffers, n_kernels, n_args, n_commands, n_funcs, n_ports;
     int64_t persistent;
+    uint32_t low; /* tiny_low of its kernels */
     ZmrtImage image;
 } Tiny;
 
@@ -198,7 +203,7 @@ static inline int32_t tiny_buffer(Tiny *t, const char *name, int func, int64_t o
 static inline int32_t tiny_var(Tiny *t, const char *name, uint32_t kind, uint32_t dtype,
                                int64_t elems, int32_t of)
 {
-    int64_t bytes = elems * (dtype == ZMP_F64 ? 8 : 4);
+    int64_t bytes = elems * zmp_dtype_bytes(dtype);
     ZmpVar *v = &t->vars[t->n_vars];
     *v = (ZmpVar){.name = tiny_str(t, name),
                   .loc = tiny_str(t, "tiny.zm:3:3"),
@@ -216,8 +221,8 @@ static inline int32_t tiny_var(Tiny *t, const char *name, uint32_t kind, uint32_
     return (int32_t)t->n_vars++;
 }
 
-static inline void tiny_view(Tiny *t, const char *name, int32_t in, int64_t offset, uint32_t rank,
-                             uint32_t init)
+static inline int32_t tiny_view(Tiny *t, const char *name, int32_t in, int64_t offset,
+                                uint32_t rank, uint32_t init)
 {
     ZmpVar *v = &t->vars[t->n_vars++];
     *v = t->vars[in];
@@ -231,7 +236,8 @@ static inline void tiny_view(Tiny *t, const char *name, int32_t in, int64_t offs
     v->dim[0] = TV;
     v->dim[1] = rank == 2 ? TV : 0;
     v->elems = rank == 2 ? TV * TV : TV;
-    v->arena_offset += 4 * offset;
+    v->arena_offset += zmp_dtype_bytes(v->dtype) * offset;
+    return (int32_t)(v - t->vars);
 }
 
 static inline void tiny_kernel(Tiny *t, const char *name, uint32_t first_fn, int64_t tasks0,
@@ -253,8 +259,8 @@ static inline void tiny_arg(Tiny *t, int32_t buffer, uint32_t flags, uint32_t dt
                                     .name = t->buffers[buffer].name};
 }
 
-/* text: "k0 r3i r4i w5f": kernel 0, then flags, buffer, dtype (i i32, f f32, d f64) of each
- * argument; z zero, p probe */
+/* text: "k0 r3i r4i w5f": kernel 0, then flags, buffer, dtype (i i32, f f32, d f64, h tiny_low) of
+ * each argument; z zero, p probe */
 static inline void tiny_command(Tiny *t, const char *text, const char *loc)
 {
     ZmpCommand *c = &t->commands[t->n_commands++];
@@ -268,7 +274,11 @@ static inline void tiny_command(Tiny *t, const char *text, const char *loc)
         uint32_t flags = mode == 'r'   ? ZMP_ARG_READ
                          : mode == 'w' ? ZMP_ARG_WRITE
                                        : ZMP_ARG_READ | ZMP_ARG_WRITE;
-        tiny_arg(t, buffer, flags, *end == 'i' ? ZMP_I32 : *end == 'd' ? ZMP_F64 : ZMP_F32);
+        tiny_arg(t, buffer, flags,
+                 *end == 'i'   ? ZMP_I32
+                 : *end == 'd' ? ZMP_F64
+                 : *end == 'h' ? tiny_low
+                               : ZMP_F32);
         at = end;
     }
     c->n_args = t->n_args - c->first_arg;
@@ -311,8 +321,8 @@ static inline int32_t tiny_activations(Tiny *t, int func, int n_commands)
     return first;
 }
 
-static inline void tiny_functions(Tiny *t, int32_t bucket, int32_t moment, int32_t grad,
-                                  int32_t scalars, int32_t eval_sum)
+static inline void tiny_functions(Tiny *t, int32_t bucket, int32_t low, int32_t moment,
+                                  int32_t grad, int32_t scalars, int32_t eval_sum)
 {
     char text[256];
     for (int func = 0; func < 3; func++) { /* micro, last, eval */
@@ -333,13 +343,14 @@ static inline void tiny_functions(Tiny *t, int32_t bucket, int32_t moment, int32
             tiny_command(t, text, "tiny.zm:10:3");
             snprintf(text, sizeof text, "p r%df r%df", grad, factor);
             tiny_command(t, text, "tiny.zm:10:3");
-            t->args[t->n_args - 2].name = t->buffers[bucket].name;
+            t->args[t->n_args - 2].name = t->buffers[low < 0 ? bucket : low].name;
             int n =
                 snprintf(text, sizeof text, "k3 u%df u%df u%df r%df", bucket, moment, grad, factor);
             for (int i = 0; i < N_S; i++)
                 n += snprintf(text + n, sizeof text - (size_t)n, " u%d%c", scalars + i,
                               i == S_STEP || i == S_UPDATE || i == S_SKIPPED || i == S_SKIPS ? 'i'
                                                                                              : 'd');
+            if (low >= 0) snprintf(text + n, sizeof text - (size_t)n, " w%d%c", low, 'h');
             tiny_command(t, text, "tiny.zm:11:3");
             snprintf(text, sizeof text, "z w%df", grad);
             tiny_command(t, text, "tiny.zm:11:3");
@@ -390,11 +401,17 @@ static inline void tiny_pack(Tiny *t)
 
 static inline void tiny_build(Tiny *t)
 {
-    *t = (Tiny){0};
+    *t = (Tiny){.low = tiny_low};
     tiny_str(t, "");
-    int32_t bucket = tiny_var(t, "bucket.0", ZMP_PARAM, ZMP_F32, TPAD, -1);
-    tiny_view(t, "w", bucket, 0, 2, ZMP_NORMAL);
-    tiny_view(t, "b", bucket, TV * TV, 1, ZMP_ZEROS);
+    int32_t bucket = tiny_var(t, "bucket.0", ZMP_PARAM, tiny_low ? tiny_low : ZMP_F32, TPAD, -1);
+    int32_t w = tiny_view(t, "w", bucket, 0, 2, ZMP_NORMAL);
+    int32_t b = tiny_view(t, "b", bucket, TV * TV, 1, ZMP_ZEROS);
+    int32_t masters = bucket;
+    if (tiny_low) {
+        masters = tiny_var(t, "master.bucket.0", ZMP_MASTER, ZMP_F32, TPAD, bucket);
+        t->vars[tiny_view(t, "master.w", masters, 0, 2, ZMP_NORMAL)].of = w;
+        t->vars[tiny_view(t, "master.b", masters, TV * TV, 1, ZMP_ZEROS)].of = b;
+    }
     int32_t moment = tiny_var(t, "sgd.m.bucket.0", ZMP_MOMENT, ZMP_F32, TPAD, bucket);
     int32_t grad = tiny_var(t, "grad.bucket.0", ZMP_GRAD, ZMP_F32, TPAD, bucket);
     static const char *const names[N_S] = {ZMP_S_STEP,  ZMP_S_UPDATE,  ZMP_S_LOSS_SUM,
@@ -413,8 +430,8 @@ static inline void tiny_build(Tiny *t)
     tiny_kernel(t, "update", 4, 1, 0);
     tiny_kernel(t, "eval", 5, 1, 0);
     tiny_kernel(t, "generate", 6, TT, 0);
-    tiny_functions(t, t->vars[bucket].buffer, t->vars[moment].buffer, t->vars[grad].buffer, scalars,
-                   eval_sum);
+    tiny_functions(t, t->vars[masters].buffer, tiny_low ? t->vars[bucket].buffer : -1,
+                   t->vars[moment].buffer, t->vars[grad].buffer, scalars, eval_sum);
     t->feeds[0] = (ZmpFeed){.input = tiny_str(t, "tokens"), .kind = ZMP_TOKENS, .bound = TV};
     t->feeds[1] = (ZmpFeed){.input = tiny_str(t, "targets"),
                             .kind = ZMP_TARGETS,
@@ -440,7 +457,9 @@ static inline void tiny_build(Tiny *t)
                        .model = tiny_str(t, "tiny"),
                        .target = tiny_str(t, "cpu"),
                        .cpu = tiny_str(t, "x86-64"),
-                       .precision = tiny_str(t, "fp32"),
+                       .precision = tiny_str(t, tiny_low == ZMP_BF16  ? "bf16"
+                                                : tiny_low == ZMP_F16 ? "fp16"
+                                                                      : "fp32"),
                        .source = tiny_str(t, "tiny.zm"),
                        .command_line = tiny_str(t, "zmc tiny.zm -o tiny"),
                        .cpu_features = tiny_str(t, "sse2"),
@@ -510,6 +529,7 @@ static inline pid_t tiny_start(const Tiny *t, void (*prepare)(void), const char 
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid) return pid;
+    tiny_low = t->low;
     CHECK(freopen("out", "wb", stdout) && freopen("err", "wb", stderr));
     static char text[4200];
     snprintf(text, sizeof text, "tiny %s", line);
