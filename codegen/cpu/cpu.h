@@ -4,6 +4,7 @@
  *   module.c     one LLVM module under construction
  *   loop.c       constants, register types, control flow
  *   memory.c     vector loads and stores, casts
+ *   half.c       bf16 and f16 in registers
  *   value.c      scalar nodes to LLVM values: memo, addresses, guards
  *   point.c      the POINT primitives, random numbers
  *   math.c       exp log tanh erf sin cos of f32
@@ -147,8 +148,15 @@ void cpu_prefetch(CpuModule *m, LLVMValueRef p);
 LLVMValueRef cpu_tail_mask(CpuModule *m, LLVMValueRef index, LLVMValueRef n, int lanes);
 /* Registers between dtypes, as op `cast` does. */
 LLVMValueRef cpu_cast(CpuModule *m, LLVMValueRef v, DType from, DType to);
-/* A register of a 16-bit dtype after arithmetic in f32: rounded to dt, still float. */
+
+/* ---- 16-bit floats (half.c) ---- */
+
+/* A register of a 16-bit dtype after arithmetic in f32: rounded to dt, still float.  Other dtypes:
+ * v itself. */
 LLVMValueRef cpu_round(CpuModule *m, LLVMValueRef v, DType dt);
+/* i16 of memory to float and back; v is exact in dt (cpu_round). */
+LLVMValueRef cpu_half_load(CpuModule *m, DType dt, LLVMValueRef raw);
+LLVMValueRef cpu_half_store(CpuModule *m, DType dt, LLVMValueRef v);
 
 /* ---- values (value.c, point.c, math.c) ---- */
 

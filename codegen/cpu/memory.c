@@ -1,8 +1,5 @@
 /* memory.c -- between memory and registers: contiguous, masked, gathered; dtype conversion on the
- * way.
- *
- * A 16-bit float in a register is a float that the 16-bit dtype represents exactly (cpu_round made
- * it so): storing it drops bits that are zero. */
+ * way. */
 #include "codegen/cpu/cpu.h"
 
 LLVMValueRef cpu_elem_ptr(CpuModule *m, LLVMValueRef base, DType dt, LLVMValueRef elem)
@@ -13,18 +10,8 @@ LLVMValueRef cpu_elem_ptr(CpuModule *m, LLVMValueRef base, DType dt, LLVMValueRe
 /* Register form of raw memory values. */
 static LLVMValueRef reg_from_mem(CpuModule *m, DType dt, LLVMValueRef raw)
 {
-    int lanes = cpu_lanes(raw);
     if (dt == DT_I1) return LLVMBuildICmp(m->b, LLVMIntNE, raw, LLVMConstNull(LLVMTypeOf(raw)), "");
-    if (dt == DT_BF16) {
-        LLVMTypeRef wide = cpu_vec_type(m->i32_t, lanes);
-        LLVMValueRef bits = LLVMBuildZExt(m->b, raw, wide, "");
-        bits = LLVMBuildShl(m->b, bits, cpu_splat(m, cpu_i32(m, 16), lanes), "");
-        return LLVMBuildBitCast(m->b, bits, cpu_vec_type(m->f32_t, lanes), "");
-    }
-    if (dt == DT_F16) {
-        LLVMValueRef half = LLVMBuildBitCast(m->b, raw, cpu_vec_type(m->f16_t, lanes), "");
-        return LLVMBuildFPExt(m->b, half, cpu_vec_type(m->f32_t, lanes), "");
-    }
+    if (dt == DT_BF16 || dt == DT_F16) return cpu_half_load(m, dt, raw);
     return raw;
 }
 
@@ -32,15 +19,7 @@ static LLVMValueRef mem_from_reg(CpuModule *m, DType dt, LLVMValueRef v)
 {
     int lanes = cpu_lanes(v);
     if (dt == DT_I1) return LLVMBuildZExt(m->b, v, cpu_vec_type(m->i8_t, lanes), "");
-    if (dt == DT_BF16) {
-        LLVMValueRef bits = LLVMBuildBitCast(m->b, v, cpu_vec_type(m->i32_t, lanes), "");
-        bits = LLVMBuildLShr(m->b, bits, cpu_splat(m, cpu_i32(m, 16), lanes), "");
-        return LLVMBuildTrunc(m->b, bits, cpu_vec_type(m->i16_t, lanes), "");
-    }
-    if (dt == DT_F16) {
-        LLVMValueRef half = LLVMBuildFPTrunc(m->b, v, cpu_vec_type(m->f16_t, lanes), "");
-        return LLVMBuildBitCast(m->b, half, cpu_vec_type(m->i16_t, lanes), "");
-    }
+    if (dt == DT_BF16 || dt == DT_F16) return cpu_half_store(m, dt, v);
     return v;
 }
 
@@ -135,30 +114,6 @@ LLVMValueRef cpu_tail_mask(CpuModule *m, LLVMValueRef index, LLVMValueRef n, int
     left = LLVMBuildSelect(m->b, is_more, cap, left, "");
     left = cpu_splat(m, LLVMBuildTrunc(m->b, left, m->i32_t, ""), lanes);
     return LLVMBuildICmp(m->b, LLVMIntSGT, left, cpu_lane_ramp(m, m->i32_t, lanes, 1), "");
-}
-
-static LLVMValueRef round_bf16(CpuModule *m, LLVMValueRef v)
-{
-    int lanes = cpu_lanes(v);
-    LLVMTypeRef int_t = cpu_vec_type(m->i32_t, lanes);
-    LLVMValueRef bits = LLVMBuildBitCast(m->b, v, int_t, "");
-    LLVMValueRef odd = LLVMBuildLShr(m->b, bits, cpu_splat(m, cpu_i32(m, 16), lanes), "");
-    odd = LLVMBuildAnd(m->b, odd, cpu_splat(m, cpu_i32(m, 1), lanes), "");
-    LLVMValueRef up = LLVMBuildAdd(m->b, bits, cpu_splat(m, cpu_i32(m, 0x7fff), lanes), "");
-    up = LLVMBuildAdd(m->b, up, odd, "");
-    LLVMValueRef quiet = LLVMBuildOr(m->b, bits, cpu_splat(m, cpu_i32(m, 0x400000), lanes), "");
-    LLVMValueRef is_nan = LLVMBuildFCmp(m->b, LLVMRealUNO, v, v, "");
-    bits = LLVMBuildSelect(m->b, is_nan, quiet, up, "");
-    bits = LLVMBuildAnd(m->b, bits, cpu_splat(m, cpu_i32(m, -65536), lanes), "");
-    return LLVMBuildBitCast(m->b, bits, LLVMTypeOf(v), "");
-}
-
-LLVMValueRef cpu_round(CpuModule *m, LLVMValueRef v, DType dt)
-{
-    if (dt == DT_BF16) return round_bf16(m, v);
-    if (dt != DT_F16) return v;
-    LLVMTypeRef half = cpu_vec_type(m->f16_t, cpu_lanes(v));
-    return LLVMBuildFPExt(m->b, LLVMBuildFPTrunc(m->b, v, half, ""), LLVMTypeOf(v), "");
 }
 
 static LLVMValueRef cast_from_bool(CpuModule *m, LLVMValueRef v, DType to, LLVMTypeRef t)
