@@ -1,6 +1,6 @@
 /* cpu_contract.c -- kernels `contract` against an f64 evaluation of the form, on odd shapes,
- * layouts, prologues and epilogues, for every target that this host runs.  Every node but the
- * accumulator is rounded to its dtype in the evaluation too.
+ * layouts, prologues and epilogues, for every target (one that this host lacks is compiled only).
+ * Every node but the accumulator is rounded to its dtype in the evaluation too.
  *
  * Bound: a sum of K products in f32, in any order, is within gamma(K) * sum |a||b|, gamma(K) = K u
  * / (1 - K u), u = 2^-24 (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1).
@@ -535,10 +535,7 @@ static int test_target(const char *name)
     Diag diag = {.arena = &a, .sources = &sources};
     CpuTarget t;
     Loaded l;
-    if (!loaded_open(&l, &a, &diag, name, &t)) {
-        arena_free(&a);
-        return 0;
-    }
+    loaded_open(&l, &a, &diag, name, &t);
     static CpuKernelCode code[N];
     static Case all[N];
     Built *built[N];
@@ -558,7 +555,8 @@ static int test_target(const char *name)
         diag_print(&diag, stderr);
         return 1;
     }
-    for (int i = 0; i < N; i++) failed += test_case(&l, name, &all[i], built[i], &code[i]);
+    for (int i = 0; i < N && l.handle; i++)
+        failed += test_case(&l, name, &all[i], built[i], &code[i]);
     failed += ways_missing(&ways);
     printf("%s: %d cases, %d failed\n", name, N, failed);
     loaded_free(&l);
@@ -570,6 +568,6 @@ int main(void)
 {
     cpu_llvm_init();
     int failed = test_target("x86-64-v2") + test_target("x86-64-v3") + test_target("x86-64-v4") +
-                 test_target("native");
+                 test_target("cooperlake");
     return failed != 0;
 }

@@ -96,7 +96,7 @@ static bool target_open(Target *t, Arena *a, Diag *diag, const char *name)
 {
     CpuTarget cpu;
     *t = (Target){.n = 0};
-    if (!loaded_open(&t->l, a, diag, name, &cpu)) return false;
+    loaded_open(&t->l, a, diag, name, &cpu);
     for (int i = 0; i < MAX_FN; i++) {
         Path *p = &t->path[t->n++];
         p->dt = i % 2 ? DT_F16 : DT_BF16;
@@ -108,6 +108,10 @@ static bool target_open(Target *t, Arena *a, Diag *diag, const char *name)
     if (loaded_link(&t->l, diag) != ZM_OK) {
         diag_print(diag, stderr);
         abort();
+    }
+    if (!t->l.handle) {
+        loaded_free(&t->l);
+        return false;
     }
     for (int i = 0; i < t->n; i++) {
         *(void **)&t->path[i].widen = dlsym(t->l.handle, arena_printf(a, "widen%d", i));
