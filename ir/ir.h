@@ -226,6 +226,8 @@ typedef struct OpInfo {
 
 const OpInfo *op_info(OpCode code);
 OpCode op_from_name(const char *name, size_t n); /* OP_NONE when unknown */
+/* Those of its entry in ops.def, and `precision`. */
+bool op_takes_attr(OpCode code, AttrKey key);
 
 /* ---- functions
  * -----------------------------------------------------------------------------------------------------

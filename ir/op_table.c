@@ -73,6 +73,11 @@ OpCode op_from_name(const char *name, size_t n)
     return OP_NONE;
 }
 
+bool op_takes_attr(OpCode code, AttrKey key)
+{
+    return key == AT_PRECISION || op_info(code)->attrs >> key & 1;
+}
+
 const char *op_infer(Module *m, OpCode code, const Type *const *in, uint32_t n_in, Attrs attrs,
                      const Type **out)
 {
@@ -83,8 +88,11 @@ const char *op_infer(Module *m, OpCode code, const Type *const *in, uint32_t n_i
                    : arena_printf(m->arena, "takes at least %d operands, not %u", info->min_in,
                                   n_in);
     for (uint32_t i = 0; i < attrs.n; i++)
-        if (!(info->attrs >> attrs.at[i].key & 1))
+        if (!op_takes_attr(code, attrs.at[i].key))
             return arena_printf(m->arena, "has no attribute '%s'", attr_name(attrs.at[i].key));
+    const char *precision = attr_str(attrs, AT_PRECISION);
+    if (precision && strcmp(precision, "f32") != 0 && strcmp(precision, "low") != 0)
+        return arena_printf(m->arena, "precision must be f32 or low, not '%s'", precision);
     TypeIn t = {m, in, n_in, attrs};
     return info->type_rule(&t, out);
 }

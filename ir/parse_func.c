@@ -159,7 +159,7 @@ static Status parse_attr(Parser *p, void *arg, const Token *name)
 {
     Statement *st = arg;
     AttrKey key;
-    if (!find_attr(name->text, &key) || !(op_info(st->code)->attrs >> key & 1))
+    if (!find_attr(name->text, &key) || !op_takes_attr(st->code, key))
         return diag_error(p->diag, name->pos, E_IR_TYPE, "%s has no attribute '%s'",
                           op_info(st->code)->name, name->text);
     for (uint32_t i = 0; i < st->attrs.n; i++)

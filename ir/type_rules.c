@@ -411,7 +411,9 @@ const char *type_matmul(const TypeIn *t, const Type **out)
     Type r = *a;
     r.dim[r.rank - 2] = m;
     r.dim[r.rank - 1] = n;
-    out[0] = type_get(t->m, r.dtype, r.rank, r.dim);
+    bool wide = attr_int(t->attrs, AT_WIDE, 0) != 0;
+    if (wide && dtype_bytes(a->dtype) != 2) REFUSE("wide takes 16-bit operands, not %s", TEXT(a));
+    out[0] = type_get(t->m, wide ? DT_F32 : r.dtype, r.rank, r.dim);
     return NULL;
 }
 
