@@ -4,7 +4,8 @@
  *
  *   void grad_exp2(Grad *g) { if (grad_wants(g, 0)) grad_add(g, 0, ...build with &g->b...); }
  *
- * Cotangents have the type of their value. */
+ * Cotangents have the type of their value, but f32 where the value is a 16-bit copy of a parameter
+ * (a cast of it, or a view of one): a weight's gradient is never rounded to 16 bits. */
 #ifndef ZM_PASSES_AUTODIFF_GRAD_H
 #define ZM_PASSES_AUTODIFF_GRAD_H
 
@@ -36,7 +37,9 @@ GradFn grad_pointwise; /* POINT entries, by their expressions */
 
 /* Whether operand i depends on a parameter. */
 bool grad_wants(const Grad *g, uint32_t i);
-/* Adds x, rounded to the operand's dtype, to the cotangent of operand i. */
+/* Dtype of the cotangent of operand i. */
+DType grad_dtype(const Grad *g, uint32_t i);
+/* Adds x, rounded to that dtype, to the cotangent of operand i. */
 void grad_add(Grad *g, uint32_t i, ValueId x);
 /* Cotangent of result i as a value: a zero tensor where there is none. */
 ValueId grad_out(Grad *g, uint32_t i);

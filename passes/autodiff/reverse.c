@@ -17,7 +17,8 @@
 struct Reverse {
     PassCtx *cx;
     Func *f;
-    bool *wants;        /* by ValueId.i of the forward: depends on a parameter */
+    bool *wants;   /* by ValueId.i of the forward: depends on a parameter */
+    bool *is_copy; /* by ValueId.i of the forward: a parameter cast to 16 bits, or a view of one */
     ValueId *cotangent; /* by ValueId.i of the forward */
     ValueId *param;     /* gradient by VarId.i */
     uint32_t n_values;  /* of the forward */
@@ -47,18 +48,30 @@ static ValueId sum_of(Builder *b, ValueId have, ValueId x)
     return value_ok(have) ? build_binary(b, OP_ADD, have, x) : x;
 }
 
+static DType cotangent_dtype(const Reverse *r, ValueId v)
+{
+    return r->is_copy[v.i] ? DT_F32 : value_type(r->f, v)->dtype;
+}
+
+DType grad_dtype(const Grad *g, uint32_t i)
+{
+    return cotangent_dtype(g->r, g->op.in[i]);
+}
+
 void grad_add(Grad *g, uint32_t i, ValueId x)
 {
     ValueId v = g->op.in[i];
     ZM_CHECK(type_same_shape(value_type(g->b.f, x), grad_type(g, i)));
-    x = build_cast(&g->b, x, grad_type(g, i)->dtype);
+    x = build_cast(&g->b, x, grad_dtype(g, i));
     g->r->cotangent[v.i] = sum_of(&g->b, g->r->cotangent[v.i], x);
 }
 
 ValueId grad_out(Grad *g, uint32_t i)
 {
     if (value_ok(g->out[i])) return g->out[i];
-    return build_splat(&g->b, 0, value_type(g->b.f, g->op.out[i]));
+    const Type *t = value_type(g->b.f, g->op.out[i]);
+    return build_splat(&g->b, 0,
+                       type_with_dtype(g->r->cx->m, t, cotangent_dtype(g->r, g->op.out[i])));
 }
 
 void grad_refuse(Grad *g, const char *why)
@@ -80,6 +93,24 @@ static bool reads_param(const Module *m, const Op *o)
 {
     return o->code == OP_READ &&
            var_cget(m, var_find(m, attr_str(o->attrs, AT_VAR)))->kind == VK_PARAM;
+}
+
+/* Views of a parameter that is read, before or after a cast to 16 bits. */
+static void mark_copies(Reverse *r)
+{
+    bool *of_param = ARENA_ARRAY(r->cx->scratch, bool, r->n_values);
+    FOR_OPS(r->f, op)
+    {
+        const Op *o = op_cget(r->f, op);
+        bool passes = o->code == OP_CAST || op_info(o->code)->traits & TR_VIEW;
+        if (o->n_out != 1) continue;
+        uint32_t v = o->out[0].i;
+        of_param[v] = reads_param(r->cx->m, o) || (passes && of_param[o->in[0].i]);
+        if (!of_param[v] || o->n_in == 0) continue;
+        bool narrows = o->code == OP_CAST && value_type(r->f, o->in[0])->dtype == DT_F32;
+        r->is_copy[v] = dtype_bytes(value_type(r->f, o->out[0])->dtype) == 2 &&
+                        (narrows || r->is_copy[o->in[0].i]);
+    }
 }
 
 static void mark_wants(Reverse *r)
@@ -160,9 +191,11 @@ Status pass_autodiff(PassCtx *cx, bool *changed)
     OpId ret = f->last, last = op_cget(f, ret)->prev;
     Reverse r = {.cx = cx, .f = f, .n_values = f->values.n};
     r.wants = ARENA_ARRAY(cx->scratch, bool, r.n_values);
+    r.is_copy = ARENA_ARRAY(cx->scratch, bool, r.n_values);
     r.cotangent = ARENA_ARRAY(cx->scratch, ValueId, r.n_values);
     r.param = ARENA_ARRAY(cx->scratch, ValueId, cx->m->vars.n);
     mark_wants(&r);
+    mark_copies(&r);
     seed_loss(&r, ret);
     Status ok = ZM_OK;
     for (OpId op = last; op_ok(op); op = op_cget(f, op)->prev) /* gradient ops come after `last` */

@@ -9,23 +9,38 @@ static ValueId as_matrix(Builder *b, ValueId x)
     return t->rank == 2 ? x : build_reshape(b, x, 2, (int64_t[]){type_elems(t) / n, n});
 }
 
+/* A product that is operand i's cotangent, in its dtype: of 16-bit operands f32 sums without a
+ * rounding between. */
+static void add_product(Grad *g, uint32_t i, ValueId x, ValueId y, bool trans_a, bool trans_b)
+{
+    AttrList l = {0};
+    if (trans_a) attr_add_int(&l, AT_TRANS_A, 1);
+    if (trans_b) attr_add_int(&l, AT_TRANS_B, 1);
+    DType dt = value_type(g->b.f, x)->dtype;
+    if (dtype_bytes(dt) == 2 && grad_dtype(g, i) == DT_F32) attr_add_int(&l, AT_WIDE, 1);
+    ValueId in[] = {x, y};
+    grad_add(g, i, build1(&g->b, OP_MATMUL, in, 2, &l));
+}
+
 /* Y = A' B', where ' is the transpose when the flag is set:  dA' = G B'^T,  dB' = A'^T G.  A set
  * flag transposes the gradient too: dA = (dA')^T = B' G^T,  dB = (dB')^T = G^T A'.  A [..., M, K]
- * by a matrix B [K, N]: dB over all rows. */
+ * by a matrix B [K, N]: dB over all rows.  The gradient of a wide product is taken in the
+ * operands' dtype. */
 void grad_matmul(Grad *g)
 {
     Builder *b = &g->b;
-    ValueId x = g->op.in[0], w = g->op.in[1], dy = g->out[0];
+    ValueId x = g->op.in[0], w = g->op.in[1];
+    ValueId dy = build_cast(b, g->out[0], grad_type(g, 0)->dtype);
     bool ta = attr_int(g->op.attrs, AT_TRANS_A, 0) != 0,
          tb = attr_int(g->op.attrs, AT_TRANS_B, 0) != 0;
     if (grad_wants(g, 0))
-        grad_add(g, 0, ta ? build_matmul(b, w, dy, tb, true) : build_matmul(b, dy, w, false, !tb));
+        ta ? add_product(g, 0, w, dy, tb, true) : add_product(g, 0, dy, w, false, !tb);
     if (!grad_wants(g, 1)) return;
     if (grad_type(g, 1)->rank == 2) {
         x = as_matrix(b, x);
         dy = as_matrix(b, dy);
     }
-    grad_add(g, 1, tb ? build_matmul(b, dy, x, true, ta) : build_matmul(b, x, dy, !ta, false));
+    tb ? add_product(g, 1, dy, x, true, ta) : add_product(g, 1, x, dy, !ta, false);
 }
 
 static ValueId scatter_add(Builder *b, ValueId base, ValueId index, ValueId rows)
@@ -37,8 +52,10 @@ static ValueId scatter_add(Builder *b, ValueId base, ValueId index, ValueId rows
 void grad_embed(Grad *g)
 {
     if (!grad_wants(g, 0)) return;
-    ValueId zeros = build_splat(&g->b, 0, grad_type(g, 0));
-    grad_add(g, 0, scatter_add(&g->b, zeros, g->op.in[1], g->out[0]));
+    DType dt = grad_dtype(g, 0);
+    ValueId zeros = build_splat(&g->b, 0, type_with_dtype(g->b.f->m, grad_type(g, 0), dt));
+    ValueId rows = build_cast(&g->b, g->out[0], dt);
+    grad_add(g, 0, scatter_add(&g->b, zeros, g->op.in[1], rows));
 }
 
 /* y = base with rows added: d base = g, d rows = g at the rows. */
