@@ -2,10 +2,21 @@
  *   sum over parameters of grad . u  =  (L(p + h u) - L(p - h u)) / 2h       u random, L = sum(loss
  * * weight) / items and the same loss and gradients after every pass up to `expand`.  The error of
  * the right side is c h^2 + u |L| / h; as in gradcheck.c the difference of D(2h) and D(h) measures
- * the first part and 64 roundings bound the second. */
+ * the first part and 64 roundings bound the second.  In every precision and mode: unrounded, casts
+ * change nothing. */
 #include "frontend/frontend.h"
 #include "ir/base/file.h"
 #include "tests/property/prop.h"
+
+typedef struct Mixed {
+    PrecisionKind precision;
+    AmpMode amp;
+} Mixed;
+
+static const Mixed precisions[] = {
+    {PREC_FP32, AMP_MASTER}, {PREC_BF16, AMP_MASTER},   {PREC_BF16, AMP_AUTOCAST},
+    {PREC_FP16, AMP_MASTER}, {PREC_FP16, AMP_AUTOCAST},
+};
 
 typedef struct Model {
     const char *file;
@@ -27,7 +38,7 @@ static const Model models[] = {
      8},
 };
 
-static void compile(Prop *p, const Model *model)
+static void compile(Prop *p, const Model *model, Mixed how)
 {
     *p = (Prop){.rng = 5};
     p->sources.arena = p->diag.arena = &p->arena;
@@ -43,6 +54,8 @@ static void compile(Prop *p, const Model *model)
     p->m = frontend_compile(&p->arena, &p->sources, &p->diag, model->file, text, n, &opt);
     if (!p->m) diag_print(&p->diag, stderr);
     ZM_CHECK(p->m != NULL);
+    p->m->train.precision = how.precision;
+    p->m->train.amp = how.amp;
     p->f = func_find(p->m, "train");
 }
 
@@ -137,27 +150,27 @@ static int check_stages(Prop *p, State s, const EvalTensor *want)
 }
 
 /* The gradient of the expanded model is the expansion of the gradient, but for rounding. */
-static int check_expanded_first(const Model *model, const EvalTensor *want)
+static int check_expanded_first(const Model *model, Mixed how, const EvalTensor *want)
 {
     Prop p;
-    compile(&p, model);
+    compile(&p, model, how);
     fill_inputs(&p);
     State s = random_state(&p, 0.3);
-    prop_passes(&p, "expand,canon,cse,autodiff,canon,cse,dce");
+    prop_passes(&p, "amp,expand,canon,cse,autodiff,canon,cse,dce");
     int bad = count_differing(&p, run_at(&p, p.f, s, s, 0), want);
     if (bad) fprintf(stderr, "%s: %d gradients differ when expanded first\n", model->file, bad);
     prop_close(&p);
     return bad;
 }
 
-static int check_model(const Model *model)
+static int check_model(const Model *model, Mixed how)
 {
     Prop p;
-    compile(&p, model);
+    compile(&p, model, how);
     fill_inputs(&p);
     State s = random_state(&p, 0.3), u = random_state(&p, 1);
     const Func *loss = func_clone(p.m, p.f, "loss");
-    prop_passes(&p, "canon,cse,autodiff");
+    prop_passes(&p, "amp,canon,cse,autodiff");
     EvalTensor *out = run_at(&p, p.f, s, u, 0);
     double h = cbrt(0x1p-53), d = difference(&p, loss, s, u, h),
            d2 = difference(&p, loss, s, u, 2 * h);
@@ -167,7 +180,7 @@ static int check_model(const Model *model)
     printf("%s: gradient along u %.12g, by differences %.12g, bound %g\n", model->file, grad, d,
            bound);
     bad += check_stages(&p, s, out);
-    bad += check_expanded_first(model, out);
+    bad += check_expanded_first(model, how, out);
     prop_close(&p);
     return bad;
 }
@@ -175,6 +188,8 @@ static int check_model(const Model *model)
 int main(void)
 {
     int bad = 0;
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) bad += check_model(&models[i]);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        for (size_t k = 0; k < sizeof precisions / sizeof *precisions; k++)
+            bad += check_model(&models[i], precisions[k]);
     return bad > 0;
 }

@@ -86,18 +86,22 @@ static void fill_input(const Module *m, const Value *param, EvalTensor t)
     }
 }
 
-/* Parameters and moments by their names, so that every stage starts alike.  Moments are small and
- * not negative, as a second moment is. */
+/* Parameters, masters and moments by their names, so that every stage starts alike: a master as its
+ * parameter.  Moments are small and not negative, as a second moment is. */
 static void fill_vars(const Eval *e)
 {
+    static const char master[] = "master.";
     for (uint32_t i = 1; i < e->m->vars.n; i++) {
         const Var *v = &e->m->vars.at[i];
-        if (v->is_bucket || (v->kind != VK_PARAM && v->kind != VK_MOMENT)) continue;
-        uint64_t state = hash_bytes(v->name, strlen(v->name), 0);
+        bool is_weight = v->kind == VK_PARAM || v->kind == VK_MASTER;
+        if (v->is_bucket || (!is_weight && v->kind != VK_MOMENT)) continue;
+        const char *name = v->kind == VK_MASTER ? v->name + strlen(master) : v->name;
+        uint64_t state = hash_bytes(name, strlen(name), 0);
         double *at = eval_var(e, (VarId){i});
         for (int64_t k = 0; k < type_elems(v->type); k++) {
             double x = noise(&state);
-            at[k] = dtype_round(v->type->dtype, v->kind == VK_PARAM ? 0.3 * x : 0.01 * x * x);
+            at[k] = dtype_round(DT_F32, is_weight ? 0.3 * x : 0.01 * x * x);
+            if (!e->is_unrounded) at[k] = dtype_round(v->type->dtype, at[k]);
         }
     }
 }
@@ -216,7 +220,14 @@ static Stage *next_stage(Tally *t, Stage *now)
 
 /* ---- models ---- */
 
-static Stage *stage_of_model(const char *path, Define *defines, uint32_t n, int64_t accumulate)
+/* How a model is compiled. */
+typedef struct Setting {
+    int64_t accumulate, recompute_steps;
+    PrecisionKind precision;
+    AmpMode amp;
+} Setting;
+
+static Stage *stage_of_model(const char *path, Define *defines, uint32_t n, const Setting *how)
 {
     Stage *s = stage_new();
     char *text;
@@ -226,20 +237,21 @@ static Stage *stage_of_model(const char *path, Define *defines, uint32_t n, int6
     s->m = frontend_compile(&s->arena, &s->sources, &s->diag, path, text, n_bytes, &opt);
     diag_print(&s->diag, stderr);
     ZM_CHECK(s->m != NULL);
-    s->m->train.accumulate = accumulate;
+    s->m->train.accumulate = how->accumulate;
+    s->m->train.precision = how->precision;
+    s->m->train.amp = how->amp;
     module_print(s->m, &s->text);
     return s;
 }
 
-static int check_model(const char *name, Define *defines, uint32_t n, int64_t accumulate,
-                       int64_t recompute_steps)
+static int check_model(const char *name, Define *defines, uint32_t n, Setting how)
 {
     Arena a = {0};
     const char *slash = strrchr(__FILE__, '/');
     int here = slash ? (int)(slash - __FILE__) : 0;
     Stage *now = stage_of_model(arena_printf(&a, "%.*s/../../models/%s.zm", here, __FILE__, name),
-                                defines, n, accumulate);
-    Tally t = {.model = name, .recompute_steps = recompute_steps};
+                                defines, n, &how);
+    Tally t = {.model = name, .recompute_steps = how.recompute_steps};
     char pass[MAX_STAGE_NAME];
     for (const char *p = pipeline_text("train"); *p;) {
         size_t len = strcspn(p, ",");
@@ -265,10 +277,19 @@ int main(void)
                     D("B", "3"),  D("lr", "0.0009765625"), D("train.optimizer.decay", "0.0078125")};
     Define gpt2[] = {D("layers", "1"), D("heads", "2"), D("width", "6"),  D("ctx", "5"),
                      D("T", "3"),      D("B", "2"),     D("vocab", "11"), D("dropout", "0.25")};
-    int n_failed = check_model("mlp", mlp, sizeof mlp / sizeof *mlp, 1, 0);
-    n_failed += check_model("gpt2", gpt2, sizeof gpt2 / sizeof *gpt2, 2, 0);
+    enum { N_MLP = sizeof mlp / sizeof *mlp, N_GPT2 = sizeof gpt2 / sizeof *gpt2 };
+    int n_failed = check_model("mlp", mlp, N_MLP, (Setting){.accumulate = 1});
+    n_failed += check_model("gpt2", gpt2, N_GPT2, (Setting){.accumulate = 2});
+    for (int p = PREC_BF16; p <= PREC_FP16; p++)
+        for (int mode = AMP_MASTER; mode <= AMP_AUTOCAST; mode++) {
+            Setting how = {.accumulate = 1, .precision = (PrecisionKind)p, .amp = (AmpMode)mode};
+            n_failed += check_model("mlp", mlp, N_MLP, how);
+            how.accumulate = 2;
+            n_failed += check_model("gpt2", gpt2, N_GPT2, how);
+        }
     gpt2[0].value = "3";
     for (int64_t steps = 2; steps < 20; steps += 7)
-        n_failed += check_model("gpt2", gpt2, sizeof gpt2 / sizeof *gpt2, 1, steps);
+        n_failed +=
+            check_model("gpt2", gpt2, N_GPT2, (Setting){.accumulate = 1, .recompute_steps = steps});
     return n_failed != 0;
 }
