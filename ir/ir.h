@@ -371,6 +371,8 @@ extern const TrainConfig train_defaults;
 
 /* The 16-bit dtype of a precision; DT_NONE for fp32. */
 DType precision_dtype(PrecisionKind p);
+const char *precision_name(PrecisionKind p); /* "fp32", "bf16", "fp16" */
+const char *amp_mode_name(AmpMode a);        /* "master", "autocast" */
 
 /* ---- module
  * ----------------------------------------------------------------------------------------------------------

@@ -84,6 +84,16 @@ DType precision_dtype(PrecisionKind p)
     return p == PREC_BF16 ? DT_BF16 : DT_F16;
 }
 
+const char *precision_name(PrecisionKind p)
+{
+    return precisions[p];
+}
+
+const char *amp_mode_name(AmpMode a)
+{
+    return amp_modes[a];
+}
+
 bool text_is_plain_name(const char *name)
 {
     if (!isalpha((unsigned char)*name) && *name != '_') return false;

@@ -165,16 +165,6 @@ static void add_live(PlanReport *r, const Buffers *all)
     }
 }
 
-/* 16 bytes for each padded parameter, one rank, f32: the parameter, its gradient, two moments. */
-static int64_t closed_form(const Module *m)
-{
-    int64_t elems = 0;
-    for (uint32_t i = 1; i < m->vars.n; i++)
-        if (m->vars.at[i].kind == VK_PARAM && !var_ok(m->vars.at[i].in))
-            elems += type_elems(m->vars.at[i].type);
-    return 16 * elems;
-}
-
 /* Gradients count into the states also where they live only from the backward to the update: at
  * their largest. */
 static int64_t gradient_bytes(const Buffers *all)
@@ -226,7 +216,7 @@ PlanReport plan_report(const Module *m, Arena *scratch)
     r.peak_live += r.padding;
     r.states = *category(&r, "params") + *category(&r, "master") + *category(&r, "optimizer") +
                gradient_bytes(&all);
-    r.closed_form = closed_form(m);
+    r.closed_form = precision_closed_form(m);
     r.fragmentation = r.peak_live ? (double)r.arena / (double)r.peak_live - 1 : 0;
     for (uint32_t i = 0; i < m->funcs.n; i++) {
         r.flops += plan_runs(m, m->funcs.at[i]) * func_flops(m->funcs.at[i]);
@@ -295,9 +285,12 @@ static void add_largest(const Module *m, const PlanReport *r, Arena *a, Str *out
 
 void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str *out)
 {
+    bool is_autocast = m->train.precision != PREC_FP32 && m->train.amp == AMP_AUTOCAST;
     str_addf(out,
-             "model %s: %lld parameters, micro-batch %lld, accumulate %lld, 1 rank, zero 0, fp32\n",
-             m->name, (long long)r->params, (long long)m->batch, (long long)m->train.accumulate);
+             "model %s: %lld parameters, micro-batch %lld, accumulate %lld, 1 rank, zero 0, %s%s\n",
+             m->name, (long long)r->params, (long long)m->batch, (long long)m->train.accumulate,
+             precision_name(m->train.precision), is_autocast ? " autocast" : "");
+    precision_print_table(m, out);
     str_add(out, "memory of a rank at its peak:\n");
     for (int i = 0; i < PLAN_N_CATEGORIES; i++)
         if (r->cat[i].bytes) add_line(out, r->cat[i].name, r->cat[i].bytes);
@@ -331,8 +324,9 @@ static void json_category(const PlanReport *r, Str *out)
 
 void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *out)
 {
-    str_addf(out, "{\"ranks\":1,\"zero\":0,\"precision\":\"fp32\",\"params\":%lld,\"per_rank\":[{",
-             (long long)r->params);
+    str_add(out, "{\"ranks\":1,\"zero\":0,");
+    precision_print_json(m, out);
+    str_addf(out, ",\"params\":%lld,\"per_rank\":[{", (long long)r->params);
     json_category(r, out);
     str_add(out, "}],\"comm\":[],\"buffers\":[");
     Buffers all = plan_buffers(scratch, m);

@@ -1,4 +1,4 @@
-/* report.h -- between report.c and report_recompute.c. */
+/* report.h -- between report.c, report_precision.c and report_recompute.c. */
 #ifndef ZM_PASSES_MEMORY_REPORT_H
 #define ZM_PASSES_MEMORY_REPORT_H
 
@@ -19,6 +19,12 @@ Buffers plan_buffers(Arena *a, const Module *m);
 bool buffer_is_at_peak(const Buffer *b, const PlanReport *r);
 double plan_runs(const Module *m, const Func *f); /* of f in one step */
 void plan_add_bytes(Str *out, int64_t bytes);
+
+/* Bytes of parameters, masters, gradients and two moments, for each padded parameter (docs of the
+ * plan: docs/memory.md). */
+int64_t precision_closed_form(const Module *m);
+void precision_print_table(const Module *m, Str *out);
+void precision_print_json(const Module *m, Str *out); /* "precision", "amp" and "dtypes" */
 
 void recompute_print_table(const PlanReport *r, Str *out);
 void recompute_print_json(const PlanReport *r, Str *out);

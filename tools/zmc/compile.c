@@ -92,7 +92,7 @@ static int emit_executable(Session *s, const Module *m, const CodegenTarget *t, 
     CodegenOptions co = {.runtime_lib = arena_printf(&s->arena, "%s/libzmrt.a", s->self_dir),
                          .source = s->opt.input,
                          .command_line = s->opt.command_line,
-                         .precision = "fp32",
+                         .precision = precision_name(m->train.precision),
                          .timing = s->opt.timing};
     if (t->is_cuda) {
         diag_error(&s->diag, (SrcPos){0}, E_USAGE,

@@ -1,0 +1,112 @@
+/* report_precision.c -- the plan's dtypes: what holds parameters, gradients, accumulators, masters
+ * and moments, and the bytes that a parameter's states take by the paper's count. */
+#include "passes/memory/report.h"
+
+#include <string.h>
+
+/* ---- dtypes of each kind of tensor ---- */
+
+typedef struct DTypeSet {
+    bool has[N_DTYPE];
+} DTypeSet;
+
+static DTypeSet dtypes_of_kind(const Module *m, VarKind kind)
+{
+    DTypeSet s = {0};
+    for (uint32_t i = 1; i < m->vars.n; i++) {
+        const Var *v = &m->vars.at[i];
+        if (v->kind == kind && !v->is_bucket) s.has[v->type->dtype] = true;
+    }
+    return s;
+}
+
+/* As the update reads them: what the op `probe` shows but its last operand, the factor. */
+static DTypeSet dtypes_of_grads(const Module *m)
+{
+    DTypeSet s = {0};
+    const Func *f = func_find(m, "last");
+    if (!f) return s;
+    FOR_OPS(f, id)
+    {
+        const Op *op = op_cget(f, id);
+        for (uint32_t i = 0; op->code == OP_PROBE && i + 1 < op->n_in; i++)
+            s.has[value_type(f, op->in[i])->dtype] = true;
+    }
+    return s;
+}
+
+/* "bf16", "bf16+f32", "none" */
+static void add_dtypes(Str *out, const DTypeSet *s)
+{
+    const char *plus = "";
+    for (int d = 0; d < N_DTYPE; d++) {
+        if (!s->has[d]) continue;
+        str_addf(out, "%s%s", plus, dtype_name((DType)d));
+        plus = "+";
+    }
+    if (!*plus) str_add(out, "none");
+}
+
+enum { N_TENSOR_KINDS = 6 };
+static const char *const tensor_kinds[N_TENSOR_KINDS] = {"params", "grads",  "accumulators",
+                                                         "wire",   "master", "moments"};
+
+/* In the order of tensor_kinds.  Nothing is on the wire: one rank. */
+static void list_dtypes(const Module *m, DTypeSet out[N_TENSOR_KINDS])
+{
+    out[0] = dtypes_of_kind(m, VK_PARAM);
+    out[1] = dtypes_of_grads(m);
+    out[2] = dtypes_of_kind(m, VK_GRAD);
+    out[3] = (DTypeSet){0};
+    out[4] = dtypes_of_kind(m, VK_MASTER);
+    out[5] = dtypes_of_kind(m, VK_MOMENT);
+}
+
+/* ---- states ---- */
+
+static int64_t bytes_per_param(const TrainConfig *t)
+{
+    bool is_16bit = t->precision != PREC_FP32;
+    int64_t moments = t->moments_bf16 ? 2 * 2 : 2 * 4;
+    int64_t grad = is_16bit && t->grad_low ? 2 : 4;
+    if (!is_16bit || t->amp == AMP_AUTOCAST) return 4 + grad + moments;
+    return 2 + grad + moments + (t->pure ? 0 : 4);
+}
+
+int64_t precision_closed_form(const Module *m)
+{
+    int64_t elems = 0;
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (m->vars.at[i].kind == VK_PARAM && !var_ok(m->vars.at[i].in))
+            elems += type_elems(m->vars.at[i].type);
+    return bytes_per_param(&m->train) * elems;
+}
+
+/* ---- text ---- */
+
+void precision_print_table(const Module *m, Str *out)
+{
+    DTypeSet sets[N_TENSOR_KINDS];
+    list_dtypes(m, sets);
+    str_add(out, "dtypes:");
+    for (int i = 0; i < N_TENSOR_KINDS; i++) {
+        str_addf(out, "%s %s ", i ? "," : "", tensor_kinds[i]);
+        add_dtypes(out, &sets[i]);
+    }
+    str_add(out, "\n");
+}
+
+void precision_print_json(const Module *m, Str *out)
+{
+    DTypeSet sets[N_TENSOR_KINDS];
+    list_dtypes(m, sets);
+    str_addf(out, "\"precision\":\"%s\",\"amp\":\"%s\",\"dtypes\":{",
+             precision_name(m->train.precision),
+             m->train.precision == PREC_FP32 ? "none" : amp_mode_name(m->train.amp));
+    for (int i = 0; i < N_TENSOR_KINDS; i++) {
+        str_addf(out, "%s\"%s\":\"", i ? "," : "", tensor_kinds[i]);
+        add_dtypes(out, &sets[i]);
+        str_add(out, "\"");
+    }
+    str_add(out, "}");
+}
