@@ -5,7 +5,8 @@
  *   cross_entropy_grad(logits, targets, d items) -> d logits -> d x = d logits @ w', d w = x' d
  * logits   (backward)
  *
- * becomes, for each chunk of rows: its logits, items, d logits and d x, and d w summed over the
+ * (with 16 bits, a cast of the logits to f32 and one of d logits back stand between) becomes, for
+ * each chunk of rows: its logits, items, d logits and d x, and d w summed over the
  * chunks in order.  Forward and backward of a chunk stand together, so one chunk's logits are live
  * at a time and nothing is computed twice; the price is that w and d w are read once a chunk.
  * Possible because the cotangent of an item does not depend on the items (a mean). Without a
@@ -35,6 +36,7 @@ typedef struct Site {
     Func *f;
     Uses uses;
     OpId project, items, grad; /* matmul, cross_entropy, cross_entropy_grad (none: forward only) */
+    OpId widen, narrow;        /* casts of logits and d logits; none: of one dtype */
     ValueId x, w, targets;
     int64_t rows, classes;
     Reader reader[MAX_READERS];
@@ -76,6 +78,10 @@ static bool add_reader(Site *s, OpId id, ValueId v)
 static bool find_readers(Site *s)
 {
     ValueId d = op_cget(s->f, s->grad)->out[0];
+    if (n_users(s, d) == 1 && op_cget(s->f, user(s, d, 0))->code == OP_CAST) {
+        s->narrow = user(s, d, 0);
+        d = op_cget(s->f, s->narrow)->out[0];
+    }
     for (uint32_t i = 0; i < n_users(s, d); i++) {
         OpId id = user(s, d, i);
         const Op *op = op_cget(s->f, id);
@@ -113,6 +119,12 @@ static bool find_site(Site *s, OpId items)
     s->items = items;
     s->targets = ce->in[1];
     s->project = value_cget(s->f, logits)->def;
+    if (op_ok(s->project) && op_cget(s->f, s->project)->code == OP_CAST) {
+        s->widen = s->project;
+        ValueId product = op_cget(s->f, s->widen)->in[0];
+        s->project = value_cget(s->f, product)->def;
+        if (n_users(s, product) != 1) return false;
+    }
     if (!op_ok(s->project) || op_cget(s->f, s->project)->code != OP_MATMUL) return false;
     const Op *mm = op_cget(s->f, s->project);
     s->x = mm->in[0];
@@ -193,6 +205,12 @@ static ValueId rebuild(Chunker *c, OpId like, const ValueId *in, uint32_t n_in)
     return v;
 }
 
+/* The chunk's part of a cast; x when there is none. */
+static ValueId cast_chunk(Chunker *c, OpId cast, ValueId x)
+{
+    return op_ok(cast) ? rebuild(c, cast, &x, 1) : x;
+}
+
 /* The chunk's part of a product that reads d logits; d w is added to `sum`, what the chunks before
  * it gave. */
 static ValueId read_chunk(Chunker *c, const Reader *r, ValueId d_logits, ValueId sum)
@@ -231,12 +249,12 @@ static void rewrite(Site *s, int64_t rows_per)
         c.lo = k * rows_per;
         c.n = c.lo + rows_per < s->rows ? rows_per : s->rows - c.lo;
         ValueId project[] = {last_dim_rows(&c, s->x), s->w};
-        ValueId logits = rebuild(&c, s->project, project, 2);
+        ValueId logits = cast_chunk(&c, s->widen, rebuild(&c, s->project, project, 2));
         ValueId ce[] = {logits, rows_of(&c, s->targets, 0)};
         items[k] = rebuild(&c, s->items, ce, 2);
         if (!op_ok(s->grad)) continue;
         ValueId grad[] = {logits, ce[1], rows_of(&c, op_cget(s->f, s->grad)->in[2], 0)};
-        ValueId d_logits = rebuild(&c, s->grad, grad, 3);
+        ValueId d_logits = cast_chunk(&c, s->narrow, rebuild(&c, s->grad, grad, 3));
         for (uint32_t i = 0; i < s->n_readers; i++) {
             const Reader *r = &s->reader[i];
             part[k][i] =
@@ -297,7 +315,8 @@ static bool chunk_function(PassCtx *cx, Func *f)
         if (op_cget(f, id)->code != OP_CROSS_ENTROPY) continue;
         Site s = {.cx = cx, .f = f, .uses = func_uses(cx->scratch, f)};
         if (!find_site(&s, id)) continue;
-        int64_t row_bytes = s.classes * dtype_bytes(value_type(f, op_cget(f, id)->in[0])->dtype);
+        DType stored = value_type(f, op_cget(f, s.project)->out[0])->dtype;
+        int64_t row_bytes = s.classes * dtype_bytes(stored);
         int64_t n_chunks =
             (s.rows * row_bytes + cx->opt->loss_chunk_bytes - 1) / cx->opt->loss_chunk_bytes;
         if (n_chunks > MAX_CHUNKS) n_chunks = MAX_CHUNKS;

@@ -140,9 +140,16 @@ static bool is_same(const double *x, const double *y, int64_t n, double tol)
 
 /* ---- comparing two stages ---- */
 
+/* How a model is compiled. */
+typedef struct Setting {
+    int64_t accumulate, recompute_steps, loss_chunk_bytes;
+    PrecisionKind precision;
+    AmpMode amp;
+} Setting;
+
 typedef struct Tally {
     const char *model, *pass;
-    int64_t recompute_steps;
+    const Setting *how;
     int n_compared, n_failed;
 } Tally;
 
@@ -204,9 +211,11 @@ static Stage *next_stage(Tally *t, Stage *now)
 {
     Stage *next = stage_parse(&now->text);
     ZM_CHECK(now->text.n == next->text.n && memcmp(now->text.at, next->text.at, next->text.n) == 0);
-    PipelineRun how = {
-        .check_changed = true,
-        .opt = {.ranks = 1, .bucket_bytes = 1 << 20, .recompute_steps = t->recompute_steps}};
+    PipelineRun how = {.check_changed = true,
+                       .opt = {.ranks = 1,
+                               .bucket_bytes = 1 << 20,
+                               .recompute_steps = t->how->recompute_steps,
+                               .loss_chunk_bytes = t->how->loss_chunk_bytes}};
     if (pipeline_run(next->m, t->pass, &how) != ZM_OK) {
         diag_print(&next->diag, stderr);
         ZM_CHECK(!"a pass failed");
@@ -219,13 +228,6 @@ static Stage *next_stage(Tally *t, Stage *now)
 }
 
 /* ---- models ---- */
-
-/* How a model is compiled. */
-typedef struct Setting {
-    int64_t accumulate, recompute_steps;
-    PrecisionKind precision;
-    AmpMode amp;
-} Setting;
 
 static Stage *stage_of_model(const char *path, Define *defines, uint32_t n, const Setting *how)
 {
@@ -251,7 +253,7 @@ static int check_model(const char *name, Define *defines, uint32_t n, Setting ho
     int here = slash ? (int)(slash - __FILE__) : 0;
     Stage *now = stage_of_model(arena_printf(&a, "%.*s/../../models/%s.zm", here, __FILE__, name),
                                 defines, n, &how);
-    Tally t = {.model = name, .recompute_steps = how.recompute_steps};
+    Tally t = {.model = name, .how = &how};
     char pass[MAX_STAGE_NAME];
     for (const char *p = pipeline_text("train"); *p;) {
         size_t len = strcspn(p, ",");
@@ -287,6 +289,14 @@ int main(void)
             how.accumulate = 2;
             n_failed += check_model("gpt2", gpt2, N_GPT2, how);
         }
+    gpt2[5].value = "8"; /* 24 rows of logits: chunks of 16 and 8 */
+    for (int mode = AMP_MASTER; mode <= AMP_AUTOCAST; mode++)
+        n_failed += check_model("gpt2", gpt2, N_GPT2,
+                                (Setting){.accumulate = 1,
+                                          .loss_chunk_bytes = 256,
+                                          .precision = PREC_BF16,
+                                          .amp = (AmpMode)mode});
+    gpt2[5].value = "2";
     gpt2[0].value = "3";
     for (int64_t steps = 2; steps < 20; steps += 7)
         n_failed +=
