@@ -71,6 +71,7 @@ static KernelCode *kernel_codes(Arena *a, const CpuObjects *o)
     for (uint32_t i = 0; i < o->n_kernels; i++) {
         const CpuKernelCode *c = &o->code[i];
         code[i].n_phases = c->n_phases;
+        code[i].flags = c->has_bf16_products ? ZMP_BF16_PRODUCTS : 0;
         memcpy(code[i].n_tasks, c->n_tasks, sizeof c->n_tasks);
         memcpy(code[i].task_cost, c->task_cost, sizeof c->task_cost);
         code[i].workspace_bytes = c->needs.workspace_bytes;

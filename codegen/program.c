@@ -91,6 +91,7 @@ static void add_kernels(Program *p, const KernelSet *set, const KernelCode *code
         ZmpKernel z = {.name = program_string(p, set->kernels.at[i]->label), .first_fn = n_fns};
         if (code) {
             z.n_phases = code[i].n_phases;
+            z.flags = code[i].flags;
             memcpy(z.n_tasks, code[i].n_tasks, sizeof z.n_tasks);
             memcpy(z.task_cost, code[i].task_cost, sizeof z.task_cost);
             if (code[i].scratch_bytes > (int64_t)p->header.scratch_bytes)

@@ -34,6 +34,7 @@ typedef struct KernelCode { /* what the target made of KernelSet.kernels[i] */
     uint32_t n_phases;
     int64_t n_tasks[ZMP_MAX_PHASES], task_cost[ZMP_MAX_PHASES];
     int64_t workspace_bytes, scratch_bytes;
+    uint32_t flags; /* ZmpKernel.flags */
 } KernelCode;
 
 typedef struct ProgramInfo {

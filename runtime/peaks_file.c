@@ -23,14 +23,16 @@ void peaks_path(char *out, size_t n)
 typedef struct PeakField {
     const char *key;
     size_t at;
+    bool may_be_zero;
 } PeakField;
 
 static const PeakField FIELDS[] = {
-    {"flops_one", offsetof(Peaks, flops_one)},
-    {"flops", offsetof(Peaks, flops)},
-    {"read_bytes_s", offsetof(Peaks, read_bytes_s)},
-    {"copy_bytes_s", offsetof(Peaks, copy_bytes_s)},
-    {"stream_bytes_s", offsetof(Peaks, stream_bytes_s)},
+    {"flops_one", offsetof(Peaks, flops_one), false},
+    {"flops", offsetof(Peaks, flops), false},
+    {"flops_bf16", offsetof(Peaks, flops_bf16), true},
+    {"read_bytes_s", offsetof(Peaks, read_bytes_s), false},
+    {"copy_bytes_s", offsetof(Peaks, copy_bytes_s), false},
+    {"stream_bytes_s", offsetof(Peaks, stream_bytes_s), false},
 };
 enum { N_FIELDS = sizeof FIELDS / sizeof *FIELDS };
 
@@ -55,7 +57,7 @@ static bool fields_take(Peaks *p, const json_t *o)
     p->threads = (int)threads;
     for (int i = 0; i < N_FIELDS; i++) {
         double v = json_number_value(json_object_get(o, FIELDS[i].key));
-        if (!(v > 0)) return false;
+        if (!(v > 0 || (v == 0 && FIELDS[i].may_be_zero))) return false;
         *(double *)(void *)((char *)p + FIELDS[i].at) = v;
     }
     return true;
@@ -72,7 +74,8 @@ bool peaks_read(Peaks *p, const char *path, int threads)
     peaks_cpu(cpu, sizeof cpu);
     bool is_ours = *path && file_read(&a, path, &text, &n) == 0 &&
                    json_object_read(&o, text, n, path, &unused) == RT_OK && fields_take(p, o) &&
-                   p->threads == threads && strcmp(p->cpu, cpu) == 0;
+                   p->threads == threads && strcmp(p->cpu, cpu) == 0 &&
+                   (p->flops_bf16 > 0) == peaks_has_bf16();
     if (o) json_decref(o);
     str_free(&unused.text);
     arena_free(&a);

@@ -68,8 +68,11 @@ static void add_command(const Roofline *r, Row *rows, uint32_t command, int64_t 
                                           : "zero";
         row->loc = program_str(p, c->loc);
     }
+    bool is_bf16 = c->kind == ZMP_KERNEL && p->kernels[c->kernel].flags & ZMP_BF16_PRODUCTS &&
+                   r->peaks.flops_bf16 > 0;
     double n = (double)calls, t = median_seconds(r, command, scratch);
-    double by_flops = c->flops / r->peaks.flops, by_bytes = c->bytes / peaks_bandwidth(&r->peaks);
+    double by_flops = c->flops / (is_bf16 ? r->peaks.flops_bf16 : r->peaks.flops);
+    double by_bytes = c->bytes / peaks_bandwidth(&r->peaks);
     row->calls += calls;
     row->seconds += t;
     row->flops += n * c->flops;
@@ -118,10 +121,10 @@ static void add_peaks(Str *out, const Roofline *r)
 {
     const Peaks *k = &r->peaks;
     str_addf(out,
-             "peaks, %d threads: %.1f GF/s of f32 FMA (one thread %.1f); read %.1f, copy %.1f, "
-             "streaming copy %.1f GB/s (%s%s)\n",
-             k->threads, k->flops * 1e-9, k->flops_one * 1e-9, k->read_bytes_s * 1e-9,
-             k->copy_bytes_s * 1e-9, k->stream_bytes_s * 1e-9,
+             "peaks, %d threads: %.1f GF/s of f32 FMA (one thread %.1f), %.1f of bf16 pairs; read "
+             "%.1f, copy %.1f, streaming copy %.1f GB/s (%s%s)\n",
+             k->threads, k->flops * 1e-9, k->flops_one * 1e-9, k->flops_bf16 * 1e-9,
+             k->read_bytes_s * 1e-9, k->copy_bytes_s * 1e-9, k->stream_bytes_s * 1e-9,
              r->peaks_from ? "from "
                            : "measured in a second before the first step; tools/bench "
                              "--peaks does it well",

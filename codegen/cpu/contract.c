@@ -519,7 +519,8 @@ Status cpu_emit_contract(CpuModule *m, const Kernel *k, const char *name, CpuKer
     double flops = 2 * outputs * (double)p->red.total;
     double packed =
         (double)p->batch.total * (double)contract_resident(p)->axis->total * (double)p->red.total;
-    *out = (CpuKernelCode){.needs = {p->workspace_bytes, p->scratch_bytes}};
+    *out = (CpuKernelCode){.needs = {p->workspace_bytes, p->scratch_bytes},
+                           .has_bf16_products = p->tile.is_pairs};
     if (p->is_shared) add_phase(m, p, name, emit_pack_phase, p->n_pack_tasks, 8 * packed, out);
     if (p->n_splits == 1) {
         add_phase(m, p, name, emit_main_phase, p->n_tasks, flops + 8 * outputs, out);

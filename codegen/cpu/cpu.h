@@ -220,6 +220,7 @@ typedef struct CpuKernelCode {
     int64_t n_tasks[ZMP_MAX_PHASES];
     int64_t task_cost[ZMP_MAX_PHASES]; /* about flops + bytes of one task */
     const char *fn[ZMP_MAX_PHASES];    /* symbol of each phase: cpu_phase_name() */
+    bool has_bf16_products;            /* of pairs, by AVX512-BF16 */
     KernelNeeds needs;                 /* = cpu_kernel_needs() */
 } CpuKernelCode;
 

@@ -76,11 +76,12 @@ typedef struct ZmpBuffer {
         live_to; /* command indices within the function, inclusive; inputs from -1, results to n */
 } ZmpBuffer;
 
+enum { ZMP_BF16_PRODUCTS = 1 }; /* multiplies pairs of bf16 at the processor's own rate */
 typedef struct ZmpKernel {
     uint32_t name;
     uint32_t n_phases;
     uint32_t first_fn; /* zm_kernel_fns[first_fn + phase] */
-    uint32_t reserved;
+    uint32_t flags;
     int64_t n_tasks[ZMP_MAX_PHASES];
     int64_t task_cost[ZMP_MAX_PHASES]; /* about flops + bytes of a task: the runtime runs cheap
                                           phases on one thread */
