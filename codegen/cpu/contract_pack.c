@@ -9,8 +9,9 @@
 #include <stdio.h>
 
 enum {
-    COPY_PANELS = 4,  /* wide panels copied side by side */
-    COPY_NARROW = 128 /* bytes: of narrower panels only two, whose lines would share cache sets */
+    COPY_PANELS = 4,   /* wide panels copied side by side */
+    COPY_NARROW = 128, /* bytes: narrower panels are copied by blocks of k, ... */
+    COPY_ROWS = 8      /* ... since their lines would share cache sets */
 };
 
 static LLVMTypeRef pack_type(CpuModule *m)
@@ -94,26 +95,60 @@ static LLVMValueRef next_k(CpuModule *m, const PackIn *p, LLVMValueRef at)
     return cpu_elem_ptr(m, at, p->from, p->is_pairs ? mm_mul(m, p->ld, 2) : p->ld);
 }
 
+/* One k of a full panel. */
+static void copy_row(CpuModule *m, const PackIn *p, LLVMValueRef src, LLVMValueRef dst)
+{
+    int lanes = mm_lanes(m->target, p->dt);
+    for (int x = 0; x < p->width; x += lanes) {
+        int n = p->width - x < lanes ? p->width - x : lanes;
+        LLVMValueRef from = cpu_elem_ptr(m, src, p->from, cpu_i64(m, x));
+        LLVMValueRef to = cpu_elem_ptr(m, dst, p->dt, cpu_i64(m, x));
+        cpu_store(m, p->dt, load_columns(m, p, from, n, NULL), to, n, NULL);
+    }
+}
+
 /* dst[k * width + x] = src[k * ld + x] for the full panels: several side by side, so that a row of
  * the source is read in longer runs. */
 static void copy_full(CpuModule *m, const PackIn *p, LLVMValueRef n_panels)
 {
-    int lanes = mm_lanes(m->target, p->dt);
     LLVMValueRef at[2] = {p->src, p->dst};
     CpuLoop k = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, 1, at, 2);
     CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_panels, 1, k.carried, 2);
-    for (int x = 0; x < p->width; x += lanes) {
-        int n = p->width - x < lanes ? p->width - x : lanes;
-        LLVMValueRef from = cpu_elem_ptr(m, q.carried[0], p->from, cpu_i64(m, x));
-        LLVMValueRef to = cpu_elem_ptr(m, q.carried[1], p->dt, cpu_i64(m, x));
-        cpu_store(m, p->dt, load_columns(m, p, from, n, NULL), to, n, NULL);
-    }
+    copy_row(m, p, q.carried[0], q.carried[1]);
     at[0] = cpu_elem_ptr(m, q.carried[0], p->from, cpu_i64(m, p->width));
     at[1] = cpu_elem_ptr(m, q.carried[1], p->dt, p->step);
     cpu_loop_end(m, &q, at);
     at[0] = next_k(m, p, k.carried[0]);
     at[1] = cpu_elem_ptr(m, k.carried[1], p->dt, cpu_i64(m, p->width));
     cpu_loop_end(m, &k, at);
+}
+
+/* The address COPY_ROWS steps of k further on. */
+static LLVMValueRef next_block(CpuModule *m, const PackIn *p, LLVMValueRef at)
+{
+    return cpu_elem_ptr(m, at, p->from, mm_mul(m, p->ld, (p->is_pairs ? 2 : 1) * COPY_ROWS));
+}
+
+/* Narrow panels: a block of k of each in turn, so that the lines written to a panel are filled at
+ * once and a row of the source is read in longer runs; the next block is fetched meanwhile. */
+static void copy_narrow(CpuModule *m, const PackIn *p, LLVMValueRef n_panels)
+{
+    LLVMValueRef at[2] = {p->src, p->dst}, rows = cpu_i64(m, COPY_ROWS);
+    CpuLoop block = cpu_loop_begin(m, cpu_i64(m, 0), p->kc, COPY_ROWS, at, 2);
+    LLVMValueRef n_rows = mm_min(m, rows, mm_sub(m, p->kc, block.index));
+    CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_panels, 1, block.carried, 2);
+    CpuLoop k = cpu_loop_begin(m, cpu_i64(m, 0), n_rows, 1, q.carried, 2);
+    cpu_prefetch(m, next_block(m, p, k.carried[0]));
+    copy_row(m, p, k.carried[0], k.carried[1]);
+    at[0] = next_k(m, p, k.carried[0]);
+    at[1] = cpu_elem_ptr(m, k.carried[1], p->dt, cpu_i64(m, p->width));
+    cpu_loop_end(m, &k, at);
+    at[0] = cpu_elem_ptr(m, q.carried[0], p->from, cpu_i64(m, p->width));
+    at[1] = cpu_elem_ptr(m, q.carried[1], p->dt, p->step);
+    cpu_loop_end(m, &q, at);
+    at[0] = next_block(m, p, block.carried[0]);
+    at[1] = cpu_elem_ptr(m, block.carried[1], p->dt, cpu_i64(m, COPY_ROWS * p->width));
+    cpu_loop_end(m, &block, at);
 }
 
 /* The same at the edge, for targets with masked loads. */
@@ -154,16 +189,23 @@ static void copy_scalar(CpuModule *m, const PackIn *p)
     cpu_loop_end(m, &k, NULL);
 }
 
+static void copy_wide(CpuModule *m, const PackIn *p, LLVMValueRef n_panels)
+{
+    PackIn some = *p;
+    CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_panels, COPY_PANELS, NULL, 0);
+    some.src = cpu_elem_ptr(m, p->src, p->from, mm_mul(m, q.index, p->width));
+    some.dst = cpu_elem_ptr(m, p->dst, p->dt, LLVMBuildMul(m->b, q.index, p->step, ""));
+    copy_full(m, &some, mm_min(m, cpu_i64(m, COPY_PANELS), mm_sub(m, n_panels, q.index)));
+    cpu_loop_end(m, &q, NULL);
+}
+
 static void copy_panels(CpuModule *m, const PackIn *p)
 {
     LLVMValueRef n_full = mm_div(m, p->nx, p->width);
-    PackIn some = *p;
-    int64_t together = p->width * dtype_bytes(p->dt) < COPY_NARROW ? 2 : COPY_PANELS;
-    CpuLoop q = cpu_loop_begin(m, cpu_i64(m, 0), n_full, together, NULL, 0);
-    some.src = cpu_elem_ptr(m, p->src, p->from, mm_mul(m, q.index, p->width));
-    some.dst = cpu_elem_ptr(m, p->dst, p->dt, LLVMBuildMul(m->b, q.index, p->step, ""));
-    copy_full(m, &some, mm_min(m, cpu_i64(m, together), mm_sub(m, n_full, q.index)));
-    cpu_loop_end(m, &q, NULL);
+    if (p->width * dtype_bytes(p->dt) < COPY_NARROW)
+        copy_narrow(m, p, n_full);
+    else
+        copy_wide(m, p, n_full);
     PackIn edge = *p;
     edge.src = cpu_elem_ptr(m, p->src, p->from, mm_mul(m, n_full, p->width));
     edge.dst = cpu_elem_ptr(m, p->dst, p->dt, LLVMBuildMul(m->b, n_full, p->step, ""));
