@@ -50,6 +50,30 @@ static void test_threads(int n_threads)
     pool_free(pool);
 }
 
+/* Task 0 ends after all others: they must not wait for the thread in whose run they are. */
+static void wait_for_others(const void *job, int64_t task)
+{
+    CHECK(job == counts);
+    if (task > 0) {
+        counts[1]++;
+        return;
+    }
+    for (int turns = 0; counts[1] < 63; turns++) {
+        CHECK(turns < 100000);
+        usleep(100);
+    }
+}
+
+static void test_help(int n_threads)
+{
+    Pool *pool;
+    RtError e = {0};
+    CHECK(pool_new(&pool, n_threads, 1000, &e) == RT_OK);
+    pool_run_job(pool, wait_for_others, counts, 64);
+    CHECK(atomic_exchange(&counts[1], 0) == 63);
+    pool_free(pool);
+}
+
 static void test_quota(void)
 {
     CHECK(cpus_of_quota("150000 100000\n") == 2 && cpus_of_quota("100000 100000\n") == 1);
@@ -64,6 +88,8 @@ int main(void)
     int cpus = cpus_available();
     static const int threads[] = {1, 2, 3, 8};
     for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) test_threads(threads[i]);
+    test_help(2);
+    test_help(8);
     CHECK(cpus_available() == cpus); /* the caller is not left pinned */
     return 0;
 }
