@@ -408,6 +408,10 @@ Status program_build(Arena *a, const Module *m, const KernelSet *set, const Kern
     h->source = program_string(out, info->source);
     h->command_line = program_string(out, info->command_line);
     h->plan_text = program_string(out, info->plan_text);
+    Str ir = {0};
+    module_print(m, &ir);
+    h->ir = program_string(out, str_c(&ir));
+    str_free(&ir);
     program_var_buffers(out);
     add_vars(out);
     add_feeds(out);

@@ -167,6 +167,9 @@ RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e)
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].begin) RT_TRY(x->observers[o].begin(x->observers[o].self, x, f, e));
     for (uint32_t i = 0; i < f->n_commands; i++) {
+        for (uint32_t o = 0; o < x->n_observers; o++)
+            if (x->observers[o].before)
+                RT_TRY(x->observers[o].before(x->observers[o].self, x, f, f->first_command + i, e));
         run_command(x, &x->p->commands[f->first_command + i]);
         for (uint32_t o = 0; o < x->n_observers; o++)
             if (x->observers[o].after)

@@ -2,7 +2,8 @@
  *
  * Every address comes from one table (buffer -> address), so the same commands run on the plan's
  * arena or, with --poison, on buffers that are laid out apart.  Observers (poison, numerics, trace,
- * gradients, faults) see each command after it ran; without them a command costs one call. */
+ * gradients, faults) see each command before and after it ran; without them a command costs one
+ * call. */
 #ifndef ZM_RUNTIME_EXEC_H
 #define ZM_RUNTIME_EXEC_H
 
@@ -16,12 +17,14 @@ struct Exec;
 typedef struct Observer {
     void *self;
     RtStatus (*begin)(void *self, const struct Exec *x, const ZmpFunc *f, RtError *e);
+    RtStatus (*before)(void *self, const struct Exec *x, const ZmpFunc *f, uint32_t command,
+                       RtError *e);
     RtStatus (*after)(void *self, const struct Exec *x, const ZmpFunc *f, uint32_t command,
                       RtError *e);
     RtStatus (*end)(void *self, const struct Exec *x, const ZmpFunc *f, RtError *e);
 } Observer;
 
-enum { EXEC_MAX_OBSERVERS = 6 };
+enum { EXEC_MAX_OBSERVERS = 7 };
 
 typedef struct Exec {
     const Program *p;

@@ -137,6 +137,28 @@ static void describe(Numerics *n, const Exec *x, const ZmpFunc *f, uint32_t comm
     str_addf(&n->text, " (command %u of %s)", command - f->first_command, program_str(p, f->name));
 }
 
+/* The op inside the kernel, computed again from what it read. */
+static void describe_inside(Numerics *n, const Exec *x, const ZmpFunc *f, uint32_t command)
+{
+    Audit *audit = NULL;
+    RtError unused = {0};
+    Str where = {0};
+    if (n->audit && n->audit->open(&audit, x, &unused) == RT_OK &&
+        n->audit->locate(audit, f, command, n->inputs.at, &where))
+        str_addf(&n->text, "; first in this kernel: %s", str_c(&where));
+    if (n->audit) n->audit->close(audit);
+    str_free(&where);
+    str_free(&unused.text);
+}
+
+static RtStatus before(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
+{
+    (void)f;
+    Numerics *n = self;
+    if (!n->audit || x->p->commands[command].kind != ZMP_KERNEL) return RT_OK;
+    return kernel_inputs_take(&n->inputs, x, command, e);
+}
+
 static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
     Numerics *n = self;
@@ -149,6 +171,7 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
         int64_t bad = nonfinite_find(x->arg_at[i], arg->dtype, arg->bytes);
         if (bad < 0) continue;
         describe(n, x, f, command, i, bad);
+        if (c->kind == ZMP_KERNEL) describe_inside(n, x, f, command);
         return RT_FAIL(e, RT_FAILED, "first number that is not finite: %s", str_c(&n->text));
     }
     return RT_OK;
@@ -156,5 +179,11 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
 
 Observer numerics_observer(Numerics *n)
 {
-    return (Observer){.self = n, .after = after};
+    return (Observer){.self = n, .before = before, .after = after};
+}
+
+void numerics_free(Numerics *n)
+{
+    kernel_inputs_free(&n->inputs);
+    str_free(&n->text);
 }

@@ -149,8 +149,9 @@ static bool buffer_ok(const Program *p, const ZmpBuffer *b)
 static RtStatus check_header(const Program *p, RtError *e)
 {
     const ZmpHeader *h = p->h;
-    const uint32_t text[] = {h->model,  h->target,       h->cpu,          h->precision,
-                             h->source, h->command_line, h->cpu_features, h->plan_text};
+    const uint32_t text[] = {h->model,        h->target,    h->cpu,
+                             h->precision,    h->source,    h->command_line,
+                             h->cpu_features, h->plan_text, h->ir};
     for (uint32_t i = 0; i < sizeof text / sizeof *text; i++)
         if (!str_ok(p, text[i])) return corrupt(e, "header string", i);
     if (h->batch <= 0 || h->items <= 0 || h->accumulate == 0 || h->ranks == 0)

@@ -29,6 +29,8 @@ typedef struct Run {
     GradDump grads;
     FaultPlan faults;
     Numerics numerics;
+    const AuditHooks *audit_hooks; /* NULL: this program has none */
+    Audit *audit;                  /* --audit-numerics */
     int64_t rank;
     int64_t step;          /* attempts done */
     int64_t first_step;    /* of this process */

@@ -22,10 +22,24 @@ static RtStatus run_micro(Run *r, const ZmpFunc *f, int64_t m, RtError *e)
     return exec_run(&r->x, f, e);
 }
 
+static void print_audit(Run *r)
+{
+    Str text = {0};
+    str_addf(&text, "numerics of step %lld: each op again in f64, from the numbers that it read\n",
+             (long long)r->step);
+    r->audit_hooks->add_table(r->audit, &text);
+    progress_end(&r->progress);
+    fputs(str_c(&text), stdout);
+    fflush(stdout);
+    str_free(&text);
+}
+
 /* All micro-batches of step r->step. */
 static RtStatus run_micros(Run *r, RtError *e)
 {
     int64_t n = r->p.h->accumulate;
+    bool is_audited = r->audit && r->step == r->first_step;
+    if (is_audited) exec_observe(&r->x, r->audit_hooks->observer(r->audit));
     for (int64_t m = 0; m + 1 < n; m++) RT_TRY(run_micro(r, r->p.micro, m, e));
     bool is_faulty = fault_is_due(&r->faults, r->step, r->rank);
     bool is_dumping = r->o.dump_grads && r->step == r->first_step;
@@ -34,6 +48,8 @@ static RtStatus run_micros(Run *r, RtError *e)
     RtStatus s = run_micro(r, r->p.last, n - 1, e);
     exec_unobserve(&r->x, &r->faults);
     exec_unobserve(&r->x, &r->grads);
+    if (is_audited) exec_unobserve(&r->x, r->audit);
+    if (is_audited && s == RT_OK) print_audit(r);
     if (s == RT_OK && is_dumping) s = grad_dump_close(&r->grads, e);
     return s;
 }
@@ -86,7 +102,7 @@ static RtStatus explain_skips(Run *r, const StepResult *last, RtError *e)
     else
         str_addf(&why, "%d steps in a row were skipped, the last is step %lld", MAX_SKIPS_IN_ROW,
                  step);
-    Numerics n = {0};
+    Numerics n = {.audit = r->audit_hooks};
     if (!last->is_exhausted && all_ignored(r))
         rt_say(e, "%s: no target of the step counts (all are ignored); look at the data",
                str_c(&why));
@@ -97,7 +113,7 @@ static RtStatus explain_skips(Run *r, const StepResult *last, RtError *e)
                "at the data of this step",
                str_c(&why), n.is_found ? str_c(&n.text) : "not found when the step ran again");
     }
-    str_free(&n.text);
+    numerics_free(&n);
     str_free(&why);
     return RT_FAILED;
 }

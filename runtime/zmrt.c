@@ -165,6 +165,17 @@ static RtStatus open_state(Run *r, RtError *e)
     return RT_OK;
 }
 
+static RtStatus open_audit(Run *r, RtError *e)
+{
+    if (!r->audit_hooks)
+        return RT_FAIL(e, RT_BAD, "--audit-numerics: this program was made without its IR");
+    if (r->step >= r->o.steps)
+        return RT_FAIL(e, RT_BAD,
+                       "--audit-numerics looks at a step, but --steps %lld leaves none to run",
+                       (long long)r->o.steps);
+    return r->audit_hooks->open(&r->audit, &r->x, e);
+}
+
 static RtStatus open_run(Run *r, RtError *e)
 {
     const Options *o = &r->o;
@@ -182,6 +193,7 @@ static RtStatus open_run(Run *r, RtError *e)
             "--dump-grads writes the gradients of a step, but --steps %lld leaves none to run",
             (long long)o->steps);
     if (o->dump_grads) RT_TRY(grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e));
+    if (o->audit_numerics) RT_TRY(open_audit(r, e));
     RT_TRY(metrics_open(&r->metrics, o->metrics, r->first_step, e));
     RT_TRY(trace_open(&r->trace, &r->arena, o->profile, &r->x, e));
     if (o->profile) exec_observe(&r->x, trace_observer(&r->trace));
@@ -200,7 +212,8 @@ static void close_run(Run *r)
     pool_free(r->pool);
     if (r->has_data) data_close(&r->data);
     if (r->has_eval_data) data_close(&r->eval_data);
-    str_free(&r->numerics.text);
+    numerics_free(&r->numerics);
+    if (r->audit_hooks) r->audit_hooks->close(r->audit);
     str_free(&late.text);
     arena_free(&r->arena);
 }
@@ -249,6 +262,7 @@ static RtStatus main_status(Run *r, int argc, char **argv, const ZmrtImage *imag
         return print_text(&text, e);
     }
     RT_TRY(program_open(&r->p, image, e));
+    r->audit_hooks = r->numerics.audit = image->audit;
     if (!r->o.info) return do_run(r, e);
     program_info(&text, &r->p);
     return print_text(&text, e);

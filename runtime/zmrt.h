@@ -12,7 +12,8 @@
 typedef struct ZmrtImage {
     const void *program; /* the blob, 8-byte aligned */
     uint64_t program_bytes;
-    const ZmKernelFn *kernel_fns; /* one per phase of each kernel */
+    const ZmKernelFn *kernel_fns;   /* one per phase of each kernel */
+    const struct AuditHooks *audit; /* audit.h; NULL: this program has none */
 } ZmrtImage;
 
 /* Runs the command line.  Returns the exit code: 0 done, 1 bad use or input, 2 failed while

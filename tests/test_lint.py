@@ -20,8 +20,9 @@ LAYERS = {
     "passes": ["ir/base", "ir"],
     "codegen": ["ir/base", "ir", "passes"],
     "runtime": ["ir/base"],
+    "audit": ["ir/base", "ir", "runtime"],
 }
-TOP = {"frontend", "ir", "passes", "codegen", "runtime", "tests", "tools", "models", "docs", "CMakeLists.txt", "README.md", "LICENSE"}
+TOP = {"audit", "frontend", "ir", "passes", "codegen", "runtime", "tests", "tools", "models", "docs", "CMakeLists.txt", "README.md", "LICENSE"}
 
 
 def tracked(*patterns):

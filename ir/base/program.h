@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define ZMP_MAGIC 0x315247504d5aull /* "ZMPGR1" */
-enum { ZMP_VERSION = 3, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
+enum { ZMP_VERSION = 4, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
 
 /* A CPU kernel runs in phases with a barrier between them; a phase is n_tasks independent tasks, in
  * any order on any thread.  bufs[i]: address of argument i; scratch: scratch_bytes of the calling
@@ -40,7 +40,7 @@ typedef struct ZmpHeader {
     uint32_t model, target, cpu, precision, source, command_line; /* strings */
     uint32_t cpu_features; /* comma-separated names for __builtin_cpu_supports */
     uint32_t plan_text;    /* the table of `zmc plan`, for --info */
-    uint32_t reserved;
+    uint32_t ir;           /* the planned module as text, for --audit-numerics; "": none */
     ZmpRange strings, vars, buffers, kernels, args, commands, funcs, ports, feeds, weight_rules,
         consts;
 } ZmpHeader;

@@ -153,6 +153,14 @@ static void frame_close(Frame *fr, const Func *f)
     arena_free(&fr->scratch);
 }
 
+Status eval_op(const EvalCall *c)
+{
+    PointFn point = eval_point(c->op->code);
+    if (!point) return rules[c->op->code](c);
+    apply_point(c, point);
+    return ZM_OK;
+}
+
 static Status run_op(Eval *e, const Func *f, OpId op, Frame *fr, EvalTensor *results)
 {
     const Op *o = op_cget(f, op);
@@ -167,12 +175,7 @@ static Status run_op(Eval *e, const Func *f, OpId op, Frame *fr, EvalTensor *res
         fr->value[o->out[i].i] = out[i];
     }
     EvalCall c = {e, f, o, in, o->code == OP_RETURN ? results : out};
-    PointFn point = eval_point(o->code);
-    Status st = ZM_OK;
-    if (point)
-        apply_point(&c, point);
-    else
-        st = rules[o->code](&c);
+    Status st = eval_op(&c);
     for (uint32_t i = 0; i < o->n_out; i++) round_tensor(e, out[i]);
     arena_free(&scratch);
     return st;

@@ -30,6 +30,9 @@ PointFn eval_point(OpCode code); /* NULL: not one */
 
 Status eval_fail(const EvalCall *c, const char *fmt, ...) ZM_PRINTF(2, 3);
 
+/* The op's results into out[], not rounded to their dtypes. */
+Status eval_op(const EvalCall *c);
+
 /* Runs f into out[], which has room. */
 Status eval_func(Eval *e, const Func *f, const EvalTensor *in, EvalTensor *out);
 

@@ -395,7 +395,7 @@ static inline void tiny_pack(Tiny *t)
     h.feeds = tiny_table(&out, t->feeds, sizeof *t->feeds, 2);
     h.weight_rules = tiny_table(&out, t->rules, sizeof *t->rules, 4);
     memcpy(out.at, &h, sizeof h);
-    t->image = (ZmrtImage){arena_strndup(&tiny_arena, out.at, out.n), out.n, tiny_fns};
+    t->image = (ZmrtImage){arena_strndup(&tiny_arena, out.at, out.n), out.n, tiny_fns, NULL};
     str_free(&out);
 }
 
