@@ -18,8 +18,6 @@ typedef enum {
     N_PASS
 } PassId;
 
-#define RECOMPUTE_ALL INT64_MAX
-
 /* Steps of recomputation that a function has: the first n_cheap compute no product, attention or
  * large reduction again. */
 typedef struct RecomputeSteps {
@@ -33,7 +31,7 @@ typedef struct PassOptions {
     int64_t bucket_bytes;     /* merge buckets up to this size */
     int64_t memory_bytes;     /* --memory; 0 = no limit */
     int64_t loss_chunk_bytes; /* chunk_loss: most bytes of logits at a time; 0 = never chunk */
-    int64_t recompute_steps;  /* recompute: so many steps of its order; RECOMPUTE_ALL: all */
+    int64_t recompute_steps;  /* recompute: so many steps of its order, or all */
     RecomputeSteps *recompute_found; /* out: the most of any function; may be NULL */
     bool keep_state_layout;          /* --no-state-tricks */
     /* Bytes of memory that the target wants while fused op `fused` runs (0: none); NULL: no target.

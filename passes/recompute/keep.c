@@ -1,10 +1,10 @@
 /* keep.c -- which values of the forward are kept for the backward.
  *
- * A graph whose nodes are values; an edge leads from each operand to each result of an op that may
- * run again.  Values that may not be computed again hang on the source, those that the backward
- * uses on the sink, and a value costs its bytes to keep: the smallest cut is the smallest set of
- * values from which the backward's needs can be computed (as in the min-cut partitioning of
- * PyTorch's AOTAutograd; here with a price list of what may run again).
+ * A graph of ops and values: an edge leads from each operand to its op, and from the op to each
+ * result, where it costs the bytes of keeping that.  Ops that may not run again hang on the source,
+ * values that the backward uses on the sink: the smallest cut is the smallest set of values from
+ * which the backward's needs can be computed (as in the min-cut partitioning of PyTorch's
+ * AOTAutograd; here with a price list of what may run again).
  */
 #include "passes/recompute/min_cut.h"
 #include "passes/recompute/recompute.h"
@@ -83,7 +83,17 @@ uint32_t forward_count_steps(const Forward *w)
     return all_steps(w).n;
 }
 
-/* By position before the turn: may the op run again? */
+/* A result is used in a later layer, or after the last. */
+static bool leaves_layer(const Forward *w, uint32_t p)
+{
+    const Op *o = op_cget(w->f, w->op_at[p]);
+    bool leaves = false;
+    for (uint32_t i = 0; i < o->n_out; i++)
+        leaves |= w->last_use[o->out[i].i] >= w->begin[w->layer[p] + 1];
+    return leaves;
+}
+
+/* By position before the turn: may the op run again?  Views may anywhere: they are index maps. */
 static bool *may_run_again(const Forward *w, uint32_t steps)
 {
     bool *is_open = ARENA_ARRAY(w->a, bool, w->n_layers + 1);
@@ -98,41 +108,41 @@ static bool *may_run_again(const Forward *w, uint32_t steps)
     for (uint32_t p = 0; p < w->turn; p++) {
         const Op *o = op_cget(w->f, w->op_at[p]);
         again[p] |= w->layer[p] && is_open[w->layer[p]] && !is_heavy(o->code);
-        again[p] &= !is_never_again(w, o);
+        again[p] &= !is_never_again(w, o) && !leaves_layer(w, p);
+        again[p] |= (op_info(o->code)->traits & TR_VIEW) != 0;
     }
     return again;
 }
 
-/* Made in one layer and used in a later one, or after the last. */
-static bool leaves_layer(const Forward *w, uint32_t p, ValueId v)
-{
-    return w->last_use[v.i] >= w->begin[w->layer[p] + 1];
-}
+/* Nodes: source, sink, values by their numbers, ops by their positions. */
+enum { SOURCE, SINK, FIRST_VALUE };
 
 static void add_op(const Forward *w, MinCut *c, uint32_t p, bool may_again)
 {
     const Op *o = op_cget(w->f, w->op_at[p]);
-    for (uint32_t k = 0; k < o->n_out; k++) {
-        ValueId v = o->out[k];
+    uint32_t op = FIRST_VALUE + w->f->values.n + p;
+    for (uint32_t i = 0; i < o->n_out; i++) {
+        ValueId v = o->out[i];
         if (!forward_has(w, v)) continue;
-        uint32_t in = 2 + 2 * v.i;
-        min_cut_edge(c, in, in + 1, type_bytes(value_type(w->f, v)));
-        if (w->is_needed[v.i]) min_cut_edge(c, in + 1, 1, CUT_NEVER);
-        bool is_fixed = !may_again || leaves_layer(w, p, v);
-        if (is_fixed) min_cut_edge(c, 0, in, CUT_NEVER);
-        for (uint32_t i = 0; !is_fixed && i < o->n_in; i++)
-            if (forward_has(w, o->in[i])) min_cut_edge(c, 3 + 2 * o->in[i].i, in, CUT_NEVER);
+        min_cut_edge(c, op, FIRST_VALUE + v.i, type_bytes(value_type(w->f, v)));
+        if (w->is_needed[v.i]) min_cut_edge(c, FIRST_VALUE + v.i, SINK, CUT_NEVER);
     }
+    if (!may_again) min_cut_edge(c, SOURCE, op, CUT_NEVER);
+    for (uint32_t i = 0; may_again && i < o->n_in; i++)
+        if (forward_has(w, o->in[i])) min_cut_edge(c, FIRST_VALUE + o->in[i].i, op, CUT_NEVER);
 }
 
 void forward_keep(const Forward *w, uint32_t steps, bool *is_kept)
 {
-    uint32_t n = 2 + 2 * w->f->values.n;
+    uint32_t n_values = w->f->values.n, n = FIRST_VALUE + n_values + w->turn;
     MinCut *c = min_cut_new(w->a, n);
     const bool *again = may_run_again(w, steps);
     for (uint32_t p = 0; p < w->turn; p++) add_op(w, c, p, again[p]);
     bool *is_sink_side = ARENA_ARRAY(w->a, bool, n);
-    ZM_CHECK(min_cut_run(c, 0, 1, is_sink_side) < CUT_NEVER);
-    for (uint32_t v = 1; v < w->f->values.n; v++)
-        is_kept[v] = !is_sink_side[2 + 2 * v] && is_sink_side[3 + 2 * v];
+    ZM_CHECK(min_cut_run(c, SOURCE, SINK, is_sink_side) < CUT_NEVER);
+    for (uint32_t v = 1; v < n_values; v++) {
+        if (!forward_has(w, (ValueId){v})) continue;
+        uint32_t op = FIRST_VALUE + n_values + w->pos[value_cget(w->f, (ValueId){v})->def.i];
+        is_kept[v] = is_sink_side[FIRST_VALUE + v] && !is_sink_side[op];
+    }
 }

@@ -7,7 +7,6 @@
 #include "passes/recompute/recompute.h"
 #include "passes/state_names.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct Instance {
@@ -93,18 +92,12 @@ Forward forward_of(PassCtx *cx, const Func *f)
 
 /* ---- instances ---- */
 
-static Instance *instance_of(Forward *w, Instances *all, const char *path)
+/* The instance `path` is first used at p, unless it was before. */
+static void add_use(Forward *w, Instances *all, const char *path, uint32_t p)
 {
     for (uint32_t i = all->n; i-- > 0;)
-        if (all->at[i].path == path) return &all->at[i];
-    VEC_PUSH(w->a, all, ((Instance){path, UINT32_MAX, 0}));
-    return &all->at[all->n - 1];
-}
-
-static int compare_first(const void *x, const void *y)
-{
-    const Instance *a = x, *b = y;
-    return a->first < b->first ? -1 : a->first > b->first;
+        if (all->at[i].path == path) return;
+    VEC_PUSH(w->a, all, ((Instance){path, p, p}));
 }
 
 /* The instance whose parameter operand i of o reads; NULL: none. */
@@ -116,6 +109,7 @@ static const char *operand_instance(const Forward *w, const Op *o, uint32_t i)
     return *path ? path : NULL;
 }
 
+/* In the order of their first uses. */
 static Instances find_instances(Forward *w)
 {
     Instances all = {0};
@@ -123,12 +117,9 @@ static Instances find_instances(Forward *w)
         const Op *o = op_cget(w->f, w->op_at[p]);
         for (uint32_t i = 0; i < o->n_in; i++) {
             const char *path = operand_instance(w, o, i);
-            if (!path) continue;
-            Instance *x = instance_of(w, &all, path);
-            if (x->first == UINT32_MAX) x->first = p;
+            if (path) add_use(w, &all, path, p);
         }
     }
-    if (all.n) qsort(all.at, all.n, sizeof *all.at, compare_first);
     uint32_t k = 0; /* of p: the latest instance that has begun */
     for (uint32_t p = 0; all.n && p < w->turn; p++) {
         while (k + 1 < all.n && all.at[k + 1].first <= p) k++;

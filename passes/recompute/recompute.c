@@ -13,16 +13,32 @@ typedef struct Again {
     Forward w;
     Func *f;
     const bool *is_kept;
+    bool *is_again;     /* by value: computed again by its layer's copies, if anything wants it */
     uint32_t *layer_at; /* by layer: position of the first op that uses what is computed again */
     ValueId *waits_for; /* by layer: a value of the backward that is there before it */
     bool *is_copied;    /* by position of the forward */
-    ValueId *copy;      /* by value: the copy; of a kept value the result of `after` */
+    ValueId *copy;      /* by value: the copy; of a value at hand the result of `after` */
 } Again;
+typedef VEC(ValueId) ValueVec;
 
-static bool is_again(const Again *g, ValueId v)
+static const Op *view_of(const Func *f, ValueId v)
 {
-    if (!forward_has(&g->w, v) || g->is_kept[v.i]) return false;
-    return g->w.layer[g->w.pos[value_cget(g->f, v)->def.i]] != 0;
+    OpId def = value_cget(f, v)->def;
+    const Op *o = op_ok(def) ? op_cget(f, def) : NULL;
+    return o && op_info(o->code)->traits & TR_VIEW ? o : NULL;
+}
+
+/* A view of what is at hand is at hand. */
+static void find_again(Again *g)
+{
+    for (uint32_t p = 0; p < g->w.turn; p++) {
+        const Op *o = op_cget(g->f, g->w.op_at[p]);
+        for (uint32_t i = 0; i < o->n_out; i++) {
+            ValueId v = o->out[i];
+            if (!forward_has(&g->w, v) || g->is_kept[v.i]) continue;
+            g->is_again[v.i] = view_of(g->f, v) ? g->is_again[o->in[0].i] : g->w.layer[p] != 0;
+        }
+    }
 }
 
 static uint32_t layer_of(const Again *g, ValueId v)
@@ -53,7 +69,7 @@ static void find_places(Again *g)
     for (uint32_t p = w->turn; p < w->n; p++) {
         const Op *o = op_cget(g->f, w->op_at[p]);
         for (uint32_t i = 0; i < o->n_in; i++) {
-            if (!is_again(g, o->in[i])) continue;
+            if (!g->is_again[o->in[i].i]) continue;
             uint32_t k = layer_of(g, o->in[i]);
             if (!g->layer_at[k]) g->layer_at[k] = p;
             if (!value_ok(g->waits_for[k]))
@@ -76,45 +92,53 @@ static void mark_copied(Again *g)
         const Op *o = op_cget(g->f, w->op_at[p]);
         for (uint32_t i = 0; i < o->n_out; i++)
             g->is_copied[p] |=
-                is_again(g, o->out[i]) && (is_wanted[o->out[i].i] || w->is_needed[o->out[i].i]);
+                g->is_again[o->out[i].i] && (is_wanted[o->out[i].i] || w->is_needed[o->out[i].i]);
         for (uint32_t i = 0; g->is_copied[p] && i < o->n_in; i++) is_wanted[o->in[i].i] = true;
     }
 }
 
 static bool is_variable(const Func *f, ValueId v)
 {
+    for (const Op *o; (o = view_of(f, v)) != NULL;) v = o->in[0];
     OpId def = value_cget(f, v)->def;
-    while (op_ok(def) && op_info(op_cget(f, def)->code)->traits & TR_VIEW)
-        def = value_cget(f, op_cget(f, def)->in[0])->def;
     return op_ok(def) && (op_cget(f, def)->code == OP_READ || op_cget(f, def)->code == OP_CONST);
 }
 
+static void copy_op(Again *g, Builder *b, OpId op)
+{
+    OpId made = op_copy(b, g->f, op, g->copy);
+    op_get(g->f, made)->loc = b->loc;
+    g->w.cx->n_rewrites++;
+}
+
 /* What copies of layer k start from: v itself where it is a variable's, else v after the gradient
- * has arrived. */
-static void start_from(Again *g, Builder *b, uint32_t k, ValueId v)
+ * has arrived.  Of a view that is not kept the same view again: `after` needs its operand in
+ * memory.  Sets copy[] and adds to `starts` what it was set for. */
+static void start_from(Again *g, Builder *b, uint32_t k, ValueId v, ValueVec *starts)
 {
     if (is_variable(g->f, v) || value_ok(g->copy[v.i]) || !value_ok(g->waits_for[k])) return;
-    ValueId in[] = {v, g->waits_for[k]};
-    g->copy[v.i] = build1(b, OP_AFTER, in, 2, NULL);
+    if (view_of(g->f, v) && !g->is_kept[v.i]) {
+        start_from(g, b, k, view_of(g->f, v)->in[0], starts);
+        copy_op(g, b, value_cget(g->f, v)->def);
+    } else {
+        ValueId in[] = {v, g->waits_for[k]};
+        g->copy[v.i] = build1(b, OP_AFTER, in, 2, NULL);
+    }
+    VEC_PUSH(g->w.a, starts, v);
 }
 
 static void copy_layer(Again *g, uint32_t k)
 {
     Forward *w = &g->w;
-    VEC(ValueId) starts = {0};
+    ValueVec starts = {0};
     for (uint32_t p = w->begin[k]; p < w->begin[k + 1]; p++) {
         if (!g->is_copied[p]) continue;
         Op o = *op_cget(g->f, w->op_at[p]); /* by value: f grows */
-        LocId loc = pass_loc(w->cx, o.loc, "again for the backward");
-        Builder b = {.f = g->f, .before = w->op_at[g->layer_at[k]], .loc = loc};
-        for (uint32_t i = 0; i < o.n_in; i++) {
-            if (is_again(g, o.in[i])) continue;
-            start_from(g, &b, k, o.in[i]);
-            VEC_PUSH(w->a, &starts, o.in[i]);
-        }
-        OpId made = op_copy(&b, g->f, w->op_at[p], g->copy);
-        op_get(g->f, made)->loc = loc;
-        w->cx->n_rewrites++;
+        Builder b = {.f = g->f, .before = w->op_at[g->layer_at[k]]};
+        b.loc = pass_loc(w->cx, o.loc, "again for the backward");
+        for (uint32_t i = 0; i < o.n_in; i++)
+            if (!g->is_again[o.in[i].i]) start_from(g, &b, k, o.in[i], &starts);
+        copy_op(g, &b, w->op_at[p]);
     }
     for (uint32_t i = 0; i < starts.n; i++) g->copy[starts.at[i].i] = (ValueId){0};
 }
@@ -124,7 +148,8 @@ static void use_copies(Again *g)
     for (uint32_t p = g->w.turn; p < g->w.n; p++) {
         const Op *o = op_cget(g->f, g->w.op_at[p]);
         for (uint32_t i = 0; i < o->n_in; i++)
-            if (is_again(g, o->in[i])) op_set_operand(g->f, g->w.op_at[p], i, g->copy[o->in[i].i]);
+            if (g->is_again[o->in[i].i])
+                op_set_operand(g->f, g->w.op_at[p], i, g->copy[o->in[i].i]);
     }
 }
 
@@ -140,10 +165,12 @@ static void recompute_func(PassCtx *cx, Func *f, bool *changed)
     bool *is_kept = ARENA_ARRAY(cx->scratch, bool, n_values);
     forward_keep(&g.w, steps < n_steps ? (uint32_t)steps : n_steps, is_kept);
     g.is_kept = is_kept;
+    g.is_again = ARENA_ARRAY(cx->scratch, bool, n_values);
     g.layer_at = ARENA_ARRAY(cx->scratch, uint32_t, g.w.n_layers + 1);
     g.waits_for = ARENA_ARRAY(cx->scratch, ValueId, g.w.n_layers + 1);
     g.is_copied = ARENA_ARRAY(cx->scratch, bool, g.w.turn);
     g.copy = ARENA_ARRAY(cx->scratch, ValueId, n_values);
+    find_again(&g);
     find_places(&g);
     mark_copied(&g);
     for (uint32_t k = 1; k <= g.w.n_layers; k++) copy_layer(&g, k);
