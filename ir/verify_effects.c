@@ -98,7 +98,8 @@ Status verify_effects(const Verifier *v, const Func *f)
             Write read = extent_of(f, o, pos);
             e.stale_from[o->out[0].i] = first_overlap(&e, &read);
         } else if (op_info(o->code)->lower_kind == LK_VIEW) {
-            for (uint32_t i = 0; i < o->n_in; i++)
+            uint32_t n_shown = o->code == OP_AFTER ? 1 : o->n_in;
+            for (uint32_t i = 0; i < n_shown; i++)
                 e.stale_from[o->out[0].i] =
                     earlier(&e, e.stale_from[o->out[0].i], e.stale_from[o->in[i].i]);
         }

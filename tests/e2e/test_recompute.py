@@ -8,6 +8,72 @@ from zmtest import *
 DEEP = {"layers": 5, "heads": 3, "width": 39, "ctx": 67, "T": 67, "B": 16, "vocab": 251, "warmup": 3, "total": 12, "lr": 2e-3}
 
 
+BLOCKS = """
+dim B = 3, T = 7, S = 5, C = 12, heads = 2, V = 11
+block lin(x: [..., n], m) -> [..., m] {
+  param w: [n, m] = normal(0.2)
+  return x @ w
+}
+block att(x: [B, M, C], y: [B, N, C], c) -> [B, M, C] {
+  param bias: [1, heads, 1, 1] = zeros at "shared.bias"
+  let k, v = split(kv: lin(y, 2 * C), 2)
+  let a = sdpa(split_heads(q: lin(x, C), heads), split_heads(k, heads), split_heads(v, heads), causal = c,
+               bias = broadcast(bias, [1, heads, M, N]), drop = 0.1)
+  return drop(o: lin(merge_heads(a), C), 0.1)
+}
+block mlp(x: [..., C]) -> [..., C] {
+  return x + drop(b: lin(tanh(a: lin(normalize(x), 4 * C)), C), 0.1)
+}
+train { optimizer adamw(lr = 1e-2) }
+"""
+
+# Two repeats, the second of which reads the first one's result in every layer; a repeat of repeats, and blocks used again;
+# layers that end in attention; a mask that every layer broadcasts.
+PROGRAMS = {
+    "encoder_decoder": """
+block enc(x: [B, S, C]) -> [B, S, C] {
+  return m: mlp(x + at: att(normalize(x), normalize(x), false))
+}
+block dec(x: [B, T, C], e: [B, S, C]) -> [B, T, C] {
+  let y = x + at: att(normalize(x), normalize(x), true)
+  return m: mlp(y + cr: att(normalize(y), e, false))
+}
+model m(src: int[B, S], tokens: int[B, T], targets: int[B, T]) {
+  param emb: [V, C] = normal(0.3)
+  let e = normalize(encoder[3]: enc(drop(embed(emb, src), 0.1)))
+  output logits = normalize(decoder[3]: dec(embed(emb, tokens), e)) @ transpose(emb)
+  loss cross_entropy(logits, targets)
+}
+""",
+    "nested_and_shared": """
+block stack(x: [..., n]) -> [..., n] {
+  let y = s[3]: mlp(x)
+  return y * sigmoid(t: lin(y, n))
+}
+model m(tokens: int[B, T], targets: int[B, T]) {
+  param emb: [V, C] = normal(0.3)
+  let a = h[2]: stack(embed(emb, tokens))
+  let b = h.1.t(tanh(a), C) + h.0.s.2(a)
+  output logits = normalize(g[2]: stack(b) + a) @ transpose(emb)
+  loss cross_entropy(logits, targets)
+}
+""",
+    "attention_ends_layers": """
+block layer(x: [B, heads, T, D], m: [B, 1, 1, T]) -> [B, heads, T, D] {
+  let s = x @ transpose(k: lin(x, D)) + broadcast(m, [B, heads, T, T])
+  return sdpa(q: lin(softmax(s) @ x, D), x, v: lin(x, D), causal = true)
+}
+model m(tokens: int[B, T], targets: int[B, T]) {
+  param emb: [V, C] = normal(0.3)
+  let m = reshape(where(tokens > 3, 0.0, -10.0), [B, 1, 1, T])
+  let y = h[4]: layer(split_heads(embed(emb, tokens), heads), m)
+  output logits = normalize(merge_heads(y)) @ transpose(emb)
+  loss cross_entropy(logits, targets)
+}
+""",
+}
+
+
 def plan(*args, d=None, code=0):
     out, err = run([ZMC, "plan", GPT2, *defines(d or DEEP), *args, "--json"], code)
     return err if code else json.loads(out)
@@ -29,6 +95,22 @@ def test_same_training():
                 close(a["grad_norm"], b["grad_norm"], 1e-5, "gradient norms")
                 same(b["arena_bytes"], arena(p), "arena of plan and run")
             same(train(exe, 2), train(exe, 2, "--poison"), "runs with and without --poison")
+
+
+def test_other_models():
+    sizes = {"src": 5, "tokens": 7, "targets": 7}
+    data = write_safetensors("rows.safetensors", {k: ("I32", [40, n], b"".join((i * i * 7 % 11).to_bytes(4, "little") for i in range(40 * n)))
+                                                  for k, n in sizes.items()})
+    for name, text in PROGRAMS.items():
+        model = write(f"{name}.zm", (BLOCKS + text).encode())
+        for extra in ([], ["--accumulate", 3]):
+            want, arenas = train(compile_model(model, {}, extra), 5, data=data), []
+            for how in ([], ["--recompute", "layer"], ["--recompute", "auto"]):
+                out, _ = run([ZMC, "plan", model, *extra, *how, "--json"])
+                arenas.append(arena(json.loads(out)))
+                for a, b in zip(want, train(compile_model(model, {}, [*extra, *how]), 5, "--poison", data=data), strict=True):
+                    close(a["loss"], b["loss"], 1e-6, f"losses of {name}")
+            assert arenas[1] < arenas[0] * 0.9 and arenas[2] <= arenas[0], (name, arenas)
 
 
 def test_less_memory():
@@ -55,6 +137,7 @@ def test_memory_is_kept():
     err = plan("--recompute", "auto", "--memory", 1000, code=3)
     least = int(re.search(r"smallest budget that fits is (\d+) bytes", err)[1])
     same(arena(plan("--recompute", "auto", "--memory", least)), least, "arena and smallest budget")
+    assert least <= min(layer, arena(plan("--recompute", "auto")))
     contains(plan("--memory", 1000, code=3), "--recompute auto")
 
 
@@ -76,6 +159,9 @@ def test_without_layers():
     for mode in ("layer", "auto"):
         out, _ = run([ZMC, "plan", os.path.join(MODELS, "mlp.zm"), "--recompute", mode, "--json"])
         same(json.loads(out)["recompute"]["of"], 0, "steps")
+    _, err = run([ZMC, "plan", os.path.join(MODELS, "mlp.zm"), "--recompute", "auto", "--memory", 1000], 3)
+    contains(err, "--accumulate needs less")
+    assert "--recompute auto keeps less" not in err, err
 
 
 def test_bad_mode():

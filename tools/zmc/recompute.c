@@ -18,17 +18,20 @@ typedef struct Trials {
     int64_t best_steps, best_arena; /* smallest arena so far, fewest steps */
 } Trials;
 
-/* Arena with so many steps; INT64_MAX when the model does not compile. */
+/* Arena with so many steps; INT64_MAX when the model does not compile.  Only the module without
+ * recomputation is kept, for the report. */
 static int64_t try_steps(Trials *x, int64_t steps)
 {
-    const Module *m = session_compile_zm(x->s, x->t, x->text, x->n, steps, true, &x->found);
-    if (!m) return INT64_MAX;
+    Arena own = {0}, *a = steps ? &own : &x->s->arena;
+    const Module *m = session_try(x->s, a, x->t, x->text, x->n, steps, &x->found);
+    int64_t bytes = m ? m->arena_bytes : INT64_MAX;
     if (steps == 0) x->s->without = m;
-    if (m->arena_bytes < x->best_arena) {
-        x->best_arena = m->arena_bytes;
+    arena_free(&own);
+    if (bytes < x->best_arena) {
+        x->best_arena = bytes;
         x->best_steps = steps;
     }
-    return m->arena_bytes;
+    return bytes;
 }
 
 /* Fewest steps in (low, high] whose plan fits, given that high's does and low's does not. */
@@ -45,29 +48,36 @@ static int64_t bisect(Trials *x, int64_t low, int64_t high)
 }
 
 /* More steps need not mean a smaller arena: a layer's own copies can be its peak.  So where the
- * last step does not fit, some before it are tried. */
+ * last step does not fit, some before it are tried, and the cheap ones alone.  What is tried does
+ * not depend on the budget: when nothing fits, the smallest arena is the smallest budget. */
 static int64_t choose_for(Trials *x, int64_t without)
 {
-    int64_t all = x->found.n;
-    if (without <= x->s->opt.memory || !all) return 0;
-    for (int i = 0; i < N_SCAN; i++) {
-        int64_t steps = all - all * i / N_SCAN;
+    int64_t all = x->found.n, cheap = x->found.n_cheap, last = 0;
+    if (without <= x->s->opt.memory) return 0;
+    for (int i = 0; i <= N_SCAN; i++) {
+        int64_t steps = i < N_SCAN ? all - all * i / N_SCAN : cheap;
+        if (steps == last) continue;
         if (try_steps(x, steps) <= x->s->opt.memory) return bisect(x, 0, steps);
+        last = steps;
     }
     return x->best_steps;
 }
 
+bool recompute_is_auto(const Session *s)
+{
+    return s->opt.recompute && strcmp(s->opt.recompute, "auto") == 0;
+}
+
 int64_t recompute_choose(Session *s, CodegenTarget *t, const char *text, size_t n)
 {
-    const char *mode = s->opt.recompute ? s->opt.recompute : "none";
-    if (strcmp(mode, "none") == 0) return 0;
+    if (!s->opt.recompute || strcmp(s->opt.recompute, "none") == 0) return 0;
     Trials x = {.s = s, .t = t, .text = text, .n = n, .best_arena = INT64_MAX};
     int64_t without = try_steps(&x, 0);
-    if (without == INT64_MAX) return 0; /* the errors come with the real compilation */
+    if (without == INT64_MAX || !x.found.n) return 0; /* errors come with the real compilation */
     int64_t steps = x.found.n;
-    if (strcmp(mode, "auto") == 0 && s->opt.memory)
+    if (recompute_is_auto(s) && s->opt.memory)
         steps = choose_for(&x, without);
-    else if (strcmp(mode, "auto") == 0)
+    else if (recompute_is_auto(s))
         steps = try_steps(&x, x.found.n_cheap) < without ? x.found.n_cheap : 0;
     s->recompute.steps = (uint32_t)steps;
     s->recompute.n_steps = x.found.n;

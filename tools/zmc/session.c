@@ -77,22 +77,14 @@ static Status run_pipeline(Session *s, Module *m, PassOptions opt)
                        .dump_dir = o->dump_dir,
                        .timing = o->timing};
     Status st = pipeline_run(m, pipeline_text("train"), &run);
-    if (st != ZM_OK && !opt.recompute_steps && session_exit_code(s) == EXIT_OVER_BUDGET)
-        diag_help(&s->diag,
-                  "--recompute auto keeps less for the backward; a smaller micro-batch with "
-                  "--accumulate needs less too");
+    if (st != ZM_OK && session_exit_code(s) == EXIT_OVER_BUDGET)
+        diag_help(&s->diag, "%sa smaller micro-batch with --accumulate needs less",
+                  recompute_is_auto(s) ? "" : "--recompute auto keeps less for the backward; ");
     return st;
 }
 
-static Status run_trial(Module *m, PassOptions opt)
-{
-    opt.memory_bytes = 0;
-    PipelineRun run = {.opt = opt};
-    return pipeline_run(m, pipeline_text("train"), &run);
-}
-
 /* The smallest fp16 above 0 is 6e-8: gradients of large models are smaller than that. */
-static void set_scale(Session *s, Diag *diag, TrainConfig *t)
+static void set_scale(const Session *s, Diag *diag, TrainConfig *t)
 {
     if (s->opt.loss_scale)
         t->scale = s->loss_scale;
@@ -113,19 +105,12 @@ static void set_precision(const Options *o, TrainConfig *t)
     t->grad_low = o->grad_dtype && strcmp(o->grad_dtype, "low") == 0;
 }
 
-Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n, int64_t steps,
-                           bool is_trial, RecomputeSteps *found)
+/* The model with what the command line says of its training. */
+static Module *compile_frontend(const Session *s, Arena *a, SourceSet *sources, Diag *diag,
+                                const char *text, size_t n)
 {
     FrontendOptions fo = {s->opt.defines.at, s->opt.defines.n};
-    SourceSet *sources = &s->sources;
-    Diag *diag = &s->diag;
-    if (is_trial) {
-        sources = ARENA_NEW(&s->arena, SourceSet);
-        sources->arena = &s->arena;
-        diag = ARENA_NEW(&s->arena, Diag);
-        *diag = (Diag){.arena = &s->arena, .sources = sources};
-    }
-    Module *m = frontend_compile(&s->arena, sources, diag, s->opt.input, text, n, &fo);
+    Module *m = frontend_compile(a, sources, diag, s->opt.input, text, n, &fo);
     if (!m) return NULL;
     if (s->opt.accumulate > MAX_ACCUMULATE) {
         diag_error(diag, (SrcPos){0}, E_USAGE, "--accumulate takes at most %d, not %lld",
@@ -135,9 +120,28 @@ Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_
     set_precision(&s->opt, &m->train);
     set_scale(s, diag, &m->train);
     if (s->opt.accumulate) m->train.accumulate = s->opt.accumulate;
-    PassOptions opt = pass_options(s, t, steps);
-    opt.recompute_found = found;
-    return (is_trial ? run_trial(m, opt) : run_pipeline(s, m, opt)) == ZM_OK ? m : NULL;
+    return m;
+}
+
+Module *session_try(const Session *s, Arena *a, CodegenTarget *t, const char *text, size_t n,
+                    int64_t steps, RecomputeSteps *found)
+{
+    SourceSet *sources = ARENA_NEW(a, SourceSet);
+    sources->arena = a;
+    Diag *diag = ARENA_NEW(a, Diag);
+    *diag = (Diag){.arena = a, .sources = sources};
+    Module *m = compile_frontend(s, a, sources, diag, text, n);
+    PipelineRun run = {.opt = pass_options(s, t, steps)};
+    run.opt.memory_bytes = 0;
+    run.opt.recompute_found = found;
+    return m && pipeline_run(m, pipeline_text("train"), &run) == ZM_OK ? m : NULL;
+}
+
+static Module *compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n)
+{
+    int64_t steps = recompute_choose(s, t, text, n);
+    Module *m = compile_frontend(s, &s->arena, &s->sources, &s->diag, text, n);
+    return m && run_pipeline(s, m, pass_options(s, t, steps)) == ZM_OK ? m : NULL;
 }
 
 /* What the pass memplan and its checks would refuse: a dump may have been edited. */
@@ -161,8 +165,7 @@ Module *session_compile(Session *s, CodegenTarget *t)
     char *text;
     size_t n;
     if (session_read_input(s, &text, &n) != ZM_OK) return NULL;
-    if (!has_suffix(s->opt.input, ".zir"))
-        return session_compile_zm(s, t, text, n, recompute_choose(s, t, text, n), false, NULL);
+    if (!has_suffix(s->opt.input, ".zir")) return compile_zm(s, t, text, n);
     Module *m = module_parse(&s->arena, &s->sources, &s->diag, s->opt.input, text, n);
     if (!m || module_verify(m, NULL) != ZM_OK || check_plan(s, m) != ZM_OK) return NULL;
     return m;

@@ -46,10 +46,11 @@ Status loss_scale_parse(Session *s, const char *text, LossScale *out);
 /* Reads and compiles s->opt.input through the training pipeline (a .zir: parses it and checks its
  * plan).  NULL after errors. */
 Module *session_compile(Session *s, CodegenTarget *t);
-/* From text to plan by the options, with so many steps of recomputation; a trial prints, dumps and
- * limits nothing.  found: out, may be NULL. */
-Module *session_compile_zm(Session *s, CodegenTarget *t, const char *text, size_t n, int64_t steps,
-                           bool is_trial, RecomputeSteps *found);
+/* From text to plan in arena a, with so many steps of recomputation and no budget; prints and dumps
+ * nothing.  NULL after errors, whose text is lost.  found: out. */
+Module *session_try(const Session *s, Arena *a, CodegenTarget *t, const char *text, size_t n,
+                    int64_t steps, RecomputeSteps *found);
+bool recompute_is_auto(const Session *s);
 /* Steps for --recompute and --memory; sets s->recompute and s->without. */
 int64_t recompute_choose(Session *s, CodegenTarget *t, const char *text, size_t n);
 /* Of a module of session_compile; kept in s->arena. */
