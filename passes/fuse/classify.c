@@ -6,6 +6,9 @@
  * several users is computed again in each of them when its operands are in memory anyway, together
  * no larger than its result, and the arithmetic is cheap next to a trip to memory: the normalised x
  * of a layer norm, gelu's slope, a dropout mask.
+ *
+ * Around 16-bit floats memory holds the 16 bits: the operand of a product that is cast down, and of
+ * a value that is cast up for several kernels, what is cast.
  */
 #include <string.h>
 
@@ -63,13 +66,25 @@ static void hold(const Func *f, bool *held, ValueId v)
     held[v.i] = true;
 }
 
+static int64_t elem_bytes(const Func *f, ValueId v)
+{
+    return dtype_bytes(value_type(f, v)->dtype);
+}
+
+static bool is_half(const Func *f, ValueId v)
+{
+    return dtype_class(value_type(f, v)->dtype) == DTC_FLOAT && elem_bytes(f, v) == 2;
+}
+
+/* Down to the fewest bytes: not through a cast that makes them fewer. */
 static ValueId strip_views_and_casts(const Func *f, ValueId v)
 {
     for (;;) {
         OpId def = value_cget(f, v)->def;
         if (!op_ok(def)) return v;
         const Op *o = op_cget(f, def);
-        if (!op_is_view(o->code) && o->code != OP_CAST) return v;
+        bool is_cast = o->code == OP_CAST && elem_bytes(f, o->in[0]) <= elem_bytes(f, v);
+        if (!op_is_view(o->code) && !is_cast) return v;
         v = o->in[0];
     }
 }
@@ -315,6 +330,24 @@ static bool hold_ended(Classifier *c)
     return is_any;
 }
 
+/* What is cast up to a value that several kernels need is held in its place.  True: some were. */
+static bool hold_narrow(Classifier *c)
+{
+    const Fuse *s = c->s;
+    bool is_any = false;
+    FOR_OPS(s->f, op)
+    {
+        const Op *o = op_cget(s->f, op);
+        bool is_widening = o->code == OP_CAST && is_half(s->f, o->in[0]);
+        if (!is_widening || s->class[op.i] != FC_HOME || c->held[o->out[0].i]) continue;
+        ValueId v = fuse_strip_views(s->f, o->in[0]);
+        OpId def = value_cget(s->f, v)->def;
+        if (!op_ok(def) || s->class[def.i] == FC_HOST || c->held[v.i]) continue;
+        c->held[v.i] = is_any = true;
+    }
+    return is_any;
+}
+
 void fuse_classify(Fuse *s, bool *held)
 {
     const Func *f = s->f;
@@ -329,5 +362,5 @@ void fuse_classify(Fuse *s, bool *held)
         memset(c.end, 0xff, f->values.n * sizeof *c.end);
         FOR_OPS(f, op) note_users(&c, op);
         FOR_OPS(f, op) s->class[op.i] = (uint8_t)class_of(&c, op);
-    } while (hold_ended(&c));
+    } while (hold_ended(&c) | hold_narrow(&c));
 }
