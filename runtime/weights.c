@@ -13,26 +13,6 @@ enum { CHUNK_ELEMS = 1 << 15, MAX_LISTED = 20 };
 
 /* ---- names ---- */
 
-bool glob_match(const char *pattern, const char *text)
-{
-    const char *star = NULL, *resume = NULL;
-    while (*text) {
-        if (*pattern == '*') {
-            star = pattern++;
-            resume = text;
-        } else if (*pattern == '?' || *pattern == *text) {
-            pattern++;
-            text++;
-        } else if (star) {
-            pattern = star + 1;
-            text = ++resume;
-        } else
-            return false;
-    }
-    while (*pattern == '*') pattern++;
-    return *pattern == '\0';
-}
-
 static const char *stripped(const Program *p, const char *name)
 {
     for (uint32_t i = 0; i < p->n_weight_rules; i++) {

@@ -14,7 +14,6 @@ typedef enum WeightUse { WEIGHT_PARAM, WEIGHT_ALIAS, WEIGHT_IGNORED, WEIGHT_UNKN
 WeightUse weight_use(const Program *p, const char *published, const char **path);
 const char *weight_published(const Program *p,
                              const char *path); /* the name under which a parameter is exported */
-bool glob_match(const char *pattern, const char *text); /* '*' any run, '?' one character */
 
 /* Fills parameters and their masters; moments and scalars keep their initial values.  Missing,
  * unexpected and mis-shaped tensors are reported together, and nothing is loaded then. */

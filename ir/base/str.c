@@ -129,3 +129,23 @@ const char *intern(Interner *in, const char *text)
 {
     return intern_n(in, text, strlen(text));
 }
+
+bool glob_match(const char *pattern, const char *text)
+{
+    const char *star = NULL, *resume = NULL;
+    while (*text) {
+        if (*pattern == '*') {
+            star = pattern++;
+            resume = text;
+        } else if (*pattern == '?' || *pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star) {
+            pattern = star + 1;
+            text = ++resume;
+        } else
+            return false;
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == '\0';
+}

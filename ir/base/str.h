@@ -21,6 +21,8 @@ void str_add_f64(Str *s, double v);
 /* A JSON string literal with its quotes. */
 void str_add_json(Str *s, const char *text);
 
+bool glob_match(const char *pattern, const char *text); /* '*' any run, '?' one character */
+
 typedef struct Interner {
     Arena *arena;
     const char **slot;
