@@ -47,6 +47,7 @@ static void print_node(const Ast *ast, uint32_t indent, Str *out)
     }
     str_add(out, kind_names[ast->kind]);
     print_payload(ast, out);
+    if (ast->precision) str_addf(out, " precision %s", ast->precision);
     str_addf(out, " @%u:%u\n", ast->pos.line, ast->pos.col);
     for (uint32_t i = 0; i < ast->n; i++) print_node(ast->kid[i], indent + 1, out);
 }

@@ -36,7 +36,8 @@ struct Ast {
         double real;  /* REAL */
         Operator opr; /* UNARY, BINARY */
     } as;
-    SrcPos name_pos; /* of `text` where the node is larger: declarations, calls, instances */
+    const char *precision; /* of a statement in precision { }: "f32" or "low"; else NULL */
+    SrcPos name_pos;       /* of `text` where the node is larger: declarations, calls, instances */
     uint32_t depth;
     uint32_t n;
     Ast **kid;

@@ -177,6 +177,7 @@ static Status lower(Elab *e)
 {
     if (!elab_function(e, MODE_TRAIN)) return ZM_FAIL;
     if (!elab_function(e, MODE_EVAL)) return ZM_FAIL;
+    ZM_TRY(precision_check(e));
     ZM_TRY(sections_read(e));
     ZM_TRY(defines_check(e));
     lower_generate(e);

@@ -85,6 +85,12 @@ typedef struct OutputVal {
     SrcPos pos;
 } OutputVal;
 
+/* Ops [from, to) of the running function come from a walk of `block`. */
+typedef struct BlockWalk {
+    const char *block, *path; /* path NULL: without an instance */
+    uint32_t from, to;
+} BlockWalk;
+
 typedef struct Elab {
     Arena *arena;
     Module *m;
@@ -109,6 +115,7 @@ typedef struct Elab {
     Map *param_pos;     /* interned path -> VarId */
     Map *locs;          /* place and instance -> LocId */
     VEC(OutputVal) outputs;
+    VEC(BlockWalk) walks; /* of this function; only with --precision-of */
     Val loss;
     SrcPos loss_pos;
 } Elab;
@@ -190,6 +197,14 @@ Status type_match(Elab *e, const Ast *type, const char *name, const Ast *given, 
 Status type_eval(Elab *e, const Ast *type, const Type **out);
 /* Does a result fit its declared type?  False after an error. */
 Status type_check_result(Elab *e, const Ast *type, const Ast *given, Val v);
+
+/* ---- precision.c ---- */
+/* The ops from number `from` on, that have no precision yet, get this one. */
+void precision_stamp(Elab *e, uint32_t from, const char *word);
+/* A block was walked, whose ops begin with number `from`; inst may be NULL. */
+void precision_note_walk(Elab *e, const Ast *block, const Instance *inst, uint32_t from);
+void precision_apply(Elab *e);   /* --precision-of, to the function that was walked */
+Status precision_check(Elab *e); /* each names something */
 
 /* ---- elab_param.c ---- */
 void elab_param(Elab *e, const Ast *param);

@@ -188,7 +188,7 @@ static Val call_result(Elab *e, const Ast *block, const Call *c)
 static Val block_walk(Elab *e, const Ast *block, Instance *inst, const Args *args, SrcPos pos)
 {
     if (is_recursive(e, block, pos)) return val_error();
-    uint32_t frame = e->frame, n_scope = e->scope.n;
+    uint32_t frame = e->frame, n_scope = e->scope.n, first_op = e->f->ops.n;
     Instance *outer = e->inst;
     Call call = {.block = block, .up = e->call, .is_anonymous = !inst};
     Val result = val_error();
@@ -200,6 +200,7 @@ static Val block_walk(Elab *e, const Ast *block, Instance *inst, const Args *arg
         elab_body(e, block->kid[2]);
         result = call_result(e, block, &call);
     }
+    precision_note_walk(e, block, inst, first_op);
     e->depth--;
     e->inst = outer;
     e->call = call.up;
@@ -352,16 +353,21 @@ static void elab_return(Elab *e, const Ast *ret)
     }
 }
 
+static void elab_statement(Elab *e, const Ast *s)
+{
+    uint32_t first_op = e->f->ops.n;
+    e->n_steps++;
+    if (s->kind == AST_LET) elab_let(e, s);
+    if (s->kind == AST_PARAM) elab_param(e, s);
+    if (s->kind == AST_ASSERT) elab_assert(e, s);
+    if (s->kind == AST_RETURN) elab_return(e, s);
+    if (s->kind == AST_OUTPUT) elab_output(e, s);
+    if (s->kind == AST_LOSS) elab_loss(e, s);
+    if (s->precision) precision_stamp(e, first_op, s->precision);
+}
+
 void elab_body(Elab *e, const Ast *body)
 {
-    for (uint32_t i = 0; i < body->n && !diag_is_full(e->diag); i++) {
-        const Ast *s = body->kid[i];
-        e->n_steps++;
-        if (s->kind == AST_LET) elab_let(e, s);
-        if (s->kind == AST_PARAM) elab_param(e, s);
-        if (s->kind == AST_ASSERT) elab_assert(e, s);
-        if (s->kind == AST_RETURN) elab_return(e, s);
-        if (s->kind == AST_OUTPUT) elab_output(e, s);
-        if (s->kind == AST_LOSS) elab_loss(e, s);
-    }
+    for (uint32_t i = 0; i < body->n && !diag_is_full(e->diag); i++)
+        elab_statement(e, body->kid[i]);
 }

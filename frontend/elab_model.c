@@ -251,6 +251,7 @@ static void elab_reset(Elab *e, ElabMode mode, const char *name)
     e->rng = (ValueId){0};
     e->reads.n = 0;
     e->outputs.n = 0;
+    e->walks.n = 0;
     e->loss = val_none();
 }
 
@@ -266,6 +267,7 @@ Func *elab_function(Elab *e, ElabMode mode)
     if (elab_globals(e) != ZM_OK) return NULL;
     if (elab_inputs(e) != ZM_OK) return NULL;
     elab_body(e, model->kid[1]);
+    precision_apply(e);
     if (e->diag->n_errors > n_errors) return NULL;
     Status st = mode == MODE_GENERATE ? return_outputs(e) : return_loss(e);
     if (st != ZM_OK) return NULL;

@@ -12,6 +12,9 @@ typedef struct Define { /* -D name=value */
 typedef struct FrontendOptions {
     Define *defines;
     uint32_t n_defines;
+    Define *overrides; /* of the precision: NAME=f32|low, NAME a block, an instance's path (a glob)
+                          or an op; of two for one op the later holds */
+    uint32_t n_overrides;
 } FrontendOptions;
 
 /* Parses, checks and lowers one .zm file into a new Module: variables of kind param, weight_rules,

@@ -37,7 +37,7 @@ static void zm_error(const Span *at, void *scanner, ParseCx *cx, const char *wha
 %token <int64_t> INT "integer"
 %token <double> REAL "number"
 %token DIM "'dim'" CONST "'const'" ASSERT "'assert'" BLOCK "'block'" MODEL "'model'" PARAM "'param'" LET "'let'"
-%token RETURN "'return'" OUTPUT "'output'" LOSS "'loss'" TRUE "'true'" FALSE "'false'"
+%token PRECISION "'precision'" RETURN "'return'" OUTPUT "'output'" LOSS "'loss'" TRUE "'true'" FALSE "'false'"
 %token ELLIPSIS "'...'" DOTS "'..'" ARROW "'->'"
 
 %left OR "'or'"
@@ -50,7 +50,7 @@ static void zm_error(const Span *at, void *scanner, ParseCx *cx, const char *wha
 %right POW "'**'"
 
 %type <AstList *> items item dims consts args arg_list types type_dims dim_list stmts settings values names flags
-%type <AstList *> call_args call_list results indices
+%type <AstList *> call_args call_list results indices group
 %type <Ast *> dim_def const_def arg type type_dim body section stmt setting expr postfix primary call_arg index
 
 %%
@@ -155,14 +155,17 @@ values:
 body:
     '{' stmts '}'               { $$ = ast_node(cx, AST_BODY, @$, "", @$, $2); }
   | '{' stmts stmt '}'          { $$ = ast_node(cx, AST_BODY, @$, "", @$, list_add(cx, $2, $3)); }
+  | '{' stmts group '}'         { $$ = ast_node(cx, AST_BODY, @$, "", @$, list_join(cx, $2, $3)); }
   | '{' stmts error '}'         { $$ = ast_node(cx, AST_BODY, @$, "", @$, $2); yyerrok; }
   ;
 stmts:
     %empty                      { $$ = list_new(cx); }
   | stmts NEWLINE               { $$ = $1; }
   | stmts stmt NEWLINE          { $$ = list_add(cx, $1, $2); }
+  | stmts group NEWLINE         { $$ = list_join(cx, $1, $2); }
   | stmts error NEWLINE         { $$ = $1; yyerrok; }
   ;
+group: PRECISION NAME body      { $$ = list_precision(cx, $2, @2, $3); } ;
 stmt:
     ASSERT expr                 { $$ = ast_kids(cx, AST_ASSERT, @$, "", @1, $2, NULL, NULL, 1); }
   | PARAM NAME ':' type '=' expr flags { $$ = ast_param(cx, @$, $2, @2, $4, $6, $7); }

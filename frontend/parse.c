@@ -43,6 +43,19 @@ AstList *list_join(ParseCx *cx, AstList *l, AstList *more)
     return l;
 }
 
+AstList *list_precision(ParseCx *cx, const char *word, Span word_at, Ast *body)
+{
+    if (strcmp(word, "f32") != 0 && strcmp(word, "low") != 0)
+        parse_error(cx, word_at, E_SYNTAX, "precision is f32 or low, not %s", word);
+    AstList *l = list_new(cx);
+    for (uint32_t i = 0; i < body->n; i++) {
+        Ast *stmt = body->kid[i];
+        if (!stmt->precision) stmt->precision = word;
+        list_add(cx, l, stmt);
+    }
+    return l;
+}
+
 /* ---- nodes ---- */
 
 /* Gives the node its kids; a tree that grows too deep is replaced by an error leaf. */

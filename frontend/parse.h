@@ -63,5 +63,7 @@ Ast *ast_block_lost(ParseCx *cx, Ast *body); /* a body whose heading was wrong *
 AstList *list_new(ParseCx *cx);
 AstList *list_add(ParseCx *cx, AstList *l, Ast *kid); /* l itself; a NULL kid is not added */
 AstList *list_join(ParseCx *cx, AstList *l, AstList *more);
+/* The statements of a body, marked with their precision; one that is marked already stays. */
+AstList *list_precision(ParseCx *cx, const char *word, Span word_at, Ast *body);
 
 #endif

@@ -242,7 +242,8 @@ static void rebuild(Amp *a, OpId op, const ValueId *in, DType round_to)
 static bool add_bias(Amp *a, OpId op, const ValueId *was)
 {
     const Op o = *op_cget(a->f, op);
-    if (o.code != OP_ADD || attr_str(o.attrs, AT_PRECISION)) return false;
+    const char *precision = attr_str(o.attrs, AT_PRECISION);
+    if (o.code != OP_ADD || (precision && strcmp(precision, "low") != 0)) return false;
     int side = side_with_vector(a, &o, is_low_product);
     if (side < 0) return false;
     if (a->uses.start[was[side].i + 1] - a->uses.start[was[side].i] != 1) return false;

@@ -54,7 +54,7 @@ static bool check_case(Case *c, int64_t accumulate, FuseStats *stats)
         printf("cannot read %s: run it in the root of the repository\n", c->model);
         return false;
     }
-    FrontendOptions opt = {c->define, c->n};
+    FrontendOptions opt = {.defines = c->define, .n_defines = c->n};
     Module *m = frontend_compile(&a, &sources, &diag, c->model, text, n, &opt);
     if (m) m->train.accumulate = accumulate;
     PipelineRun run = {.opt = {.ranks = 1, .bucket_bytes = 1 << 20}};

@@ -152,7 +152,7 @@ static Module *compile(Arena *a, Case *c, const char *models, Diag *diag, const 
     size_t n;
     const char *model = case_string(a, c, "model");
     char *text = read_all(a, path_in(a, models, model), &n);
-    FrontendOptions opt = {c->defines, c->n_defines};
+    FrontendOptions opt = {.defines = c->defines, .n_defines = c->n_defines};
     Module *m = frontend_compile(a, diag->sources, diag, model, text, n, &opt);
     if (m) m->train.accumulate = c->accumulate;
     PipelineRun run = {.opt = {.ranks = 1, .bucket_bytes = 1 << 16}, .check_changed = true};

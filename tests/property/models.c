@@ -50,7 +50,7 @@ static void compile(Prop *p, const Model *model, Mixed how)
         exit(1);
     }
     Model own = *model;
-    FrontendOptions opt = {own.defines, own.n_defines};
+    FrontendOptions opt = {.defines = own.defines, .n_defines = own.n_defines};
     p->m = frontend_compile(&p->arena, &p->sources, &p->diag, model->file, text, n, &opt);
     if (!p->m) diag_print(&p->diag, stderr);
     ZM_CHECK(p->m != NULL);

@@ -235,7 +235,7 @@ static Stage *stage_of_model(const char *path, Define *defines, uint32_t n, cons
     char *text;
     size_t n_bytes;
     ZM_CHECK(file_read(&s->arena, path, &text, &n_bytes) == 0);
-    FrontendOptions opt = {defines, n};
+    FrontendOptions opt = {.defines = defines, .n_defines = n};
     s->m = frontend_compile(&s->arena, &s->sources, &s->diag, path, text, n_bytes, &opt);
     diag_print(&s->diag, stderr);
     ZM_CHECK(s->m != NULL);

@@ -43,7 +43,7 @@ static Module *compile_model(Arena *a, Diag *diag, const Model *model)
     char *text;
     size_t n;
     Define defines[12];
-    FrontendOptions opt = {defines, 0};
+    FrontendOptions opt = {.defines = defines, .n_defines = 0};
     for (; opt.n_defines < 12 && model->defines[opt.n_defines][0]; opt.n_defines++)
         defines[opt.n_defines] =
             (Define){model->defines[opt.n_defines][0], model->defines[opt.n_defines][1], false};

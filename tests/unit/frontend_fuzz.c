@@ -36,7 +36,8 @@ static void compile(Tally *t, const char *text, size_t n, bool with_defines)
     Diag diag = {.arena = &arena, .sources = &sources};
     Define defines[sizeof small / sizeof *small];
     memcpy(defines, small, sizeof small);
-    FrontendOptions opt = {defines, with_defines ? sizeof small / sizeof *small : 0};
+    FrontendOptions opt = {.defines = defines,
+                           .n_defines = with_defines ? sizeof small / sizeof *small : 0};
     Module *m = frontend_compile(&arena, &sources, &diag, "fuzz.zm", text, n, &opt);
     t->n_runs++;
     t->n_accepted += m != NULL;
@@ -241,7 +242,7 @@ static void hostile_defines(Tally *t, Random *r, int rounds)
         for (uint32_t i = 0; i < n; i++)
             str_add(&value, words[random_below(r, sizeof words / sizeof *words)]);
         Define d = {names[random_below(r, sizeof names / sizeof *names)], str_c(&value), false};
-        FrontendOptions opt = {&d, 1};
+        FrontendOptions opt = {.defines = &d, .n_defines = 1};
         Module *m = frontend_compile(&arena, &sources, &diag, "fuzz.zm", text, strlen(text), &opt);
         ZM_CHECK(m ? diag.n_errors == 0 : diag.n_errors > 0);
         t->n_runs++;

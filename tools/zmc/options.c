@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { KIND_STR, KIND_INT, KIND_SIZE, KIND_FLAG } OptionKind;
+typedef enum { KIND_STR, KIND_INT, KIND_SIZE, KIND_FLAG, KIND_PAIRS } OptionKind;
 
 typedef struct OptionInfo {
     const char *name;
@@ -87,6 +87,16 @@ static Status parse_size(Session *s, const char *name, const char *text, int64_t
     return ZM_OK;
 }
 
+static Status parse_pair(Session *s, const char *name, const char *text, OptPAIRS *out)
+{
+    const char *eq = strchr(text, '=');
+    if (!eq || eq == text)
+        return usage_error(s, arena_printf(&s->arena, "%s takes name=value, not '%s'", name, text));
+    Define d = {.name = arena_strndup(&s->arena, text, (size_t)(eq - text)), .value = eq + 1};
+    VEC_PUSH(&s->arena, out, d);
+    return ZM_OK;
+}
+
 static Status set_option(Session *s, const OptionInfo *info, const char *value)
 {
     void *field = (char *)&s->opt + info->offset;
@@ -95,18 +105,9 @@ static Status set_option(Session *s, const OptionInfo *info, const char *value)
     case KIND_INT: return parse_int(s, info->name, value, (int64_t *)field);
     case KIND_SIZE: return parse_size(s, info->name, value, (int64_t *)field);
     case KIND_FLAG: *(bool *)field = true; return ZM_OK;
+    case KIND_PAIRS: return parse_pair(s, info->name, value, field);
     }
     ZM_UNREACHABLE("option kind");
-}
-
-static Status add_define(Session *s, const char *text)
-{
-    const char *eq = strchr(text, '=');
-    if (!eq || eq == text)
-        return usage_error(s, arena_printf(&s->arena, "-D takes name=value, not '%s'", text));
-    Define d = {.name = arena_strndup(&s->arena, text, (size_t)(eq - text)), .value = eq + 1};
-    VEC_PUSH(&s->arena, &s->opt.defines, d);
-    return ZM_OK;
 }
 
 /* ---- arguments ---- */
@@ -133,7 +134,7 @@ static Status parse_word(Session *s, int argc, char **argv, int *i)
         s->opt.input = word;
         return ZM_OK;
     }
-    if (is_define && word[2]) return add_define(s, word + 2);
+    if (is_define && word[2]) return parse_pair(s, "-D", word + 2, &s->opt.defines);
     const char *value = NULL;
     const OptionInfo *info = is_define ? NULL : find_option(word, &value);
     if (!info && !is_define)
@@ -144,7 +145,7 @@ static Status parse_word(Session *s, int argc, char **argv, int *i)
     if (!value && *i + 1 >= argc)
         return usage_error(s, arena_printf(&s->arena, "'%s' needs a value", word));
     if (!value) value = argv[++*i];
-    return is_define ? add_define(s, value) : set_option(s, info, value);
+    return is_define ? parse_pair(s, "-D", value, &s->opt.defines) : set_option(s, info, value);
 }
 
 /* ---- what this version can do ---- */
@@ -172,14 +173,33 @@ static Status check_choice(Session *s, const char *name, const char *value, cons
     return ZM_FAIL;
 }
 
+static Status check_overrides(Session *s)
+{
+    const Options *o = &s->opt;
+    for (uint32_t i = 0; i < o->precision_of.n; i++) {
+        const Define *d = &o->precision_of.at[i];
+        if (!is_one_of(d->value, "f32|low"))
+            return usage_error(s, arena_printf(&s->arena,
+                                               "--precision-of %s takes f32 or low, not '%s'",
+                                               d->name, d->value));
+        if (o->precision && strcmp(o->precision, "fp32") != 0) continue;
+        diag_error(&s->diag, (SrcPos){0}, E_USAGE,
+                   "--precision-of %s=%s with fp32: everything is f32", d->name, d->value);
+        diag_help(&s->diag, "give --precision bf16 or fp16 too");
+        return ZM_FAIL;
+    }
+    return ZM_OK;
+}
+
 static Status check_options(Session *s)
 {
     const Options *o = &s->opt;
     ZM_TRY(check_choice(s, "--emit", o->emit, "ast|ir|kernels|program|exe",
                         "ast|ir|kernels|program|exe"));
     ZM_TRY(check_choice(s, "--zero", o->zero, "0|1|2|3", "0"));
-    ZM_TRY(check_choice(s, "--precision", o->precision, "fp32|bf16|fp16", "fp32"));
-    ZM_TRY(check_choice(s, "--amp", o->amp, "master|autocast", "master"));
+    ZM_TRY(check_choice(s, "--precision", o->precision, "fp32|bf16|fp16", "fp32|bf16|fp16"));
+    ZM_TRY(check_choice(s, "--amp", o->amp, "master|autocast", "master|autocast"));
+    ZM_TRY(check_overrides(s));
     ZM_TRY(check_choice(s, "--grad-dtype", o->grad_dtype, "f32|low", "f32"));
     ZM_TRY(check_choice(s, "--grad-comm", o->grad_comm, "f32|low", "f32"));
     ZM_TRY(check_choice(s, "--recompute", o->recompute, "none|layer|auto", "none|layer|auto"));

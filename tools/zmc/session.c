@@ -109,7 +109,8 @@ static void set_precision(const Options *o, TrainConfig *t)
 static Module *compile_frontend(const Session *s, Arena *a, SourceSet *sources, Diag *diag,
                                 const char *text, size_t n)
 {
-    FrontendOptions fo = {s->opt.defines.at, s->opt.defines.n};
+    FrontendOptions fo = {s->opt.defines.at, s->opt.defines.n, s->opt.precision_of.at,
+                          s->opt.precision_of.n};
     Module *m = frontend_compile(a, sources, diag, s->opt.input, text, n, &fo);
     if (!m) return NULL;
     if (s->opt.accumulate > MAX_ACCUMULATE) {

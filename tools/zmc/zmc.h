@@ -14,13 +14,14 @@ typedef const char *OptSTR;
 typedef int64_t OptINT;  /* 0: not given */
 typedef int64_t OptSIZE; /* 0: not given */
 typedef bool OptFLAG;
+typedef VEC(Define) OptPAIRS; /* each time that it is given */
 
 typedef struct Options {
 #define OPTION(FIELD, NAME, KIND, ARG, HELP) Opt##KIND FIELD;
 #include "tools/zmc/options.def"
 #undef OPTION
-    const char *input;   /* MODEL.zm or FILE.zir */
-    VEC(Define) defines; /* -D */
+    const char *input; /* MODEL.zm or FILE.zir */
+    OptPAIRS defines;  /* -D */
     const char *command_line;
 } Options;
 
