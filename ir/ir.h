@@ -50,6 +50,9 @@ DType dtype_from_name(const char *name, size_t n); /* DT_NONE when unknown */
 double dtype_round(DType dt,
                    double v); /* v rounded to dt, nearest even; integers truncate, i1 is v != 0 */
 
+/* Op round_bf16: a, with floor(65536 u) / 65536 of a bf16 step added to |a|, cut off to bf16. */
+double bf16_round_by(double a, double u);
+
 /* Interned: equal types are the same pointer.  Row-major.  Shardings will live here too. */
 typedef struct Type {
     DType dtype;

@@ -68,6 +68,17 @@ double dtype_round(DType dt, double v)
     ZM_UNREACHABLE("dtype");
 }
 
+/* bf16: 8 bits, from 2^-133; one step of |a| is 2^(exponent - 8), frexp's exponent. */
+double bf16_round_by(double a, double u)
+{
+    int exponent;
+    if (!isfinite(a)) return a;
+    (void)frexp(a, &exponent);
+    double step = ldexp(1, exponent - 8 > -133 ? exponent - 8 : -133);
+    double n = floor(fabs(a) / step + floor(u * 65536) / 65536);
+    return copysign(n * step > 0x1.fep127 ? (double)INFINITY : n * step, a);
+}
+
 int64_t type_elems(const Type *t)
 {
     int64_t n = 1;

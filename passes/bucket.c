@@ -32,7 +32,10 @@ typedef struct Bucket {
     const char *group; /* path of the repeat instance, "" = remainder; first of those merged */
     DType dtype;
     bool has_master;
-    Op settings; /* an update op: code and attributes */
+    bool is_pure;       /* no masters: the update rounds stochastically (master.c) ... */
+    const char *stream; /* ... by random numbers of this stream ... */
+    int64_t first;      /* ... from this one on */
+    Op settings;        /* an update op: code and attributes */
     VEC(Member) members;
     int64_t elems;
     VarId var;
@@ -59,11 +62,19 @@ static bool same_settings(const Op *x, const Op *y)
     return true;
 }
 
+/* Behind the cast of a parameter without a master, too. */
+static VarId state_var(const Func *f, ValueId v)
+{
+    OpId def = value_cget(f, v)->def;
+    bool is_cast = op_ok(def) && op_cget(f, def)->code == OP_CAST;
+    return value_read_var(f, is_cast ? op_cget(f, def)->in[0] : v);
+}
+
 /* Adds the parameter of `update` to the bucket of its group, or opens one. */
 static void bucket_add(Bucketing *bk, OpId update)
 {
     const Op *op = op_cget(bk->last, update);
-    Member member = {.state = value_read_var(bk->last, op->in[0]), .update = update};
+    Member member = {.state = state_var(bk->last, op->in[0]), .update = update};
     const Var *state = var_cget(bk->m, member.state);
     bool has_master = state->kind == VK_MASTER;
     member.var = has_master ? state->of : member.state;
@@ -77,8 +88,11 @@ static void bucket_add(Bucketing *bk, OpId update)
         VEC_PUSH(bk->cx->scratch, &k->members, member);
         return;
     }
-    Bucket fresh = {
-        .group = group, .dtype = p->type->dtype, .has_master = has_master, .settings = *op};
+    Bucket fresh = {.group = group,
+                    .dtype = p->type->dtype,
+                    .has_master = has_master,
+                    .is_pure = !var_ok(value_read_var(bk->last, op->in[0])),
+                    .settings = *op};
     VEC_PUSH(bk->cx->scratch, &fresh.members, member);
     VEC_PUSH(bk->cx->scratch, &bk->buckets, fresh);
 }
@@ -91,6 +105,12 @@ static int64_t bucket_bytes(const Bucketing *bk, const Bucket *k)
     return n;
 }
 
+static bool same_class(const Bucket *x, const Bucket *y)
+{
+    return x->dtype == y->dtype && x->has_master == y->has_master &&
+           same_settings(&x->settings, &y->settings);
+}
+
 /* Merges each bucket into the latest earlier one with its settings while that stays within the
  * limit. */
 static void merge_buckets(Bucketing *bk)
@@ -101,10 +121,7 @@ static void merge_buckets(Bucketing *bk)
         Bucket *k = &bk->buckets.at[i];
         Bucket *into = NULL;
         for (uint32_t j = kept; j-- > 0 && !into;)
-            if (bk->buckets.at[j].dtype == k->dtype &&
-                bk->buckets.at[j].has_master == k->has_master &&
-                same_settings(&bk->buckets.at[j].settings, &k->settings))
-                into = &bk->buckets.at[j];
+            if (same_class(&bk->buckets.at[j], k)) into = &bk->buckets.at[j];
         if (into && bucket_bytes(bk, into) + bucket_bytes(bk, k) <= bk->cx->opt->bucket_bytes) {
             for (uint32_t j = 0; j < k->members.n; j++)
                 VEC_PUSH(bk->cx->scratch, &into->members, k->members.at[j]);
@@ -112,6 +129,26 @@ static void merge_buckets(Bucketing *bk)
             bk->buckets.at[kept++] = *k;
     }
     bk->buckets.n = kept;
+}
+
+/* Elements of the buckets of one class are numbered on, in an order that neither the limit on a
+ * bucket's bytes nor the number of ranks changes: so parameters are rounded alike in every layout.
+ */
+static void number_elements(Bucketing *bk)
+{
+    for (uint32_t i = 0; i < bk->buckets.n; i++) {
+        Bucket *k = &bk->buckets.at[i];
+        const Member *start = &k->members.at[0];
+        for (uint32_t j = i; j-- > 0;) {
+            const Bucket *before = &bk->buckets.at[j];
+            if (!same_class(before, k)) continue;
+            start = &before->members.at[0];
+            for (uint32_t n = 0; n < before->members.n; n++)
+                k->first += type_elems(var_cget(bk->m, before->members.at[n].var)->type);
+        }
+        k->stream =
+            arena_printf(bk->m->arena, STATE_ROUND ".%s", var_cget(bk->m, start->var)->name);
+    }
 }
 
 /* ---- variables ---- */
@@ -227,7 +264,9 @@ static void update_bucket(Bucketing *bk, Bucket *k, ValueId grad)
     uint32_t n_moments = update_n_moments(like.code);
     bk->b = (Builder){.f = bk->last, .before = like.next, .loc = like.loc};
     VarId target[MAX_SLOTS] = {flat_state(bk, k)};
-    ValueId in[16] = {build_read(&bk->b, target[0]), grad};
+    ValueId state = build_read(&bk->b, target[0]);
+    if (k->is_pure) state = build_cast(&bk->b, state, DT_F32);
+    ValueId in[16] = {state, grad};
     for (uint32_t s = 1; s <= n_moments; s++) {
         target[s] = flat_moment(bk, k, 1 + s);
         in[1 + s] = build_read(&bk->b, target[s]);
@@ -236,11 +275,30 @@ static void update_bucket(Bucketing *bk, Bucket *k, ValueId grad)
     AttrList l = {.n = like.attrs.n};
     memcpy(l.at, like.attrs.at, like.attrs.n * sizeof *l.at);
     OpId op = build_op(&bk->b, like.code, in, like.n_in, &l);
-    for (uint32_t s = 0; s <= n_moments; s++)
+    ValueId now = op_cget(bk->last, op)->out[0];
+    if (!k->is_pure) build_write(&bk->b, target[0], now);
+    for (uint32_t s = 1; s <= n_moments; s++)
         build_write(&bk->b, target[s], op_cget(bk->last, op)->out[s]);
-    if (!k->has_master) return;
-    ValueId rounded = build_cast(&bk->b, op_cget(bk->last, op)->out[0], k->dtype);
-    build_write(&bk->b, k->var, rounded);
+    if (k->is_pure) now = build_rounding(&bk->b, now, k->stream, k->first);
+    if (k->is_pure || k->has_master) build_write(&bk->b, k->var, build_cast(&bk->b, now, k->dtype));
+}
+
+/* Reads that nobody uses any more, and what stood between one and its update: the cast of a
+ * parameter without a master. */
+static void erase_unused(Bucketing *bk)
+{
+    Func *f = bk->last;
+    for (int round = 0; round < 2; round++) {
+        Uses uses = func_uses(bk->cx->scratch, f);
+        FOR_OPS(f, op)
+        {
+            const Op *o = op_cget(f, op);
+            bool is_reading = o->code == OP_READ || (bk->m->train.pure && o->code == OP_CAST &&
+                                                     var_ok(value_read_var(f, o->in[0])));
+            if (is_reading && uses.start[o->out[0].i] == uses.start[o->out[0].i + 1])
+                op_erase(f, op);
+        }
+    }
 }
 
 /* Drops the per-parameter updates, their writes, and the reads that only they used. */
@@ -258,7 +316,7 @@ static void erase_old(Bucketing *bk)
     FOR_OPS(f, op)
     {
         const Op *o = op_cget(f, op);
-        if (o->code == OP_CAST && dead[o->in[0].i]) {
+        if ((o->code == OP_CAST || o->code == OP_ROUND_BF16) && dead[o->in[0].i]) {
             dead[o->out[0].i] = true;
             roundings[n_roundings++] = op;
         }
@@ -268,13 +326,7 @@ static void erase_old(Bucketing *bk)
     for (uint32_t i = 0; i < bk->buckets.n; i++)
         for (uint32_t j = 0; j < bk->buckets.at[i].members.n; j++)
             op_erase(f, bk->buckets.at[i].members.at[j].update);
-    Uses uses = func_uses(bk->cx->scratch, f);
-    FOR_OPS(f, op)
-    {
-        const Op *o = op_cget(f, op);
-        if (o->code == OP_READ && uses.start[o->out[0].i] == uses.start[o->out[0].i + 1])
-            op_erase(f, op);
-    }
+    erase_unused(bk);
 }
 
 /* Writes of zeros to members of one accumulator bucket become one write of the bucket. */
@@ -320,7 +372,8 @@ static Status check_last(const Bucketing *bk, uint32_t n_grads)
     {
         const Op *op = op_cget(bk->last, id);
         for (uint32_t i = 0; op_is_update(op->code) && i < 2 + update_n_moments(op->code); i++)
-            if (i != 1 && !var_ok(value_read_var(bk->last, op->in[i])))
+            if (i != 1 &&
+                !var_ok(i ? value_read_var(bk->last, op->in[i]) : state_var(bk->last, op->in[i])))
                 return diag_error(bk->cx->diag, loc_pos(m, op->loc), E_PASS_NEEDS,
                                   "pass 'bucket': operand %u of %s is no reading of a variable", i,
                                   op_info(op->code)->name);
@@ -365,6 +418,7 @@ Status pass_bucket(PassCtx *cx, bool *changed)
         if (op_is_update(op_cget(bk.last, op)->code)) bucket_add(&bk, op);
     }
     merge_buckets(&bk);
+    number_elements(&bk);
     for (uint32_t i = 0; i < bk.buckets.n; i++) {
         Bucket *k = &bk.buckets.at[i];
         place_members(&bk, k);

@@ -10,6 +10,12 @@
  * A parameter that an op reads in f32 (`precision f32` in the language) keeps its f32 variable and
  * needs no master.  Views between the reading and the cast become views of the 16-bit value.
  *
+ * Without masters (train setting `pure`, bf16): the update widens the parameter and rounds what
+ * comes out stochastically, since nearest rounding loses steps below half a bf16 step:
+ *   p = cast(read @p);  new = update(p, ...);  u = random(key);  write @p, cast(round_bf16(new, u))
+ * u is drawn from stream "round.<p>", of sample 0 of the step, as element e of the parameter: not
+ * by micro-batches or ranks.  A skipped step's `new` is p, which the rounding keeps.
+ *
  * Cost: two walks over each function.
  */
 #include "passes/pass.h"
@@ -76,11 +82,12 @@ static void add_master(Masters *ms, VarId p)
 {
     Var v = *var_cget(ms->m, p);
     var_get(ms->m, p)->type = type_with_dtype(ms->m, v.type, ms->low);
+    ms->cx->n_rewrites++;
+    if (ms->m->train.pure) return;
     v.name = arena_printf(ms->m->arena, STATE_MASTER ".%s", v.name);
     v.kind = VK_MASTER;
     v.of = p;
     ms->master[p.i] = var_new(ms->m, v);
-    ms->cx->n_rewrites++;
 }
 
 /* ---- functions ---- */
@@ -137,8 +144,11 @@ static void replace_cast(Masters *ms, OpId id)
 static void replace_operand(Masters *ms, Builder *b, OpId id)
 {
     VarId p = value_read_var(ms->f, op_cget(ms->f, id)->in[0]);
-    if (p.i < ms->n_vars && ms->is_low[p.i])
-        op_set_operand(ms->f, id, 0, build_read(b, ms->master[p.i]));
+    if (p.i >= ms->n_vars || !ms->is_low[p.i]) return;
+    bool is_pure = ms->m->train.pure;
+    ValueId wide =
+        is_pure ? build_cast(b, build_read(b, p), DT_F32) : build_read(b, ms->master[p.i]);
+    op_set_operand(ms->f, id, 0, wide);
 }
 
 static void replace_write(Masters *ms, Builder *b, OpId id)
@@ -146,7 +156,12 @@ static void replace_write(Masters *ms, Builder *b, OpId id)
     VarId var;
     if (!is_low_var(ms, op_cget(ms->f, id), &var)) return;
     ValueId now = op_cget(ms->f, id)->in[0];
-    build_write(b, ms->master[var.i], now);
+    if (ms->m->train.pure) {
+        const char *stream =
+            arena_printf(ms->cx->scratch, STATE_ROUND ".%s", var_cget(ms->m, var)->name);
+        now = build_rounding(b, now, stream, 0);
+    } else
+        build_write(b, ms->master[var.i], now);
     build_write(b, var, build_cast(b, now, ms->low));
     op_erase(ms->f, id);
 }

@@ -10,6 +10,7 @@
 
 #define STATE_BUCKET "bucket"
 #define STATE_MASTER "master"
+#define STATE_ROUND "round" /* streams of random numbers */
 #define STATE_GRAD "grad"
 #define STATE_EXP_AVG "exp_avg"
 #define STATE_EXP_AVG_SQ "exp_avg_sq"

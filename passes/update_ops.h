@@ -25,4 +25,8 @@ static inline VarId value_read_var(const Func *f, ValueId v)
     return var_find(f->m, attr_str(op_cget(f, def)->attrs, AT_VAR));
 }
 
+/* round_bf16(x, u), u drawn from `stream`: that of x's element e is number first + e of the step
+ * (modulo 2^32), whatever the micro-batch. */
+ValueId build_rounding(Builder *b, ValueId x, const char *stream, int64_t first);
+
 #endif

@@ -173,6 +173,25 @@ static LLVMValueRef point_is_finite(const PointIn *p)
     return LLVMBuildICmp(p->m->b, LLVMIntNE, bits, mask, "");
 }
 
+/* ROUND_BF16: bf16 is the upper half of f32's bits; of f64's, its steps are 2^45 apart. */
+static LLVMValueRef point_round_bf16(const PointIn *p)
+{
+    CpuModule *m = p->m;
+    int lanes = cpu_lanes(p->a);
+    bool is_f64 = p->in_dt == DT_F64;
+    LLVMTypeRef elem = is_f64 ? m->i64_t : m->i32_t, t = cpu_vec_type(elem, lanes);
+    uint64_t cut = is_f64 ? ~((UINT64_C(1) << 45) - 1) : 0xffff0000u;
+    LLVMValueRef steps = LLVMConstReal(is_f64 ? m->f64_t : m->f32_t, 65536);
+    LLVMValueRef part = LLVMBuildFMul(m->b, p->b, cpu_splat(m, steps, lanes), "");
+    part = LLVMBuildFPToSI(m->b, part, t, "");
+    if (is_f64) part = LLVMBuildShl(m->b, part, cpu_splat(m, LLVMConstInt(elem, 29, 0), lanes), "");
+    LLVMValueRef bits = LLVMBuildBitCast(m->b, p->a, t, "");
+    bits = LLVMBuildAdd(m->b, bits, part, "");
+    bits = LLVMBuildAnd(m->b, bits, cpu_splat(m, LLVMConstInt(elem, cut, 0), lanes), "");
+    LLVMValueRef rounded = LLVMBuildBitCast(m->b, bits, LLVMTypeOf(p->a), "");
+    return LLVMBuildSelect(m->b, point_is_finite(p), rounded, p->a, "");
+}
+
 /* ---- functions ---- */
 
 /* f64 values are few (learning rate, norms, losses): libm, lane by lane. */
@@ -232,19 +251,33 @@ typedef struct PointRule {
 } PointRule;
 
 static const PointRule point_rules[] = {
-    {OP_ABS, point_abs, true},       {OP_ADD, point_add, false},
-    {OP_AND, point_and, true},       {OP_COS, point_cos, false},
-    {OP_DIV, point_div, false},      {OP_EQ, point_eq, true},
-    {OP_ERF, point_erf, false},      {OP_EXP, point_exp, false},
-    {OP_FLOOR, point_floor, true},   {OP_GE, point_ge, true},
-    {OP_GT, point_gt, true},         {OP_IS_FINITE, point_is_finite, true},
-    {OP_LE, point_le, true},         {OP_LOG, point_log, false},
-    {OP_LT, point_lt, true},         {OP_MAX, point_max, true},
-    {OP_MIN, point_min, true},       {OP_MUL, point_mul, false},
-    {OP_NE, point_ne, true},         {OP_NEG, point_neg, true},
-    {OP_NOT, point_not, true},       {OP_OR, point_or, true},
-    {OP_SELECT, point_select, true}, {OP_SIN, point_sin, false},
-    {OP_SQRT, point_sqrt, false},    {OP_SUB, point_sub, false},
+    {OP_ABS, point_abs, true},
+    {OP_ADD, point_add, false},
+    {OP_AND, point_and, true},
+    {OP_COS, point_cos, false},
+    {OP_DIV, point_div, false},
+    {OP_EQ, point_eq, true},
+    {OP_ERF, point_erf, false},
+    {OP_EXP, point_exp, false},
+    {OP_FLOOR, point_floor, true},
+    {OP_GE, point_ge, true},
+    {OP_GT, point_gt, true},
+    {OP_IS_FINITE, point_is_finite, true},
+    {OP_LE, point_le, true},
+    {OP_LOG, point_log, false},
+    {OP_LT, point_lt, true},
+    {OP_MAX, point_max, true},
+    {OP_MIN, point_min, true},
+    {OP_MUL, point_mul, false},
+    {OP_NE, point_ne, true},
+    {OP_NEG, point_neg, true},
+    {OP_NOT, point_not, true},
+    {OP_OR, point_or, true},
+    {OP_ROUND_BF16, point_round_bf16, false},
+    {OP_SELECT, point_select, true},
+    {OP_SIN, point_sin, false},
+    {OP_SQRT, point_sqrt, false},
+    {OP_SUB, point_sub, false},
     {OP_TANH, point_tanh, false},
 };
 

@@ -33,6 +33,7 @@ static const char *const op_text[N_OP] = {
     [OP_NEG] = "-$0",
     [OP_NOT] = "!$0",
     [OP_OR] = "$0 | $1",
+    [OP_ROUND_BF16] = "zm_round_bf16($0, $1)",
     [OP_SELECT] = "$0 ? $1 : $2",
     [OP_SIN] = "sin$f($0)",
     [OP_SQRT] = "sqrt$f($0)",

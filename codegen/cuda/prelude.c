@@ -95,6 +95,16 @@ static const char numbers_text[] =
     "{\n"
     "    return ((unsigned long long)__double_as_longlong(a) >> 52 & 0x7ffu) != 0x7ffu;\n"
     "}\n"
+    "ZM_FN float zm_round_bf16(float a, float u)\n"
+    "{\n"
+    "    unsigned bits = __float_as_uint(a) + (unsigned)(int)(u * 65536.0f);\n"
+    "    return zm_is_finite(a) ? __uint_as_float(bits & 0xffff0000u) : a;\n"
+    "}\n"
+    "ZM_FN double zm_round_bf16(double a, double u)\n"
+    "{\n"
+    "    long long bits = __double_as_longlong(a) + ((long long)(u * 65536.0) << 29);\n"
+    "    return zm_is_finite(a) ? __longlong_as_double(bits & ~((1LL << 45) - 1)) : a;\n"
+    "}\n"
     "\n";
 
 static const char teams_text[] =

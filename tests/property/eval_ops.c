@@ -60,6 +60,42 @@ static const Case cases[] = {
      "  %a = const {value = 65520.0} : f32[1]\n  %r = cast %a : f16[1]\n",
      1,
      {INFINITY}},
+    {"round_bf16 down",
+     "  %a = const {value = 1.001953125} : f32[1]\n  %b = const {value = 0.74} : f32[1]\n  %r = "
+     "round_bf16 %a, "
+     "%b\n",
+     1,
+     {1}},
+    {"round_bf16 up",
+     "  %a = const {value = 1.001953125} : f32[1]\n  %b = const {value = 0.75} : f32[1]\n  %r = "
+     "round_bf16 %a, "
+     "%b\n",
+     1,
+     {1.0078125}},
+    {"round_bf16 away from 0",
+     "  %a = const {value = -1.001953125} : f32[1]\n  %b = const {value = 0.75} : f32[1]\n  %r = "
+     "round_bf16 %a, "
+     "%b\n",
+     1,
+     {-1.0078125}},
+    {"round_bf16 of a bf16",
+     "  %a = const {value = -1.5} : f32[1]\n  %b = const {value = 0.99} : f32[1]\n  %r = "
+     "round_bf16 %a, "
+     "%b\n",
+     1,
+     {-1.5}},
+    {"round_bf16 subnormal",
+     "  %a = const {value = 1.1479437019748901e-41} : f32[1]\n  %b = const {value = 0.999} : "
+     "f32[1]\n  %r = round_bf16 %a, "
+     "%b\n",
+     1,
+     {9.183549615799121e-41}},
+    {"round_bf16 overflows",
+     "  %a = const {value = 3.4028234663852886e+38} : f32[1]\n  %b = const {value = 0.5} : "
+     "f32[1]\n  %r = round_bf16 %a, "
+     "%b\n",
+     1,
+     {INFINITY}},
     {"reduce_sum over rows", X6 "  %r = reduce_sum %x {dims = [0]}\n", 3, {3, 5, 7}},
     {"reduce_sum over all", X6 "  %r = reduce_sum %x {dims = [0, 1]}\n", 1, {15}},
     {"reduce_max", X6 "  %n = neg %x\n  %r = reduce_max %n {dims = [1]}\n", 2, {0, -3}},

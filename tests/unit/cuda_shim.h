@@ -40,6 +40,12 @@ static inline unsigned int __float_as_uint(float v)
     memcpy(&u, &v, sizeof u);
     return u;
 }
+static inline double __longlong_as_double(long long u)
+{
+    double v;
+    memcpy(&v, &u, sizeof v);
+    return v;
+}
 static inline long long __double_as_longlong(double v)
 {
     long long u;

@@ -191,6 +191,29 @@ static Status check_overrides(Session *s)
     return ZM_OK;
 }
 
+/* What only some precisions can store. */
+static Status check_storage(Session *s)
+{
+    const Options *o = &s->opt;
+    const char *precision = o->precision ? o->precision : "fp32";
+    bool is_autocast = o->amp && strcmp(o->amp, "autocast") == 0;
+    bool is_low = o->grad_dtype && strcmp(o->grad_dtype, "low") == 0;
+    if (is_low && strcmp(precision, "fp32") == 0)
+        return usage_error(s,
+                           "--grad-dtype low: with --precision fp32 no gradient has 16 bits; add "
+                           "--precision bf16 or fp16");
+    if (!o->pure) return ZM_OK;
+    if (strcmp(precision, "bf16") != 0)
+        return usage_error(
+            s, arena_printf(&s->arena,
+                            "--pure keeps parameters in bf16, not in %s; add --precision bf16",
+                            precision));
+    if (is_autocast)
+        return usage_error(s, "--pure: with --amp autocast parameters are f32 and there are no "
+                              "masters to leave out; use --amp master");
+    return ZM_OK;
+}
+
 static Status check_options(Session *s)
 {
     const Options *o = &s->opt;
@@ -200,7 +223,9 @@ static Status check_options(Session *s)
     ZM_TRY(check_choice(s, "--precision", o->precision, "fp32|bf16|fp16", "fp32|bf16|fp16"));
     ZM_TRY(check_choice(s, "--amp", o->amp, "master|autocast", "master|autocast"));
     ZM_TRY(check_overrides(s));
-    ZM_TRY(check_choice(s, "--grad-dtype", o->grad_dtype, "f32|low", "f32"));
+    ZM_TRY(check_choice(s, "--grad-dtype", o->grad_dtype, "f32|low", "f32|low"));
+    ZM_TRY(check_choice(s, "--moments", o->moments, "f32|bf16", "f32|bf16"));
+    ZM_TRY(check_storage(s));
     ZM_TRY(check_choice(s, "--grad-comm", o->grad_comm, "f32|low", "f32"));
     ZM_TRY(check_choice(s, "--recompute", o->recompute, "none|layer|auto", "none|layer|auto"));
     ZM_TRY(check_choice(s, "--zero2-reduce", o->zero2_reduce, "micro|step", "micro|step"));

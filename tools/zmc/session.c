@@ -103,6 +103,8 @@ static void set_precision(const Options *o, TrainConfig *t)
                                             : PREC_FP32;
     t->amp = o->amp && strcmp(o->amp, "autocast") == 0 ? AMP_AUTOCAST : AMP_MASTER;
     t->grad_low = o->grad_dtype && strcmp(o->grad_dtype, "low") == 0;
+    t->moments_bf16 = o->moments && strcmp(o->moments, "bf16") == 0;
+    t->pure = o->pure;
 }
 
 /* The model with what the command line says of its training. */

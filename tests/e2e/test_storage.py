@@ -1,0 +1,119 @@
+"""What 16 bits store: bytes of the plan, initial values, checkpoints, exports and gradients of every precision."""
+import itertools
+import json
+
+from zmtest import *
+
+BF16 = ("--precision", "bf16")
+FP16 = ("--precision", "fp16")
+LOW = ("--grad-dtype", "low")
+
+
+def plan(args):
+    out, _ = run([ZMC, "plan", GPT2, *defines(SMALL), *args, "--json"])
+    return json.loads(out)
+
+
+def test_states_by_the_closed_form():
+    """Bytes of a parameter: parameter, gradient, master, two moments (docs/precision.md)."""
+    cases = [((), 16), (BF16, 18), (FP16, 18), ((*BF16, *LOW), 16), ((*BF16, "--amp", "autocast"), 16),
+             ((*BF16, "--moments", "bf16"), 14), ((*BF16, "--pure"), 14), ((*BF16, *LOW, "--pure", "--moments", "bf16"), 8),
+             (("--moments", "bf16"), 12)]
+    for (args, each), accumulate in itertools.product(cases, (1, 2)):
+        p = plan([*args, "--accumulate", accumulate])
+        r = p["per_rank"][0]
+        padded = sum(b["bytes"] for b in p["buffers"] if b["name"].startswith("bucket.")) // (2 if p["dtypes"]["params"] == "bf16" or p["dtypes"]["params"] == "f16" else 4)
+        same(r["closed_form"], each * padded, f"closed form of {args}")
+        assert r["states"] <= r["closed_form"], (args, r)
+        assert padded - p["params"] < 64 * 8, padded
+
+
+def test_plan_names_dtypes():
+    want = {"params": "bf16", "grads": "f32", "accumulators": "f32", "wire": "none", "master": "f32", "moments": "f32"}
+    same(plan([*BF16, "--accumulate", 2])["dtypes"], want, "dtypes")
+    low = plan([*FP16, *LOW, "--accumulate", 2])
+    same((low["precision"], low["amp"]), ("fp16", "master"), "precision")
+    same(low["dtypes"], {**want, "params": "f16", "grads": "f16", "accumulators": "f16"}, "dtypes of fp16, low")
+    pure = plan([*BF16, "--pure", "--moments", "bf16"])
+    same(pure["dtypes"], {**want, "accumulators": "none", "master": "none", "moments": "bf16"}, "dtypes of pure bf16")
+    plain = plan([])
+    same((plain["precision"], plain["amp"]), ("fp32", "none"), "precision of fp32")
+
+
+def test_initial_weights_do_not_depend_on_precision():
+    exported = []
+    for args in ((), BF16, FP16, (*BF16, "--amp", "autocast")):
+        run([compile_model(extra=args), "--steps", 0, "--seed", 5, "--export", path("w.safetensors")])
+        exported.append(read(path("w.safetensors")))
+    for e in exported[1:]:
+        assert e == exported[0]
+
+
+def test_resume_is_exact():
+    for args in (BF16, FP16, (*BF16, *LOW, "--moments", "bf16", "--accumulate", "2"), (*BF16, "--pure")):
+        exe = compile_model(extra=args)
+        straight = train(exe, 6, "--export", path("a.safetensors"))
+        ck = path("ck-" + "-".join(args))
+        train(exe, 3, "--save", ck)
+        again = train(exe, 6, "--resume", ck, "--export", path("b.safetensors"))
+        same(again, straight[3:], f"steps after resuming {args}")
+        assert read(path("a.safetensors")) == read(path("b.safetensors"))
+
+
+def test_resume_in_another_precision():
+    """A step after conversion starts from the same masters: f32 after bf16 goes on with what bf16 had."""
+    ck = path("ck-convert")
+    train(compile_model(extra=BF16), 3, "--save", ck, "--export", path("a.safetensors"))
+    for args in ((), FP16, (*BF16, "--moments", "bf16")):
+        out, err = run([compile_model(extra=args), "--data", tokens(), "--steps", 3, "--resume", ck, "--export", path("b.safetensors")])
+        assert read(path("a.safetensors")) == read(path("b.safetensors")), args
+    contains(run([compile_model(), "--data", tokens(), "--steps", 3, "--resume", ck])[1], "the checkpoint's precision is bf16: converted to fp32")
+    goes_on = train(compile_model(), 6, "--resume", ck)
+    same([m["step"] for m in goes_on], [3, 4, 5], "steps")
+
+
+def test_gradients_are_f32_and_poison_changes_nothing():
+    for args in (BF16, (*BF16, *LOW), FP16, (*BF16, "--pure")):
+        exe = compile_model(extra=args)
+        m = train(exe, 2, "--dump-grads", path("g.safetensors"), "--export", path("a.safetensors"))
+        assert {t[0] for t in safetensors(path("g.safetensors")).values()} == {"F32"}
+        poisoned = train(exe, 2, "--poison", "--export", path("b.safetensors"))
+        same(poisoned, m, "metrics with --poison")
+        assert read(path("a.safetensors")) == read(path("b.safetensors"))
+
+
+def test_fault_skips_a_step():
+    for args in (BF16, (*FP16, *LOW), (*BF16, "--pure")):
+        exe = compile_model(extra=args)
+        train(exe, 1, "--export", path("a.safetensors"))
+        m = train(exe, 2, "--fault", "nonfinite@1", "--export", path("b.safetensors"))
+        same([s["skipped"] for s in m], [False, True], "skipped")
+        assert read(path("a.safetensors")) == read(path("b.safetensors")), "a skipped step changes no parameter"
+
+
+def test_pure_rounds_alike_in_every_layout():
+    """The random numbers belong to parameters and elements, not to buckets, threads or micro-batches' numbers."""
+    args = (*BF16, "--pure")
+    one = compile_model(extra=args)
+    train(one, 4, "--threads", 1, "--export", path("a.safetensors"))
+    for exe, extra in ((one, ("--threads", 2)), (compile_model(extra=(*args, "--bucket-bytes", "4096")), ())):
+        train(exe, 4, *extra, "--export", path("b.safetensors"))
+        assert read(path("a.safetensors")) == read(path("b.safetensors")), extra
+    train(one, 4, "--seed", 1, "--export", path("b.safetensors"))
+    assert read(path("a.safetensors")) != read(path("b.safetensors"))
+
+
+def test_info():
+    out, _ = run([compile_model(extra=(*FP16, *LOW)), "--info"])
+    contains(out, "precision   fp16")
+    contains(out, "dtypes: params f16, grads f16, accumulators none, wire none, master f32, moments f32")
+
+
+def test_bad_storage_is_refused():
+    for args, why in ((LOW, "with --precision fp32 no gradient has 16 bits"), (("--pure",), "add --precision bf16"),
+                      ((*FP16, "--pure"), "--pure keeps parameters in bf16, not in fp16"),
+                      ((*BF16, "--amp", "autocast", "--pure"), "use --amp master"), (("--moments", "f16"), "--moments takes f32|bf16, not 'f16'")):
+        contains(run([ZMC, GPT2, *args, "-o", path("no")], code=1)[1], why)
+
+
+main()
