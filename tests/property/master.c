@@ -38,7 +38,7 @@ static Module *module_of(Arena *a, const Setting *s, const char *passes, int64_t
     char *text, *path = arena_printf(a, "%.*s/../../models/%s.zm", here, __FILE__, s->model);
     size_t n;
     bool is_mlp = strcmp(s->model, "mlp") == 0;
-    FrontendOptions opt = {is_mlp ? mlp : gpt2, is_mlp ? 4 : 9};
+    FrontendOptions opt = {.defines = is_mlp ? mlp : gpt2, .n_defines = is_mlp ? 4 : 9};
     ZM_CHECK(file_read(a, path, &text, &n) == 0);
     Module *m = frontend_compile(a, sources, diag, path, text, n, &opt);
     ZM_CHECK(m != NULL);
