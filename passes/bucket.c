@@ -79,7 +79,7 @@ static void bucket_add(Bucketing *bk, OpId update)
     bool has_master = state->kind == VK_MASTER;
     member.var = has_master ? state->of : member.state;
     const Var *p = var_cget(bk->m, member.var);
-    const char *group = repeat_instance(bk->m, p->name);
+    const char *group = repeat_instance(bk->m, p->name, 0);
     for (uint32_t i = 0; i < bk->buckets.n; i++) {
         Bucket *k = &bk->buckets.at[i];
         if (k->group != group || k->dtype != p->type->dtype || k->has_master != has_master ||

@@ -63,12 +63,12 @@ Status state_names_check(PassCtx *cx)
     return ok;
 }
 
-const char *repeat_instance(Module *m, const char *path)
+const char *repeat_instance(Module *m, const char *path, uint32_t depth)
 {
     for (const char *p = path; p; p = strchr(p, '.') ? strchr(p, '.') + 1 : NULL) {
         const char *q = p;
         while (isdigit((unsigned char)*q)) q++;
-        if (q > p && (*q == '.' || *q == '\0'))
+        if (q > p && (*q == '.' || *q == '\0') && depth-- == 0)
             return intern_n(&m->strings, path, (size_t)(q - path));
     }
     return module_str(m, "");

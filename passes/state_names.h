@@ -16,9 +16,9 @@
 #define STATE_EXP_AVG_SQ "exp_avg_sq"
 #define STATE_MOMENTUM "momentum_buffer"
 
-/* Path of the repeat instance, interned: "h.3.attn.bias" -> "h.3"; a path without a numbered
- * component -> "". */
-const char *repeat_instance(Module *m, const char *path);
+/* Path of the repeat instance, interned: "h.3.s.1.bias" -> "h.3", with depth 1 "h.3.s.1"; a path
+ * without so many numbered components -> "". */
+const char *repeat_instance(Module *m, const char *path, uint32_t depth);
 
 /* The scalar variable `name`; made when the module has none. */
 VarId state_scalar(Module *m, const char *name, DType dtype, double init, LocId loc);

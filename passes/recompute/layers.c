@@ -100,23 +100,23 @@ static void add_use(Forward *w, Instances *all, const char *path, uint32_t p)
     VEC_PUSH(w->a, all, ((Instance){path, p, p}));
 }
 
-/* The instance whose parameter operand i of o reads; NULL: none. */
-static const char *operand_instance(const Forward *w, const Op *o, uint32_t i)
+/* The instance, `depth` repeats deep, whose parameter operand i of o reads; NULL: none. */
+static const char *operand_instance(const Forward *w, const Op *o, uint32_t i, uint32_t depth)
 {
     OpId def = value_cget(w->f, o->in[i])->def;
     if (!op_ok(def) || op_cget(w->f, def)->code != OP_READ) return NULL;
-    const char *path = repeat_instance(w->f->m, attr_str(op_cget(w->f, def)->attrs, AT_VAR));
+    const char *path = repeat_instance(w->f->m, attr_str(op_cget(w->f, def)->attrs, AT_VAR), depth);
     return *path ? path : NULL;
 }
 
 /* In the order of their first uses. */
-static Instances find_instances(Forward *w)
+static Instances instances_at(Forward *w, uint32_t depth)
 {
     Instances all = {0};
     for (uint32_t p = 0; p < w->turn; p++) {
         const Op *o = op_cget(w->f, w->op_at[p]);
         for (uint32_t i = 0; i < o->n_in; i++) {
-            const char *path = operand_instance(w, o, i);
+            const char *path = operand_instance(w, o, i, depth);
             if (path) add_use(w, &all, path, p);
         }
     }
@@ -125,7 +125,28 @@ static Instances find_instances(Forward *w)
         while (k + 1 < all.n && all.at[k + 1].first <= p) k++;
         const Op *o = op_cget(w->f, w->op_at[p]);
         for (uint32_t i = 0; i < o->n_in; i++)
-            if (operand_instance(w, o, i) == all.at[k].path) all.at[k].last = p;
+            if (operand_instance(w, o, i, depth) == all.at[k].path) all.at[k].last = p;
+    }
+    return all;
+}
+
+static bool is_repeated(const Instances *all)
+{
+    for (uint32_t i = 0; i < all->n; i++) {
+        const char *dot = strrchr(all->at[i].path, '.');
+        if (strcmp(dot ? dot + 1 : all->at[i].path, "0") != 0) return true;
+    }
+    return false;
+}
+
+/* Of the outermost repeats, or of those inside of repeats that have one instance each. */
+static Instances find_instances(Forward *w)
+{
+    Instances all = instances_at(w, 0);
+    for (uint32_t depth = 1; !is_repeated(&all); depth++) {
+        Instances inner = instances_at(w, depth);
+        if (!inner.n) break;
+        all = inner;
     }
     return all;
 }

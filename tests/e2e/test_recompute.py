@@ -28,7 +28,7 @@ train { optimizer adamw(lr = 1e-2) }
 """
 
 # Two repeats, the second of which reads the first one's result in every layer; a repeat of repeats, and blocks used again;
-# layers that end in attention; a mask that every layer broadcasts.
+# layers that end in attention, with a mask that every layer broadcasts; layers inside of one instance of a repeat.
 PROGRAMS = {
     "encoder_decoder": """
 block enc(x: [B, S, C]) -> [B, S, C] {
@@ -55,6 +55,16 @@ model m(tokens: int[B, T], targets: int[B, T]) {
   let a = h[2]: stack(embed(emb, tokens))
   let b = h.1.t(tanh(a), C) + h.0.s.2(a)
   output logits = normalize(g[2]: stack(b) + a) @ transpose(emb)
+  loss cross_entropy(logits, targets)
+}
+""",
+    "tower": """
+block tower(x: [..., n]) -> [..., n] {
+  return layer[8]: mlp(x)
+}
+model m(tokens: int[B, T], targets: int[B, T]) {
+  param emb: [V, C] = normal(0.3)
+  output logits = normalize(towers[1]: tower(embed(emb, tokens))) @ transpose(emb)
   loss cross_entropy(logits, targets)
 }
 """,
