@@ -97,12 +97,14 @@ static void bucket_add(Bucketing *bk, OpId update)
     VEC_PUSH(bk->cx->scratch, &bk->buckets, fresh);
 }
 
+/* In f32, whatever the parameters' dtype: gradients and masters have the same layout, and a model's
+ * buckets are the same in every precision. */
 static int64_t bucket_bytes(const Bucketing *bk, const Bucket *k)
 {
     int64_t n = 0;
     for (uint32_t i = 0; i < k->members.n; i++)
-        n += type_bytes(var_cget(bk->m, k->members.at[i].var)->type);
-    return n;
+        n += type_elems(var_cget(bk->m, k->members.at[i].var)->type);
+    return n * dtype_bytes(DT_F32);
 }
 
 static bool same_class(const Bucket *x, const Bucket *y)
