@@ -110,10 +110,15 @@ static void test_glob(void)
 
 int main(void)
 {
-    static Tiny t;
+    static Tiny t, low;
     tiny_build(&t);
     tiny_enter_dir();
     test_glob();
+    for (int i = 0; i < 2; i++) { /* 16-bit parameters: what is exported is the masters */
+        tiny_low = i ? ZMP_BF16 : ZMP_F16;
+        tiny_build(&low);
+        test_names_and_dtypes(&low);
+    }
     test_names_and_dtypes(&t);
     test_refused(&t);
     arena_free(&arena);
