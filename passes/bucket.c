@@ -285,21 +285,22 @@ static void update_bucket(Bucketing *bk, Bucket *k, ValueId grad)
     if (k->is_pure || k->has_master) build_write(&bk->b, k->var, build_cast(&bk->b, now, k->dtype));
 }
 
-/* Reads that nobody uses any more, and what stood between one and its update: the cast of a
- * parameter without a master. */
+/* Reads that nobody uses any more; without masters also the casts behind them, and the random
+ * numbers of single parameters. */
 static void erase_unused(Bucketing *bk)
 {
     Func *f = bk->last;
-    for (int round = 0; round < 2; round++) {
-        Uses uses = func_uses(bk->cx->scratch, f);
-        FOR_OPS(f, op)
-        {
-            const Op *o = op_cget(f, op);
-            bool is_reading = o->code == OP_READ || (bk->m->train.pure && o->code == OP_CAST &&
-                                                     var_ok(value_read_var(f, o->in[0])));
-            if (is_reading && uses.start[o->out[0].i] == uses.start[o->out[0].i + 1])
-                op_erase(f, op);
-        }
+    uint32_t *n_uses = ARENA_ARRAY(bk->cx->scratch, uint32_t, f->values.n);
+    FOR_OPS(f, op)
+    for (uint32_t i = 0; i < op_cget(f, op)->n_in; i++) n_uses[op_cget(f, op)->in[i].i]++;
+    for (OpId op = f->last, prev; op_ok(op); op = prev) {
+        const Op *o = op_cget(f, op);
+        prev = o->prev;
+        bool may_go =
+            o->code == OP_READ || (bk->m->train.pure && op_info(o->code)->traits & TR_PURE);
+        if (!may_go || o->n_out != 1 || n_uses[o->out[0].i]) continue;
+        for (uint32_t i = 0; i < o->n_in; i++) n_uses[o->in[i].i]--;
+        op_erase(f, op);
     }
 }
 
