@@ -1,6 +1,7 @@
 """What 16 bits store: bytes of the plan, initial values, checkpoints, exports and gradients of every precision."""
 import itertools
 import json
+import struct
 
 from zmtest import *
 
@@ -12,6 +13,12 @@ LOW = ("--grad-dtype", "low")
 def plan(args):
     out, _ = run([ZMC, "plan", GPT2, *defines(SMALL), *args, "--json"])
     return json.loads(out)
+
+
+def bf16_of(data):
+    """f32 bytes rounded to bf16, nearest even, as f32 bytes."""
+    bits = struct.unpack(f"<{len(data) // 4}I", data)
+    return struct.pack(f"<{len(bits)}I", *((b + 0x7FFF + (b >> 16 & 1)) & 0xFFFF0000 for b in bits))
 
 
 def test_states_by_the_closed_form():
@@ -68,6 +75,13 @@ def test_resume_in_another_precision():
         out, err = run([compile_model(extra=args), "--data", tokens(), "--steps", 3, "--resume", ck, "--export", path("b.safetensors")])
         assert read(path("a.safetensors")) == read(path("b.safetensors")), args
     contains(run([compile_model(), "--data", tokens(), "--steps", 3, "--resume", ck])[1], "the checkpoint's precision is bf16: converted to fp32")
+    pure = compile_model(extra=(*BF16, "--pure"))
+    train(pure, 3, "--resume", ck, "--export", path("p.safetensors"))
+    rounded = {k: bf16_of(t[2]) for k, t in safetensors(path("a.safetensors")).items()}
+    same({k: t[2] for k, t in safetensors(path("p.safetensors")).items()}, rounded, "parameters without masters")
+    train(pure, 4, "--resume", ck, "--save", path("ck-pure"), "--export", path("p.safetensors"))
+    train(compile_model(extra=BF16), 4, "--resume", path("ck-pure"), "--export", path("b.safetensors"))
+    assert read(path("p.safetensors")) == read(path("b.safetensors"))
     goes_on = train(compile_model(), 6, "--resume", ck)
     same([m["step"] for m in goes_on], [3, 4, 5], "steps")
 
