@@ -95,18 +95,34 @@ static double ulp_of(DType dt, double v)
     return ldexp(1, e - digits > least ? e - digits : least);
 }
 
-/* n eps n M^2 for the largest operand: n terms, each a product of two numbers up to M. */
-static double sum_bound(const Batch *b, DType dt)
+/* Of the operands: elements of the largest, and M, their greatest magnitude. */
+static void operand_sizes(const Batch *b, double *n, double *most)
 {
-    double n = 1, most = 1;
+    *n = *most = 1;
     for (uint32_t v = 0; v < b->p.n_vars; v++) {
         int64_t elems = type_elems(var_cget(b->p.m, b->p.var[v].var)->type);
-        if ((double)elems > n) n = (double)elems;
+        if ((double)elems > *n) *n = (double)elems;
         for (int64_t i = 0; i < elems; i++)
             if (isfinite(b->p.var[v].at[i]) && fabs(b->p.var[v].at[i]) <= 3) /* not SD_SPECIAL */
-                most = fmax(most, fabs(b->p.var[v].at[i]));
+                *most = fmax(*most, fabs(b->p.var[v].at[i]));
     }
+}
+
+/* n eps n M^2: n terms, each a product of two numbers up to M. */
+static double sum_bound(const Batch *b, DType dt)
+{
+    double n, most;
+    operand_sizes(b, &n, &most);
     return n * n * most * most * (dt == DT_F64 ? DBL_EPSILON : FLT_EPSILON);
+}
+
+/* A 16-bit scatter rounds after each row: N_ROWS times half an ulp of a sum of N_ROWS + 1. */
+static double scatter_bound(const Batch *b, DType dt)
+{
+    enum { N_ROWS = 10 }; /* of sample_scatter_add */
+    double n, most;
+    operand_sizes(b, &n, &most);
+    return N_ROWS * ulp_of(dt, (N_ROWS + 1) * most) / 2;
 }
 
 static double tolerance(const Batch *b, OpCode code, DType dt, double want)
@@ -114,6 +130,7 @@ static double tolerance(const Batch *b, OpCode code, DType dt, double want)
     double ulps = op_info(code)->tol_ulp;
     if (dtype_class(dt) != DTC_FLOAT) return 0;
     bool is_half = dt == DT_BF16 || dt == DT_F16;
+    if (is_half && code == OP_SCATTER_ADD) return scatter_bound(b, dt);
     DType in = is_half ? DT_F32 : dt; /* computed in it, then rounded */
     double bound = ulps < 0 ? sum_bound(b, in) : ulps * ulp_of(in, want);
     return is_half && ulps != 0 ? bound + ulp_of(dt, want) : bound;
