@@ -174,6 +174,16 @@ def test_without_layers():
     assert "--recompute auto keeps less" not in err, err
 
 
+def test_planned_already():
+    """A dump has its plan: an option that would change it is refused, not ignored."""
+    zir = path("planned.zir")
+    run([ZMC, GPT2, *defines(SMALL), "--emit", "ir", "-o", zir])
+    for option in (["--recompute", "auto"], ["-D", "B=2"], ["--precision", "bf16"], ["--accumulate", 2]):
+        _, err = run([ZMC, "plan", zir, *option], 1)
+        contains(err, f"{option[0]} has no effect on", "when the model (.zm) is compiled")
+    run([ZMC, "plan", zir, "--memory", "1GiB", "--json"])
+
+
 def test_bad_mode():
     _, err = run([ZMC, "plan", GPT2, "--recompute", "some"], 1)
     contains(err, "--recompute takes none|layer|auto")

@@ -214,9 +214,43 @@ static Status check_storage(Session *s)
     return ZM_OK;
 }
 
+/* A .zir has its plan: what made it cannot be asked for any more. */
+static Status check_planned(Session *s)
+{
+    const Options *o = &s->opt;
+    size_t n = o->input ? strlen(o->input) : 0;
+    if (n < 4 || strcmp(o->input + n - 4, ".zir") != 0) return ZM_OK;
+    const struct {
+        const char *name;
+        bool is_given;
+    } of_model[] = {{"-D", o->defines.n > 0},
+                    {"--ranks", o->ranks != 0},
+                    {"--zero", o->zero != NULL},
+                    {"--precision", o->precision != NULL},
+                    {"--precision-of", o->precision_of.n > 0},
+                    {"--amp", o->amp != NULL},
+                    {"--grad-dtype", o->grad_dtype != NULL},
+                    {"--moments", o->moments != NULL},
+                    {"--pure", o->pure},
+                    {"--loss-scale", o->loss_scale != NULL},
+                    {"--accumulate", o->accumulate != 0},
+                    {"--recompute", o->recompute != NULL},
+                    {"--bucket-bytes", o->bucket_bytes != 0},
+                    {"--loss-chunk-bytes", o->loss_chunk_bytes != 0}};
+    for (size_t i = 0; i < sizeof of_model / sizeof *of_model; i++) {
+        if (!of_model[i].is_given) continue;
+        diag_error(&s->diag, (SrcPos){0}, E_USAGE,
+                   "%s has no effect on %s, which is planned already", of_model[i].name, o->input);
+        diag_help(&s->diag, "give the option when the model (.zm) is compiled");
+        return ZM_FAIL;
+    }
+    return ZM_OK;
+}
+
 static Status check_options(Session *s)
 {
     const Options *o = &s->opt;
+    ZM_TRY(check_planned(s));
     ZM_TRY(check_choice(s, "--emit", o->emit, "ast|ir|kernels|program|exe",
                         "ast|ir|kernels|program|exe"));
     ZM_TRY(check_choice(s, "--zero", o->zero, "0|1|2|3", "0"));
