@@ -76,6 +76,23 @@ def test_instruction_sets_agree():
             close(a["loss"], b["loss"], 1e-5, f"{cpu}: loss of step {a['step']}")
 
 
+def test_16_bits_are_bit_identical_and_targets_agree():
+    """Threads change no bit.  Between targets a sum may round to the next number of the dtype: an item's loss then moves by at most twice a
+    logit's rounding, u |logit|, and the logits of these steps stay below 2."""
+    for precision, u in (("bf16", 2**-8), ("fp16", 2**-11)):
+        for amp in ("master", "autocast"):
+            flags = ("--precision", precision, "--amp", amp, "--loss-scale", "1")
+            want = train(compile_model(d=DROPOUT, extra=flags), 5, "--order", "sequential")
+            for cpu in ("native", "x86-64-v2", "x86-64-v3"):
+                exe = compile_model(d=DROPOUT, extra=(*flags, "--cpu", cpu))
+                got = train(exe, 5, "--order", "sequential", "--export", path("b.st"))
+                for a, b in zip(want, got, strict=True):
+                    assert abs(a["loss"] - b["loss"]) <= 4 * u, (precision, amp, cpu, a, b)
+                for threads in (1, 3):
+                    same(got, train(exe, 5, "--order", "sequential", "--threads", threads, "--export", path("c.st")), f"{cpu}: {threads} threads")
+                    same(read(path("b.st")), read(path("c.st")), f"{cpu}: weights with {threads} threads")
+
+
 def test_random_order_covers_each_sample_once_an_epoch():
     """n samples, B = 1: an epoch of n steps with lr 0 sees each sample once, so the sum of losses is that of any order."""
     d = dict(SMALL, B=1, lr=0, warmup=0)
