@@ -198,6 +198,9 @@ static Status check_storage(Session *s)
     const char *precision = o->precision ? o->precision : "fp32";
     bool is_autocast = o->amp && strcmp(o->amp, "autocast") == 0;
     bool is_low = o->grad_dtype && strcmp(o->grad_dtype, "low") == 0;
+    if (is_autocast && strcmp(precision, "fp32") == 0)
+        return usage_error(s, "--amp autocast: with --precision fp32 nothing is cast; add "
+                              "--precision bf16 or fp16");
     if (is_low && strcmp(precision, "fp32") == 0)
         return usage_error(s,
                            "--grad-dtype low: with --precision fp32 no gradient has 16 bits; add "
