@@ -57,7 +57,7 @@ def test_usage():
         ([GPT2, *defines(SMALL), "--cpu", "i386", "-o", path("x")], ("i386",)),
         (["plan", GPT2, "--html", path("x")], ("--html", "--json")),
         (["plan", GPT2, "--csv", "--json"], ("--json and --csv", "choose one")),
-        ([GPT2, *defines(SMALL), "--grad-dtype", "low", "-o", path("x")], ("--grad-dtype low: with --precision fp32", "f32")),
+        ([GPT2, *defines(SMALL), "--grad-dtype", "low", "-o", path("x")], ("--grad-dtype low: with --precision fp32", "bf16 or fp16")),
         ([GPT2, *defines(SMALL), "--print-ir-after", "nope", "-o", path("x")], ("pass 'nope' is not run", "canon, cse, autodiff, loss_scale, dce, chunk_loss")),
         ([GPT2, *defines(SMALL), "--accumulate", 2**32 + 1, "-o", path("x")], ("--accumulate takes at most 1048576",)),
         (["run", "-n", 1], ("usage: zmc run -n N [--restarts K] OUT",)),
