@@ -56,7 +56,7 @@ void table_add(AuditTable *t, const BodyResult *r)
     AuditRow *row = row_of(t, r->op->loc, dt);
     Range range = range_of(dt);
     double wrong = 0, whole = 0;
-    int64_t n = type_elems(r->type);
+    int64_t n = type_elems(r->type), n_bad = row->n_nonfinite;
     for (int64_t i = 0; i < n; i++) {
         double x = r->machine[i], y = r->exact[i];
         if (!isfinite(x) || !isfinite(y)) {
@@ -69,6 +69,7 @@ void table_add(AuditTable *t, const BodyResult *r)
         row->largest = fmax(row->largest, fabs(x));
     }
     row->n_elems += n;
+    if (row->n_nonfinite - n_bad == n) return;
     double error = wrong == 0 ? 0 : sqrt(wrong / whole);
     if (*row->worst && !(error > row->error)) return;
     row->error = error;
@@ -109,9 +110,12 @@ void table_print(const AuditTable *t, Arena *scratch, Str *out)
              "numbers", "rel. error", "of", "underflow", "headroom", "nonfinite");
     for (uint32_t i = 0; i < n; i++) {
         const AuditRow *r = &rows[i];
-        str_addf(out, "%-24s %-8s %-5s %12" PRId64 " %11.2e  %-16s %9.3f%% %9s %9" PRId64 "\n",
+        bool is_lost = r->n_nonfinite == r->n_elems; /* nothing to compare */
+        double under = 100.0 * (double)r->n_under / (double)r->n_elems;
+        str_addf(out, "%-24s %-8s %-5s %12" PRId64 " %11s  %-16s %10s %9s %9" PRId64 "\n",
                  place_text(t, scratch, r->pos), phase_names[r->phase], dtype_name(r->dtype),
-                 r->n_elems, r->error, r->worst, 100.0 * (double)r->n_under / (double)r->n_elems,
+                 r->n_elems, is_lost ? "-" : arena_printf(scratch, "%.2e", r->error),
+                 is_lost ? "-" : r->worst, is_lost ? "-" : arena_printf(scratch, "%.3f%%", under),
                  headroom_text(scratch, r), r->n_nonfinite);
     }
 }
