@@ -1,7 +1,8 @@
 /* expand.c -- writes composite ops out as primitive ones: an op whose LOWER column is a scalar
  * expression by that text, any other by its expand_<ID> (expand.h).  The result may contain
  * composite ops again; the walk goes back over new ops until only primitives are left.  16-bit
- * operands are widened, the result is rounded once. */
+ * operands are widened, the result is rounded once.  So is scatter_add into 16 bits, though it is a
+ * primitive op. */
 #include "passes/expand.h"
 
 #include "ir/scalar.h"
@@ -40,6 +41,20 @@ static void expand_point(Expand *e)
     e->out[0] = expand_narrow(e, 0, y);
 }
 
+/* Rows that meet in one element of a 16-bit table are added in f32, rounded once. */
+static bool is_low_scatter(const Func *f, OpId op)
+{
+    const Op *o = op_cget(f, op);
+    DType dt = o->code == OP_SCATTER_ADD ? value_type(f, o->in[0])->dtype : DT_NONE;
+    return dt == DT_BF16 || dt == DT_F16;
+}
+
+static void expand_low_scatter(Expand *e)
+{
+    ValueId in[] = {form_widen(&e->b, e->op.in[0]), e->op.in[1], form_widen(&e->b, e->op.in[2])};
+    e->out[0] = expand_narrow(e, 0, build1(&e->b, OP_SCATTER_ADD, in, 3, NULL));
+}
+
 /* The first op that the expansion of `op` made, or the op after it. */
 static OpId expand_op(PassCtx *cx, Func *f, OpId op, ValueMap *map)
 {
@@ -47,7 +62,9 @@ static OpId expand_op(PassCtx *cx, Func *f, OpId op, ValueMap *map)
     ZM_CHECK(e.op.n_out <= EXPAND_MAX_OUT);
     const char *why = arena_printf(cx->scratch, "part of %s", op_info(e.op.code)->name);
     e.b = (Builder){.f = f, .before = op, .loc = pass_loc(cx, e.op.loc, why)};
-    if (op_info(e.op.code)->traits & TR_POINTWISE)
+    if (e.op.code == OP_SCATTER_ADD)
+        expand_low_scatter(&e);
+    else if (op_info(e.op.code)->traits & TR_POINTWISE)
         expand_point(&e);
     else
         expand_table[e.op.code](&e);
@@ -67,7 +84,7 @@ static void expand_func(PassCtx *cx, Func *f)
     ValueMap map = {.arena = cx->scratch};
     for (OpId op = f->first; op_ok(op);) {
         value_map_apply(&map, f, op);
-        if (op_info(op_cget(f, op)->code)->traits & TR_PRIMITIVE)
+        if (op_info(op_cget(f, op)->code)->traits & TR_PRIMITIVE && !is_low_scatter(f, op))
             op = op_cget(f, op)->next;
         else
             op = expand_op(cx, f, op, &map);
