@@ -145,6 +145,7 @@ typedef struct Setting {
     int64_t accumulate, recompute_steps, loss_chunk_bytes;
     PrecisionKind precision;
     AmpMode amp;
+    bool is_narrow; /* gradients and moments in 16 bits */
 } Setting;
 
 typedef struct Tally {
@@ -242,6 +243,7 @@ static Stage *stage_of_model(const char *path, Define *defines, uint32_t n, cons
     s->m->train.accumulate = how->accumulate;
     s->m->train.precision = how->precision;
     s->m->train.amp = how->amp;
+    s->m->train.grad_low = s->m->train.moments_bf16 = how->is_narrow;
     module_print(s->m, &s->text);
     return s;
 }
@@ -287,6 +289,8 @@ int main(void)
             Setting how = {.accumulate = 1, .precision = (PrecisionKind)p, .amp = (AmpMode)mode};
             n_failed += check_model("mlp", mlp, N_MLP, how);
             how.accumulate = 2;
+            n_failed += check_model("gpt2", gpt2, N_GPT2, how);
+            how.is_narrow = true;
             n_failed += check_model("gpt2", gpt2, N_GPT2, how);
         }
     gpt2[5].value = "8"; /* 24 rows of logits: chunks of 16 and 8 */
