@@ -190,7 +190,8 @@ static inline ValueId sample_rotary(Prop *p)
     return build1(&p->b, OP_ROTARY, &x, 1, &l);
 }
 
-/* Every pair of flags: matrices, equal leading dimensions, [..., M, K] by a matrix. */
+/* Every pair of flags: matrices, equal leading dimensions, [..., M, K] by a matrix; of 16 bits with
+ * results of either size. */
 static inline ValueId sample_matmul(Prop *p)
 {
     int64_t a[] = {2, 3, 5}, b[] = {2, 5, 7}, at[] = {2, 5, 3}, bt[] = {2, 7, 5};
@@ -200,7 +201,12 @@ static inline ValueId sample_matmul(Prop *p)
     int skip_a = kind == 1, skip_b = kind != 0;
     ValueId x = prop_real(p, 3 - skip_a, (ta ? at : a) + skip_a, SD_ANY);
     ValueId y = prop_real(p, 3 - skip_b, (tb ? bt : b) + skip_b, SD_ANY);
-    return build_matmul(&p->b, x, y, ta, tb);
+    AttrList l = {0};
+    if (ta) attr_add_int(&l, AT_TRANS_A, 1);
+    if (tb) attr_add_int(&l, AT_TRANS_B, 1);
+    if (dtype_bytes(p->dtype) == 2 && p->variant >= 3) attr_add_int(&l, AT_WIDE, 1);
+    ValueId in[] = {x, y};
+    return build1(&p->b, OP_MATMUL, in, 2, &l);
 }
 
 static inline ValueId sample_embed(Prop *p)
