@@ -11,7 +11,7 @@
  *   - product + bias is one op of class low: f32 sums, rounded once (PyTorch's addmm).
  *   - master: normalize * weight + bias is one op of class f32 (PyTorch's layer_norm).
  *   - attribute `precision` of an op ("f32", "low") goes before its class, and is removed.
- *   - results of functions keep their dtype.
+ *   - results of functions, and what is written to variables, keep their dtype.
  * A value is cast once to a dtype; a cast goes through views that keep every element, so that all
  * uses of a parameter share the cast of its read.  In master through all views: every use of a
  * read is then a cast.
@@ -85,13 +85,15 @@ static ValueId in_dtype(Amp *a, Builder b, ValueId v, DType dt)
 {
     DType from = value_type(a->f, v)->dtype;
     if (from == dt || dtype_class(from) != DTC_FLOAT || from == DT_F64) return v;
-    ValueId have = dt == DT_F32 ? known(a, v)->f32 : known(a, v)->low;
+    bool is_low = dt == a->low;
+    if (!is_low && dt != DT_F32) return build_cast(&b, v, dt);
+    ValueId have = is_low ? known(a, v)->low : known(a, v)->f32;
     if (value_ok(have)) return have;
     const Op *def = def_of(a, v);
     ValueId r;
-    if (def && def->code == OP_CONST) {
-        r = build_splat(&b, attr_float(def->attrs, AT_VALUE, 0),
-                        type_with_dtype(a->cx->m, value_type(a->f, v), dt));
+    if (def && def->code == OP_CONST && from == DT_F32) {
+        double value = attr_float(def->attrs, AT_VALUE, 0);
+        r = build_splat(&b, value, type_with_dtype(a->cx->m, value_type(a->f, v), dt));
     } else if (def && cast_passes(a, def->code)) {
         Op view = *def;
         AttrList l = list_of(view.attrs);
@@ -101,8 +103,8 @@ static ValueId in_dtype(Amp *a, Builder b, ValueId v, DType dt)
     } else {
         r = build_cast(&b, v, dt);
     }
-    *(dt == DT_F32 ? &known(a, v)->f32 : &known(a, v)->low) = r;
-    if (dt == DT_F32) known(a, r)->low = v;
+    *(is_low ? &known(a, v)->low : &known(a, v)->f32) = r;
+    if (from == a->low) known(a, r)->low = v;
     return r;
 }
 
@@ -290,6 +292,25 @@ static ValueId take(Amp *a, Builder b, const Plan *p, ValueId v)
     return through_low ? in_f32(a, b, v) : in_dtype(a, b, v, p->dt);
 }
 
+/* The operands in the dtypes that they had. */
+static void keep_dtypes(Amp *a, OpId op, const ValueId *was)
+{
+    Builder b = builder_at(a, op, "operand");
+    for (uint32_t i = 0; i < op_cget(a->f, op)->n_in; i++) {
+        ValueId v = op_cget(a->f, op)->in[i];
+        op_set_operand(a->f, op, i, in_dtype(a, b, v, value_type(a->f, was[i])->dtype));
+    }
+}
+
+/* Does the op take these operands?  A few of IR that no frontend makes want fixed dtypes. */
+static bool is_taken(Amp *a, const Op *o, const ValueId *in)
+{
+    const Type **types = ARENA_ARRAY(a->cx->scratch, const Type *, o->n_in);
+    const Type **out = ARENA_ARRAY(a->cx->scratch, const Type *, o->n_out);
+    for (uint32_t i = 0; i < o->n_in; i++) types[i] = value_type(a->f, in[i]);
+    return !o->body && !op_infer(a->cx->m, o->code, types, o->n_in, o->attrs, out);
+}
+
 /* Operands of `op` by its class; the op is built again when one of them changed its dtype. */
 static void convert(Amp *a, OpId op, const ValueId *was)
 {
@@ -307,22 +328,14 @@ static void convert(Amp *a, OpId op, const ValueId *was)
     }
     if (is_same)
         for (uint32_t i = 0; i < o.n_in; i++) op_set_operand(a->f, op, i, in[i]);
-    else
+    else if (is_taken(a, &o, in))
         rebuild(a, op, in, p.round_to);
+    else
+        keep_dtypes(a, op, was);
     for (uint32_t i = 0; i < o.n_out; i++) {
         Known *r = known(a, value_map_get(&a->map, o.out[i]));
         r->of_loss = of_loss;
         r->is_norm = is_norm;
-    }
-}
-
-/* Results, and what is written, keep the dtype that they had. */
-static void keep_dtypes(Amp *a, OpId op, const ValueId *was)
-{
-    Builder b = builder_at(a, op, "operand");
-    for (uint32_t i = 0; i < op_cget(a->f, op)->n_in; i++) {
-        ValueId v = op_cget(a->f, op)->in[i];
-        op_set_operand(a->f, op, i, in_dtype(a, b, v, value_type(a->f, was[i])->dtype));
     }
 }
 
@@ -335,7 +348,7 @@ static bool takes_part(const Amp *a, const Op *o)
         if (value_type(a->f, o->in[i])->dtype == DT_F64) return false;
         has_float |= is_float(a, o->in[i]);
     }
-    return has_float && o->code != OP_CAST;
+    return has_float;
 }
 
 static void visit(Amp *a, OpId op)
@@ -345,9 +358,10 @@ static void visit(Amp *a, OpId op)
     ValueId *was = ARENA_ARRAY(a->cx->scratch, ValueId, o->n_in);
     memcpy(was, o->in, o->n_in * sizeof *was);
     value_map_apply(&a->map, a->f, op);
-    if (o->code == OP_RETURN || o->code == OP_WRITE)
+    if (o->code == OP_CAST) return;
+    if (o->code == OP_RETURN || o->code == OP_WRITE || !takes_part(a, o))
         keep_dtypes(a, op, was);
-    else if (takes_part(a, o) && !add_bias(a, op, was))
+    else if (!add_bias(a, op, was))
         convert(a, op, was);
 }
 

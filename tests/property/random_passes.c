@@ -3,6 +3,8 @@
  * and the other rules the passes are run for what the manager checks: valid IR, facts, the truth of
  * *changed.
  *
+ * Pass amp changes no bit either when nothing is rounded: it inserts casts.
+ *
  * Operands are small integers and halves, so that ordinary values occur beside the infinities and
  * NaNs that random ops make; a NaN equals any NaN. */
 #include "passes/canon_rules.h"
@@ -33,9 +35,10 @@ static EvalTensor draw_tensor(Arena *a, const Type *t, uint64_t *state)
     return x;
 }
 
-static Outcome run(Arena *a, Module *m)
+static Outcome run(Arena *a, Module *m, bool is_unrounded)
 {
     Outcome o = {.state = eval_new(a, m), .ok = true};
+    o.state->is_unrounded = is_unrounded;
     uint64_t state = 11;
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Type *t = m->vars.at[i].type;
@@ -102,7 +105,7 @@ static int check_seed(uint64_t seed, int *n_run)
     Diag diag = {.arena = &arena, .sources = &sources};
     Module *m = random_module(&arena, &sources, &diag, seed);
     PipelineRun run_opt = {.check_changed = true, .extra = &exact_pass, .n_extra = 1};
-    Outcome before = run(&arena, m);
+    Outcome before = run(&arena, m, false);
     *n_run += before.ok;
     diag.n_errors = 0;
     int bad = 0;
@@ -113,9 +116,31 @@ static int check_seed(uint64_t seed, int *n_run)
             break;
         }
         if (!before.ok || i == sizeof passes / sizeof *passes - 1) continue;
-        Outcome after = run(&arena, m);
+        Outcome after = run(&arena, m, false);
         bad += compare(m, &before, &after, passes[i], seed);
     }
+    arena_free(&arena);
+    return bad;
+}
+
+static int check_amp(uint64_t seed)
+{
+    Arena arena = {0};
+    SourceSet sources = {.arena = &arena};
+    Diag diag = {.arena = &arena, .sources = &sources};
+    Module *m = random_module(&arena, &sources, &diag, seed);
+    m->train.precision = seed % 2 ? PREC_BF16 : PREC_FP16;
+    m->train.amp = seed / 2 % 2 ? AMP_MASTER : AMP_AUTOCAST;
+    PipelineRun run_opt = {.check_changed = true};
+    Outcome before = run(&arena, m, true);
+    diag.n_errors = 0;
+    int bad = pipeline_run(m, "amp", &run_opt) != ZM_OK;
+    if (!bad && before.ok) {
+        Outcome after = run(&arena, m, true);
+        bad += compare(m, &before, &after, "amp", seed);
+    }
+    if (!bad) bad += pipeline_run(m, "canon,cse,dce,expand,canon,cse,dce", &run_opt) != ZM_OK;
+    if (bad) diag_print(&diag, stderr);
     arena_free(&arena);
     return bad;
 }
@@ -124,6 +149,7 @@ int main(void)
 {
     int bad = 0, n_run = 0;
     for (uint64_t seed = 1; seed <= N_SEEDS; seed++) bad += check_seed(seed, &n_run);
+    for (uint64_t seed = 1; seed <= N_SEEDS; seed++) bad += check_amp(seed);
     printf("%d of %d random modules run, %d failures\n", n_run, N_SEEDS, bad);
     return bad > 0 || n_run < N_SEEDS / 2;
 }
