@@ -71,6 +71,18 @@ ValueId rule_cast_of_cast(Rewrite *rw)
     return build_cast(&rw->b, rw->var[0], rewrite_type(rw)->dtype);
 }
 
+/* A view between them changes nothing of that. */
+ValueId rule_cast_of_view_of_cast(Rewrite *rw)
+{
+    DType from = value_type(rw->b.f, rw->var[0])->dtype;
+    DType middle = value_type(rw->b.f, rewrite_op(rw, 2)->out[0])->dtype;
+    if (!holds_all(from, middle)) return (ValueId){0};
+    Op view = *rewrite_op(rw, 1);
+    AttrList l = list_of(view.attrs);
+    ValueId x = build_cast(&rw->b, rw->var[0], rewrite_type(rw)->dtype);
+    return build1(&rw->b, view.code, &x, 1, &l);
+}
+
 /* ---- constants ---- */
 
 /* x / 2^k = x * 2^-k when both constants are normal. */

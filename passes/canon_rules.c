@@ -38,6 +38,10 @@ const Rule canon_rules[] = {
     /* ---- casts ---- */
     RULE_FN(cast_same, P(CAST, P_VAR(0)), TREE, EXACT),
     RULE_FN(cast_of_cast, P(CAST, P(CAST, P_VAR(0))), TREE, EXACT),
+    RULE_FN(cast_of_view_of_cast, P(CAST, P(RESHAPE, P(CAST, P_VAR(0)))), TREE, EXACT),
+    RULE_FN(cast_of_view_of_cast, P(CAST, P(TRANSPOSE, P(CAST, P_VAR(0)))), TREE, EXACT),
+    RULE_FN(cast_of_view_of_cast, P(CAST, P(SLICE, P(CAST, P_VAR(0)))), TREE, EXACT),
+    RULE_FN(cast_of_view_of_cast, P(CAST, P(PAD, P(CAST, P_VAR(0)))), TREE, EXACT),
     /* ---- views ---- */
     RULE_FN(broadcast_same, P(BROADCAST, P_VAR(0)), TREE, EXACT),
     RULE_FN(view_of_const, P(BROADCAST, P_ANY(CONST)), TREE, EXACT),

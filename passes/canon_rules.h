@@ -8,8 +8,8 @@ extern const Rule canon_rules[];
 extern const uint32_t n_canon_rules;
 
 /* canon_point.c: element-wise ops */
-RewriteFn rule_cast_same, rule_cast_of_cast, rule_div_by_power_of_two, rule_fold_point,
-    rule_point_of_broadcasts, rule_select_const;
+RewriteFn rule_cast_same, rule_cast_of_cast, rule_cast_of_view_of_cast, rule_div_by_power_of_two,
+    rule_fold_point, rule_point_of_broadcasts, rule_select_const;
 /* canon_views.c: reshape, broadcast, transpose, slice, pad */
 RewriteFn rule_broadcast_same, rule_broadcast_of_broadcast, rule_broadcast_of_reshape,
     rule_broadcast_to_reshape, rule_concat_of_concat, rule_concat_of_one, rule_concat_of_pads,

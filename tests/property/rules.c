@@ -97,6 +97,19 @@ static ValueId make_cast_of_cast(Prop *p)
     return build_cast(&p->b, build_cast(&p->b, x, middle[p->variant]), to[p->variant]);
 }
 
+static ValueId make_cast_of_view_of_cast(Prop *p, OpCode view)
+{
+    static const DType to[] = {DT_BF16, DT_F16, DT_F16, DT_BF16, DT_F64, DT_F32};
+    DType from = p->variant % 2 ? DT_F16 : DT_BF16;
+    ValueId x = prop_real_of(p, type_get(p->m, from, DIMS(4, 5)), SD_SPECIAL);
+    x = build_cast(&p->b, x, p->variant == 5 ? DT_F64 : DT_F32);
+    if (view == OP_RESHAPE) x = build_reshape(&p->b, x, DIMS(2, 10));
+    if (view == OP_TRANSPOSE) x = build_transpose(&p->b, x, (int64_t[]){1, 0});
+    if (view == OP_SLICE) x = build_slice(&p->b, x, (int64_t[]){1, 0}, (int64_t[]){2, 3});
+    if (view == OP_PAD) x = build_pad(&p->b, x, (int64_t[]){0, 2}, (int64_t[]){1, 0});
+    return build_cast(&p->b, x, to[p->variant]);
+}
+
 /* A view op with its attributes even where it changes nothing. */
 static ValueId shaped(Prop *p, OpCode code, ValueId x, int rank, const int64_t *dim)
 {
@@ -385,7 +398,7 @@ static ValueId make_point_of_broadcasts(Prop *p)
     return build_binary(&p->b, OP_SUB, x, y);
 }
 
-/* By name; `with` takes the code of the left side's root. */
+/* By name; `with` takes the code of the left side's root, below a cast. */
 static const struct {
     const char *rule;
     ValueId (*make)(Prop *p);
@@ -423,6 +436,7 @@ static const struct {
     MAKE(transpose_identity),
     MAKE(transpose_of_transpose),
     MAKE(transpose_to_reshape),
+    {"cast_of_view_of_cast", NULL, make_cast_of_view_of_cast},
     {"view_of_const", NULL, make_view_of_const},
     {"reduce_unit", NULL, make_reduce_unit},
     {"reduce_of_reduce", NULL, make_reduce_of_reduce},
@@ -432,9 +446,11 @@ static const struct {
 
 static ValueId make_instance(Prop *p, const Rule *rule)
 {
+    const Pat *lhs = rule->lhs, *below = lhs->op == OP_CAST ? lhs->in[0] : NULL;
+    OpCode code = below && below->kind == PAT_OP ? below->op : lhs->op;
     for (size_t i = 0; i < sizeof instances / sizeof *instances; i++)
         if (strcmp(instances[i].rule, rule->name) == 0)
-            return instances[i].make ? instances[i].make(p) : instances[i].with(p, rule->lhs->op);
+            return instances[i].make ? instances[i].make(p) : instances[i].with(p, code);
     if (rule->build) return (ValueId){0};
     OpCode root = rule->lhs->op;
     bool is_logic = root == OP_AND || root == OP_OR || root == OP_NOT;
