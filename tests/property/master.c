@@ -20,6 +20,8 @@ typedef struct Setting {
     PrecisionKind precision;
     bool grad_low, pure;
     int64_t accumulate;
+    OptimizerKind optimizer; /* none: the model's */
+    double momentum;
 } Setting;
 
 static Module *module_of(Arena *a, const Setting *s, const char *passes, int64_t bucket_bytes)
@@ -46,6 +48,8 @@ static Module *module_of(Arena *a, const Setting *s, const char *passes, int64_t
     m->train.grad_low = s->grad_low;
     m->train.pure = s->pure;
     m->train.accumulate = s->accumulate;
+    if (s->optimizer != OPT_NONE) m->train.optimizer = s->optimizer;
+    m->train.momentum = s->momentum;
     PipelineRun how = {.check_changed = true, .opt = {.ranks = 1, .bucket_bytes = bucket_bytes}};
     ZM_CHECK(pipeline_run(m, passes, &how) == ZM_OK);
     return m;
@@ -195,9 +199,16 @@ static void check_setting(const Setting *s)
 int main(void)
 {
     static const Setting settings[] = {
-        {"mlp", PREC_BF16, false, false, 1}, {"gpt2", PREC_BF16, false, false, 1},
-        {"gpt2", PREC_FP16, true, false, 2}, {"mlp", PREC_FP16, false, false, 2},
-        {"mlp", PREC_BF16, false, true, 1},  {"gpt2", PREC_BF16, true, true, 2},
+        {"mlp", PREC_BF16, false, false, 1, OPT_NONE, 0},
+        {"gpt2", PREC_BF16, false, false, 1, OPT_NONE, 0},
+        {"gpt2", PREC_FP16, true, false, 2, OPT_NONE, 0},
+        {"mlp", PREC_FP16, false, false, 2, OPT_ADAM, 0},
+        {"mlp", PREC_BF16, false, false, 1, OPT_LION, 0},
+        {"mlp", PREC_FP16, true, false, 2, OPT_SGD, 0.5},
+        {"mlp", PREC_BF16, false, false, 1, OPT_SGD, 0},
+        {"mlp", PREC_BF16, false, true, 1, OPT_NONE, 0},
+        {"mlp", PREC_BF16, false, true, 2, OPT_SGD, 0.5},
+        {"gpt2", PREC_BF16, true, true, 2, OPT_LION, 0},
     };
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) check_setting(&settings[i]);
     printf("%d failures\n", n_failures);
