@@ -32,9 +32,13 @@ void precision_note_walk(Elab *e, const Ast *block, const Instance *inst, uint32
 
 /* ---- --precision-of NAME=f32|low ---- */
 
+/* Of the block; of an instance; of what is in it, for a chain is no walk of its own. */
 static bool walk_matches(const BlockWalk *w, const char *name)
 {
-    return strcmp(w->block, name) == 0 || (w->path && glob_match(name, w->path));
+    size_t n = strlen(name);
+    if (strcmp(w->block, name) == 0) return true;
+    if (!w->path) return false;
+    return glob_match(name, w->path) || (strncmp(w->path, name, n) == 0 && w->path[n] == '.');
 }
 
 static void apply(Elab *e, Define *o)
