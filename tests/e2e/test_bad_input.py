@@ -52,6 +52,7 @@ def test_usage():
         ([GPT2, "--nonsense", "-o", "x"], ("--nonsense",)),
         (["/does/not/exist.zm", "-o", path("x")], ("/does/not/exist.zm", "No such file")),
         ([GPT2, "--precision", "fp7", "-o", path("x")], ("fp7",)),
+        ([GPT2, "--precision", "bf16", "--target", "cuda:sm_75", "--emit", "kernels"], ("GPUs of sm_75 have no bf16", "sm_80", "--precision fp16")),
         ([GPT2, "--memory", "lots", "-o", path("x")], ("lots",)),
         ([GPT2, *defines(SMALL), "-o", "/does/not/exist/out"], ("/does/not/exist/out",)),
         ([GPT2, *defines(SMALL), "--cpu", "i386", "-o", path("x")], ("i386",)),

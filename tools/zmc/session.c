@@ -1,6 +1,7 @@
 /* session.c -- from an input file to a planned module (zmc.h). */
 #include "tools/zmc/zmc.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/base/file.h"
@@ -163,15 +164,32 @@ static Status check_plan(Session *s, const Module *m)
     return st == ZM_OK ? mem_check_budget(m, s->opt.memory) : st;
 }
 
+/* GPUs multiply bf16 from compute capability 8.0 on; every CPU target computes in it. */
+static Status check_target(Session *s, const CodegenTarget *t, PrecisionKind precision)
+{
+    enum { FIRST_WITH_BF16 = 80 };
+    if (!t->is_cuda || precision != PREC_BF16 || atoi(t->arch + 3) >= FIRST_WITH_BF16) return ZM_OK;
+    diag_error(&s->diag, (SrcPos){0}, E_USAGE,
+               "--precision bf16: GPUs of %s have no bf16 arithmetic, which begins with sm_%d",
+               t->arch, FIRST_WITH_BF16);
+    diag_help(&s->diag,
+              "use --precision fp16 --loss-scale dynamic, or --target cuda:sm_%d or later",
+              FIRST_WITH_BF16);
+    return ZM_FAIL;
+}
+
 Module *session_compile(Session *s, CodegenTarget *t)
 {
     char *text;
     size_t n;
+    TrainConfig asked = {0};
+    set_precision(&s->opt, &asked);
+    if (check_target(s, t, asked.precision) != ZM_OK) return NULL;
     if (session_read_input(s, &text, &n) != ZM_OK) return NULL;
     if (!has_suffix(s->opt.input, ".zir")) return compile_zm(s, t, text, n);
     Module *m = module_parse(&s->arena, &s->sources, &s->diag, s->opt.input, text, n);
     if (!m || module_verify(m, NULL) != ZM_OK || check_plan(s, m) != ZM_OK) return NULL;
-    return m;
+    return check_target(s, t, m->train.precision) == ZM_OK ? m : NULL;
 }
 
 PlanReport session_plan_report(Session *s, const Module *m)
