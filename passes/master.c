@@ -199,6 +199,10 @@ Status pass_master(PassCtx *cx, bool *changed)
 {
     Module *m = cx->m;
     if (m->train.precision == PREC_FP32 || m->train.amp != AMP_MASTER) return ZM_OK;
+    if (m->train.pure && m->train.precision != PREC_BF16)
+        return diag_error(cx->diag, m->train.pos, E_PASS_NEEDS,
+                          "pass 'master': parameters without masters are bf16 only, not %s",
+                          precision_name(m->train.precision));
     Masters ms = {.cx = cx,
                   .m = m,
                   .low = precision_dtype(m->train.precision),
