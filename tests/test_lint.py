@@ -19,10 +19,10 @@ LAYERS = {
     "frontend": ["ir/base", "ir"],
     "passes": ["ir/base", "ir"],
     "codegen": ["ir/base", "ir", "passes"],
+    "runtime/audit": ["ir/base", "ir", "runtime"],
     "runtime": ["ir/base"],
-    "audit": ["ir/base", "ir", "runtime"],
 }
-TOP = {"audit", "frontend", "ir", "passes", "codegen", "runtime", "tests", "tools", "models", "docs", "CMakeLists.txt", "README.md", "LICENSE"}
+TOP = {"frontend", "ir", "passes", "codegen", "runtime", "tests", "tools", "models", "docs", "CMakeLists.txt", "README.md", "LICENSE"}
 
 
 def tracked(*patterns):

@@ -1,6 +1,6 @@
 /* audit_body.c -- body_run: every op once, against what the kernel wrote, also through a view of
  * it; inside the kernel the exact result rounded. */
-#include "audit/body.h"
+#include "runtime/audit/body.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* table.c -- see table.h. */
-#include "audit/table.h"
+#include "runtime/audit/table.h"
 
 #include <float.h>
 #include <inttypes.h>

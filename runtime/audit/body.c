@@ -3,7 +3,7 @@
  * Each op is computed once, in doubles, from the machine's numbers of its operands.  Where the
  * kernel wrote the result, that is the machine's number; where it wrote a view of the result (a
  * transpose), the comparison is made there, for the op that computed it. */
-#include "audit/body.h"
+#include "runtime/audit/body.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef ZM_AUDIT_TABLE_H
 #define ZM_AUDIT_TABLE_H
 
-#include "audit/body.h"
+#include "runtime/audit/body.h"
 
 typedef enum { PHASE_FORWARD, PHASE_BACKWARD, PHASE_UPDATE, N_PHASE } AuditPhase;
 

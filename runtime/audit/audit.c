@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "audit/body.h"
-#include "audit/table.h"
+#include "runtime/audit/body.h"
+#include "runtime/audit/table.h"
 #include "runtime/convert.h"
 #include "runtime/kernel_inputs.h"
 
