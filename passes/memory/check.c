@@ -166,9 +166,16 @@ static Status refuse(const Checker *c, const Op *op, ValueId operand, uint32_t o
 static Status check_place(const Checker *c, LocId loc, ValueId id)
 {
     const Value *v = value_cget(c->f, id);
+    int64_t elem = dtype_bytes(v->type->dtype);
     if (v->place.bytes == type_bytes(v->type) && v->place.offset >= 0 &&
-        v->place.offset <= c->m->arena_bytes - v->place.bytes)
-        return ZM_OK;
+        v->place.offset <= c->m->arena_bytes - v->place.bytes) {
+        if (v->place.offset % elem == 0) return ZM_OK; /* kernels load whole elements */
+        return diag_error(c->m->diag, loc_pos(c->m, loc), E_PLAN_OVERLAP,
+                          "@%s: a value %s has the offset %lld, which is not a multiple of its "
+                          "%lld-byte elements",
+                          c->f->name, type_text(c->scratch, v->type), (long long)v->place.offset,
+                          (long long)elem);
+    }
     return diag_error(
         c->m->diag, loc_pos(c->m, loc), E_PLAN_OVERLAP,
         "@%s: a value %s has the place %lld + %lld, outside of the arena of %lld bytes", c->f->name,

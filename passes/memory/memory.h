@@ -92,7 +92,7 @@ AllocResult units_allocate(Arena *scratch, Units *u);
  * Errors E_PLAN_OVERLAP name both values.  Relies on nothing that the planner computed but the
  * places. */
 Status mem_check(const Module *m, Arena *scratch);
-/* budget_bytes: of the arena; 0: no limit.  Else E_PLAN_BUDGET with the smallest that fits. */
+/* budget_bytes: of the arena; 0: no limit.  Else E_PLAN_BUDGET with both sizes. */
 Status mem_check_budget(const Module *m, int64_t budget_bytes);
 
 /* ---- report.c ---- */
@@ -132,6 +132,9 @@ typedef struct PlanReport {
     double flops;                     /* of one step's matmuls and attention and the rest */
     const RecomputeReport *recompute; /* NULL: none */
 } PlanReport;
+
+/* "2469884992 bytes (2.30 GiB)" */
+const char *plan_bytes_text(Arena *a, int64_t bytes);
 
 PlanReport plan_report(const Module *m, Arena *scratch);
 /* m with plan `plan` against the same model planned without recomputation. */

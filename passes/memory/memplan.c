@@ -92,11 +92,9 @@ static int64_t place_function(PassCtx *cx, Func *f, int64_t base)
 Status mem_check_budget(const Module *m, int64_t budget_bytes)
 {
     if (budget_bytes <= 0 || m->arena_bytes <= budget_bytes) return ZM_OK;
-    return diag_error(m->diag, (SrcPos){0}, E_PLAN_BUDGET,
-                      "the plan needs %lld bytes, --memory allows %lld: the smallest budget that "
-                      "fits is %lld bytes",
-                      (long long)m->arena_bytes, (long long)budget_bytes,
-                      (long long)m->arena_bytes);
+    return diag_error(m->diag, (SrcPos){0}, E_PLAN_BUDGET, "the plan needs %s, --memory allows %s",
+                      plan_bytes_text(m->arena, m->arena_bytes),
+                      plan_bytes_text(m->arena, budget_bytes));
 }
 
 Status pass_memplan(PassCtx *cx, bool *changed)

@@ -235,6 +235,17 @@ void plan_add_bytes(Str *out, int64_t bytes)
     str_addf(out, u ? "%8.2f %s" : "%8.0f %s", v, unit[u]);
 }
 
+const char *plan_bytes_text(Arena *a, int64_t bytes)
+{
+    Str unit = {0};
+    plan_add_bytes(&unit, bytes);
+    const char *text = bytes < 1024 ? arena_printf(a, "%lld bytes", (long long)bytes)
+                                    : arena_printf(a, "%lld bytes (%s)", (long long)bytes,
+                                                   str_c(&unit) + strspn(str_c(&unit), " "));
+    str_free(&unit);
+    return text;
+}
+
 /* How far the arena is above what this order of ops needs. */
 static double plan_gap(const PlanReport *r)
 {
@@ -276,10 +287,11 @@ static void add_largest(const Module *m, const PlanReport *r, Arena *a, Str *out
     if (live.n) qsort(live.at, live.n, sizeof *live.at, compare_bytes);
     str_addf(out, "largest temporaries at the peak (@%s, op %d):\n", r->peak_func, r->peak_pos);
     for (uint32_t i = 0; i < live.n && i < N_LARGEST; i++) {
+        const char *loc = loc_text(a, m, live.at[i].loc);
         str_add(out, "  ");
         plan_add_bytes(out, live.at[i].bytes);
-        str_addf(out, "  %-12s %-28s %s\n", live.at[i].cat, live.at[i].name,
-                 loc_text(a, m, live.at[i].loc));
+        str_addf(out, "%s  %-12s %-28s %s\n", live.at[i].bytes < 1024 ? "  " : "", live.at[i].cat,
+                 live.at[i].name, *loc ? loc : "(input)");
     }
 }
 

@@ -4,6 +4,7 @@
  * are the difference between two plans: temporaries at the peak of the one without recomputation,
  * less those at the peak of this one.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,31 +99,48 @@ RecomputeReport plan_recompute(const Module *m, const PlanReport *plan, const Mo
     return r;
 }
 
-static void add_signed_bytes(Str *out, int64_t bytes)
+enum { BYTES_WIDTH = 13 };
+
+/* Right-aligned in `width`, the sign at the number. */
+static void add_signed_bytes(Str *out, int64_t bytes, int width)
 {
-    str_add(out, bytes < 0 ? "-" : " ");
-    plan_add_bytes(out, bytes < 0 ? -bytes : bytes);
+    Str text = {0};
+    plan_add_bytes(&text, bytes < 0 ? -bytes : bytes);
+    const char *number = str_c(&text) + strspn(str_c(&text), " ");
+    int pad = width - (int)strlen(number) - (bytes < 0);
+    str_addf(out, "%*s%s%s", pad > 0 ? pad : 0, "", bytes < 0 ? "-" : "", number);
+    str_free(&text);
+}
+
+/* Percent of the step's flops; no "-0.00". */
+static double flops_share(const RecomputeReport *r, double flops)
+{
+    double share = r->flops_without > 0 ? 100 * flops / r->flops_without : 0;
+    return fabs(share) < 0.005 ? 0 : share;
 }
 
 void recompute_print_table(const PlanReport *plan, Str *out)
 {
     const RecomputeReport *r = plan->recompute;
+    if (!r->n_steps) {
+        str_add(out, "recompute: nothing to compute again: no layers (a repeat in the model)\n");
+        return;
+    }
     str_addf(out, "recompute: %u of %u steps; arena without ", r->steps, r->n_steps);
-    plan_add_bytes(out, r->arena_without);
-    str_add(out, ", saved");
-    add_signed_bytes(out, r->arena_without - plan->arena);
+    add_signed_bytes(out, r->arena_without, 0);
+    str_add(out, ", saved ");
+    add_signed_bytes(out, r->arena_without - plan->arena, 0);
     str_addf(out, "; %.4g more flops, %+.2f %% of the step's\n", r->flops,
-             r->flops_without > 0 ? 100 * r->flops / r->flops_without : 0);
+             flops_share(r, r->flops));
     if (r->rows.n)
         str_add(out, "  saved at the peak     more flops  of the step's  ops again, the dearest  "
                      "line\n");
     for (uint32_t i = 0; i < r->rows.n; i++) {
         const RecomputeRow *x = &r->rows.at[i];
-        str_add(out, "  ");
-        add_signed_bytes(out, x->saved);
-        str_addf(out, "    %14.4g  %11.2f %%  %9u  %-12s  %s\n", x->flops,
-                 r->flops_without > 0 ? 100 * x->flops / r->flops_without : 0, x->n_ops, x->ops,
-                 x->loc);
+        str_add(out, "      ");
+        add_signed_bytes(out, x->saved, BYTES_WIDTH);
+        str_addf(out, "  %13.4g  %11.2f %%  %9u  %-12s  %s\n", x->flops, flops_share(r, x->flops),
+                 x->n_ops, x->ops, *x->loc ? x->loc : "(inputs)");
     }
 }
 

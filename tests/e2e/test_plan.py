@@ -110,6 +110,14 @@ def test_an_edited_offset_is_verified():
     assert refused == len(places[::7]), f"{refused} of {len(places[::7])} overlaps with a parameter refused"
 
 
+def test_an_edited_offset_is_a_multiple_of_the_element():
+    text = read(dump("dump4")).decode()
+    m = next(re.finditer(r"f32\[\d+\] @arena\+(\d+) bytes=\d+ live=\S+ cat=workspace", text))
+    f = write("odd.zir", (text[:m.start(1)] + str(int(m[1]) + 1) + text[m.end(1):]).encode())
+    _, err = run([ZMC, "plan", f], code=1)
+    contains(err, "E0601", f"offset {int(m[1]) + 1}, which is not a multiple of its 4-byte elements")
+
+
 def test_only_planned_dumps_are_compiled():
     """Of the dumps only the last has a plan; edited ones are checked like those given to `plan`."""
     last = dump("dump3")
@@ -143,7 +151,11 @@ def test_budget():
     need = plan([])["per_rank"][0]["arena"]
     run([ZMC, GPT2, *defines(SMALL), "--memory", need, "-o", path("fits")])
     _, err = run([ZMC, GPT2, *defines(SMALL), "--memory", need - 1, "-o", path("too-big")], code=3)
-    contains(err, str(need))
+    contains(err, f"needs {need} bytes (", f"allows {need - 1} bytes (", "--recompute auto keeps less")
+    _, err = run([ZMC, "plan", GPT2, *defines(SMALL), "--memory", 1000, "--recompute", "auto"], code=3)
+    persistent = sum(b["bytes"] for b in plan([])["buffers"] if not b["func"])
+    contains(err, "allows 1000 bytes\n", f"take {persistent} bytes (", "a smaller model", "smallest budget that fits is")
+    run([ZMC, "plan", GPT2, *defines(SMALL), "--memory", persistent - 1], code=3)
     assert not os.path.exists(path("too-big"))
 
 

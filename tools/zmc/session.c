@@ -67,6 +67,33 @@ static PassOptions pass_options(const Session *s, CodegenTarget *t, int64_t step
                          .target = t};
 }
 
+/* Parameters, moments and accumulators: no micro-batch and no recomputation needs less. */
+static int64_t persistent_bytes(const Module *m)
+{
+    int64_t bytes = 0;
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (!var_ok(m->vars.at[i].in)) bytes += m->vars.at[i].place.bytes;
+    return bytes;
+}
+
+static void help_budget(Session *s, const Module *m)
+{
+    int64_t persistent = persistent_bytes(m);
+    const char *first =
+        recompute_is_auto(s)
+            ? arena_printf(&s->arena, "the smallest budget that fits is %lld bytes; ",
+                           (long long)m->arena_bytes)
+            : "";
+    if (persistent > s->opt.memory)
+        diag_help(&s->diag,
+                  "%sparameters, optimizer state and what else lives from step to step take %s "
+                  "alone: a smaller model needs less",
+                  first, plan_bytes_text(&s->arena, persistent));
+    else
+        diag_help(&s->diag, "%sa smaller micro-batch with --accumulate needs less",
+                  *first ? first : "--recompute auto keeps less for the backward; ");
+}
+
 static Status run_pipeline(Session *s, Module *m, PassOptions opt)
 {
     const Options *o = &s->opt;
@@ -78,9 +105,7 @@ static Status run_pipeline(Session *s, Module *m, PassOptions opt)
                        .dump_dir = o->dump_dir,
                        .timing = o->timing};
     Status st = pipeline_run(m, pipeline_text("train"), &run);
-    if (st != ZM_OK && session_exit_code(s) == EXIT_OVER_BUDGET)
-        diag_help(&s->diag, "%sa smaller micro-batch with --accumulate needs less",
-                  recompute_is_auto(s) ? "" : "--recompute auto keeps less for the backward; ");
+    if (st != ZM_OK && session_exit_code(s) == EXIT_OVER_BUDGET) help_budget(s, m);
     return st;
 }
 
