@@ -363,6 +363,22 @@ static double points(const Kernel *k, uint32_t mask)
     return n;
 }
 
+/* Elements of an argument that the kernel touches: of one that is read in part (the rest of a
+ * division into chunks), what its loads can reach. */
+static double elems_touched(const Kernel *k, int32_t arg)
+{
+    double elems = (double)k->args[arg].elems, reached = 0;
+    for (uint32_t i = 0; i < k->n_accesses; i++) {
+        const Access *x = &k->accesses[i];
+        uint32_t moving = 0;
+        if (x->arg != arg) continue;
+        for (uint32_t l = 0; l < k->n_loops; l++) moving |= (uint32_t)(x->stride[l] != 0) << l;
+        reached += points(k, moving);
+    }
+    bool is_known = reached > 0 && k->kind != KK_ATTENTION;
+    return is_known && reached < elems ? reached : elems;
+}
+
 static void set_cost(KernelBuilder *b)
 {
     Kernel *k = b->k;
@@ -381,7 +397,8 @@ static void set_cost(KernelBuilder *b)
         bool is_table = false;
         for (uint32_t x = 0; x < k->n_accesses; x++)
             is_table |= k->accesses[x].arg == (int32_t)i && k->accesses[x].dyn >= 0;
-        if (!is_table) k->bytes += (double)k->args[i].elems * (double)dtype_bytes(k->args[i].dtype);
+        if (!is_table)
+            k->bytes += elems_touched(k, (int32_t)i) * (double)dtype_bytes(k->args[i].dtype);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { PATH_BYTES = 4096, NAME_WIDTH = 44, LOC_WIDTH = 20 };
 static const double SHOWN_SHARE = 0.995; /* rows up to this share of the step */
@@ -24,6 +25,7 @@ RtStatus roofline_open(Roofline *r, Arena *a, const Program *p, Pool *pool, int3
         r->peaks_from = arena_printf(a, "%s", path);
         return RT_OK;
     }
+    if (*path && access(path, F_OK) == 0) r->peaks_not = arena_printf(a, "%s", path);
     return peaks_measure(&r->peaks, pool, 1, e);
 }
 
@@ -122,13 +124,20 @@ static void add_peaks(Str *out, const Roofline *r)
     const Peaks *k = &r->peaks;
     str_addf(out,
              "peaks, %d threads: %.1f GF/s of f32 FMA (one thread %.1f), %.1f of bf16 pairs; read "
-             "%.1f, copy %.1f, streaming copy %.1f GB/s (%s%s)\n",
+             "%.1f, copy %.1f, streaming copy %.1f GB/s (",
              k->threads, k->flops * 1e-9, k->flops_one * 1e-9, k->flops_bf16 * 1e-9,
-             k->read_bytes_s * 1e-9, k->copy_bytes_s * 1e-9, k->stream_bytes_s * 1e-9,
-             r->peaks_from ? "from "
-                           : "measured in a second before the first step; tools/bench "
-                             "--peaks does it well",
-             r->peaks_from ? r->peaks_from : "");
+             k->read_bytes_s * 1e-9, k->copy_bytes_s * 1e-9, k->stream_bytes_s * 1e-9);
+    if (r->peaks_from)
+        str_addf(out, "from %s)\n", r->peaks_from);
+    else if (r->peaks_not)
+        str_addf(
+            out,
+            "measured in a second before the first step: %s is not of this CPU, %d threads and "
+            "this version; tools/bench --peaks writes it again)\n",
+            r->peaks_not, k->threads);
+    else
+        str_add(out, "measured in a second before the first step; tools/bench --peaks measures "
+                     "longer and stores it)\n");
 }
 
 void roofline_add_text(Str *out, const Roofline *r, Arena *a)

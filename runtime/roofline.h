@@ -13,6 +13,7 @@ typedef struct Roofline {
     const Program *p; /* NULL: not asked for */
     Peaks peaks;
     const char *peaks_from; /* a path, or NULL: measured by this run */
+    const char *peaks_not;  /* a file that is there but of another machine or version; or NULL */
     int32_t n_steps, max_steps;
     float *took; /* [max_steps][commands of the program]: seconds in a step */
 } Roofline;

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import sys
 
 import zmtest as z
 
@@ -31,6 +32,26 @@ def test_table_and_trace():
     assert calls == len(events) // STEPS, err
     assert abs(sum(float(r[-6].rstrip("%")) for r in rows) - 100) < 0.1 * len(rows), err
     assert re.search(r"sum of limits \d+\.\d+ ms = \d+\.\d % of it", err), err
+
+
+def test_bytes_of_what_is_read():
+    """The norm is summed in chunks, and the rest by a kernel of its own: together they read a bucket once."""
+    events, _ = profile("t3.json", z.path("no such file"))
+    parts = [e["args"] for e in events[:len(events) // STEPS] if e["args"]["kernel"] == "all_finite+sum_squares"]
+    assert len(parts) == 2 and parts[0]["reads"] == parts[1]["reads"], parts
+    bucket, written = parts[0]["reads"][1], sum(n for p in parts for n in p["writes"][1::2])
+    assert bucket <= sum(p["bytes"] for p in parts) - written <= bucket + 64, parts
+
+
+def test_peaks_of_another_machine():
+    other = z.write("other.json", b'{"cpu":"another","threads":2}')
+    _, err = profile("t2.json", other)
+    assert f"measured in a second before the first step: {other} is not of this CPU, 2 threads" in err, err
+
+
+def test_bench_without_a_build():
+    _, err = z.run([sys.executable, os.path.join(z.ROOT, "tools", "bench"), "--peaks", "--build", z.path("nothing")], code=1)
+    assert err.startswith("bench: no zmc in ") and "build it first" in err, err
 
 
 def test_stored_peaks():
