@@ -1,5 +1,5 @@
-/* audit.h -- what the runtime asks of audit/, which knows the IR that the program was made from.
- * Main hands the hooks over (zmrt.h), so that the runtime itself depends on ir/base alone. */
+/* audit.h -- what the runtime asks of runtime/audit/, which knows the IR that the program was made
+ * from. Main hands the hooks over (zmrt.h), so that the runtime itself depends on ir/base alone. */
 #ifndef ZM_RUNTIME_AUDIT_H
 #define ZM_RUNTIME_AUDIT_H
 
