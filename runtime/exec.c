@@ -183,12 +183,15 @@ RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e)
 void exec_observe(Exec *x, Observer o)
 {
     ZM_CHECK(x->n_observers < EXEC_MAX_OBSERVERS);
-    x->observers[x->n_observers++] = o;
+    uint32_t at = x->n_observers++;
+    for (; at > 0 && x->observers[at - 1].is_last; at--) x->observers[at] = x->observers[at - 1];
+    x->observers[at] = o;
 }
 
 void exec_observe_first(Exec *x, Observer o)
 {
-    exec_observe(x, o);
+    ZM_CHECK(x->n_observers < EXEC_MAX_OBSERVERS);
+    x->n_observers++;
     memmove(x->observers + 1, x->observers, (x->n_observers - 1) * sizeof o);
     x->observers[0] = o;
 }

@@ -22,6 +22,7 @@ typedef struct Observer {
     RtStatus (*after)(void *self, const struct Exec *x, const ZmpFunc *f, uint32_t command,
                       RtError *e);
     RtStatus (*end)(void *self, const struct Exec *x, const ZmpFunc *f, RtError *e);
+    bool is_last; /* after all others, also those that come later: they read what it destroys */
 } Observer;
 
 enum { EXEC_MAX_OBSERVERS = 7 };

@@ -81,5 +81,5 @@ static RtStatus end(void *self, const Exec *x, const ZmpFunc *f, RtError *e)
 
 Observer poison_observer(void)
 {
-    return (Observer){.begin = begin, .after = after, .end = end};
+    return (Observer){.begin = begin, .after = after, .end = end, .is_last = true};
 }

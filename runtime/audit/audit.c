@@ -193,8 +193,8 @@ static bool look(void *self, const BodyResult *r)
         if (pos.line && pos.source < s->m->sources->all.n)
             str_addf(s->out, "%s:%u:%u: ", s->m->sources->all.at[pos.source].name, pos.line,
                      pos.col);
-        str_addf(s->out, "element %" PRId64 " of the result of %s is %g", i,
-                 op_info(r->op->code)->name, r->machine[i]);
+        str_addf(s->out, "element %" PRId64 " of the result of %s, %s, is %g", i,
+                 op_info(r->op->code)->name, dtype_name(r->type->dtype), r->machine[i]);
         s->is_found = true;
         return false;
     }

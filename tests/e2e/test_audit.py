@@ -73,8 +73,16 @@ train { optimizer sgd(lr = 0.1) }
 """)
     exe = compile_model(model, {})
     out, err = run([exe, "--data", data(100.0), "--steps", 1, "--check-numerics"], 2)
-    contains(err, "first number that is not finite", "first in this kernel: ", "inside.zm:4:12: element ", " of the result of exp is inf")
+    contains(err, "first number that is not finite", "first in this kernel: ", "inside.zm:4:12: element ", " of the result of exp, f32, is inf")
     run([exe, "--data", data(1.0), "--steps", 1, "--check-numerics"])
+
+
+def test_poisoned():
+    """--poison ends a buffer's life after the audit has read it: the same table."""
+    exe = compile_model(MODEL, {})
+    plain, _ = run([exe, "--data", data(), "--steps", 1, "--audit-numerics"])
+    poisoned, _ = run([exe, "--data", data(), "--steps", 1, "--audit-numerics", "--poison"])
+    same(poisoned, plain, "audit of a poisoned run")
 
 
 def test_no_step():
