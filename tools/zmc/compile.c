@@ -123,17 +123,25 @@ static int missing_out(Session *s)
     return EXIT_BAD_INPUT;
 }
 
+/* Who asks for the IR of the passes and for nothing else gets nothing else. */
+static bool only_shows_passes(const Options *o)
+{
+    return !o->emit && !o->out && (o->print_ir_after || o->dump_dir);
+}
+
 int command_compile(Session *s)
 {
     double start = now_s();
     bool is_exe = !s->opt.emit || emits(s, "exe");
-    if (is_exe && !s->opt.out) return missing_out(s);
+    bool is_shown = only_shows_passes(&s->opt);
+    if (is_exe && !s->opt.out && !is_shown) return missing_out(s);
     if (emits(s, "ast")) return emit_ast(s);
     CodegenTarget t;
     if (codegen_target_init(&t, &s->arena, &s->diag, s->opt.target, s->opt.cpu) != ZM_OK)
         return EXIT_BAD_INPUT;
     Module *m = session_compile(s, &t);
     if (!m) return session_exit_code(s);
+    if (is_shown) return EXIT_DONE;
     Str text = {0};
     if (emits(s, "ir")) {
         module_print(m, &text);
