@@ -301,7 +301,10 @@ void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str 
     str_addf(out,
              "model %s: %lld parameters, micro-batch %lld, accumulate %lld, 1 rank, zero 0, %s%s\n",
              m->name, (long long)r->params, (long long)m->batch, (long long)m->train.accumulate,
-             precision_name(m->train.precision), is_autocast ? " autocast" : "");
+             precision_name(m->train.precision),
+             is_autocast     ? " autocast"
+             : m->train.pure ? " pure"
+                             : "");
     precision_print_table(m, out);
     str_add(out, "memory of a rank at its peak:\n");
     for (int i = 0; i < PLAN_N_CATEGORIES; i++)

@@ -64,22 +64,24 @@ static void list_dtypes(const Module *m, DTypeSet out[N_TENSOR_KINDS])
 
 /* ---- states ---- */
 
-static int64_t bytes_per_param(const TrainConfig *t)
+/* An f32 parameter, of any mode, has no master. */
+static int64_t bytes_per_param(const TrainConfig *t, DType param)
 {
-    bool is_16bit = t->precision != PREC_FP32;
     int64_t moments = t->moments_bf16 ? 2 * 2 : 2 * 4;
-    int64_t grad = is_16bit && t->grad_low ? 2 : 4;
-    if (!is_16bit || t->amp == AMP_AUTOCAST) return 4 + grad + moments;
+    int64_t grad = t->precision != PREC_FP32 && t->grad_low ? 2 : 4;
+    if (param == DT_F32) return 4 + grad + moments;
     return 2 + grad + moments + (t->pure ? 0 : 4);
 }
 
 int64_t precision_closed_form(const Module *m)
 {
-    int64_t elems = 0;
-    for (uint32_t i = 1; i < m->vars.n; i++)
-        if (m->vars.at[i].kind == VK_PARAM && !var_ok(m->vars.at[i].in))
-            elems += type_elems(m->vars.at[i].type);
-    return bytes_per_param(&m->train) * elems;
+    int64_t bytes = 0;
+    for (uint32_t i = 1; i < m->vars.n; i++) {
+        const Var *v = &m->vars.at[i];
+        if (v->kind == VK_PARAM && !var_ok(v->in))
+            bytes += bytes_per_param(&m->train, v->type->dtype) * type_elems(v->type);
+    }
+    return bytes;
 }
 
 /* ---- text ---- */

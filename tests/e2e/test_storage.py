@@ -35,6 +35,20 @@ def test_states_by_the_closed_form():
         assert padded - p["params"] < 64 * 8, padded
 
 
+def test_closed_form_of_f32_exceptions():
+    """A parameter that stays f32 is counted as one: without a master, and in a pure mode with more bytes than the others."""
+    cases = [(BF16, 18, 16), ((*BF16, *LOW), 16, 14), ((*BF16, "--pure"), 14, 16), ((*BF16, *LOW, "--pure", "--moments", "bf16"), 8, 10)]
+    for args, low, f32 in cases:
+        p = plan([*args, "--precision-of", "layernorm=f32"])
+        r = p["per_rank"][0]
+        same(p["dtypes"]["params"], "bf16+f32", "dtypes of parameters")
+        params, moments = (sum(b["bytes"] for b in p["buffers"] if b["name"].startswith(n + "bucket.")) for n in ("", "exp_avg."))
+        padded = moments // (2 if "--moments" in args else 4)
+        n_f32 = (params - 2 * padded) // 2  # params = 4 f32 + 2 (padded - f32)
+        same(r["closed_form"], low * (padded - n_f32) + f32 * n_f32, f"closed form of {args}")
+        assert n_f32 > 0 and r["states"] <= r["closed_form"], (args, r)
+
+
 def test_plan_names_dtypes():
     want = {"params": "bf16", "grads": "f32", "accumulators": "f32", "wire": "none", "master": "f32", "moments": "f32"}
     same(plan([*BF16, "--accumulate", 2])["dtypes"], want, "dtypes")
