@@ -55,6 +55,12 @@ static void add_time(Str *s, const char *label, double seconds)
         str_addf(s, "  %s %d:%02d", label, (int)(t / 60), (int)(t % 60));
 }
 
+/* printf writes the sign of a NaN, which says nothing. */
+static double unsigned_nan(double v)
+{
+    return isnan(v) ? (double)NAN : v;
+}
+
 void progress_step(Progress *p, const StepResult *r)
 {
     double now = now_seconds();
@@ -67,7 +73,8 @@ void progress_step(Progress *p, const StepResult *r)
     p->last_shown = now;
     p->line.n = 0;
     str_addf(&p->line, "%sstep %" PRId64 "/%" PRId64 "  loss %.4f  norm %.3g  lr %.3g",
-             p->is_terminal ? "\r" : "", r->step + 1, p->n_steps, r->loss, r->grad_norm, r->lr);
+             p->is_terminal ? "\r" : "", r->step + 1, p->n_steps, unsigned_nan(r->loss),
+             unsigned_nan(r->grad_norm), r->lr);
     if (p->n_skipped) str_addf(&p->line, "  %" PRId64 " skipped", p->n_skipped);
     if (isfinite(r->loss_scale) && r->loss_scale != 1)
         str_addf(&p->line, "  scale %g", r->loss_scale);

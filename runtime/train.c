@@ -5,6 +5,8 @@
  * evaluations come between steps. */
 #include "runtime/run.h"
 
+#include <string.h>
+
 #include "runtime/signals.h"
 
 int64_t run_first_sample(const Run *r, int64_t s, int64_t m)
@@ -91,6 +93,15 @@ static void find_nonfinite(Run *r, Numerics *n)
     str_free(&unused.text);
 }
 
+static const char *remedy(const Run *r)
+{
+    if (strcmp(program_str(&r->p, r->p.h->precision), "fp16") != 0)
+        return "lower the learning rate, clip, or look at the data of this step";
+    return "if it is beyond 65504, the largest fp16: keep it in f32 (precision f32 { } or "
+           "--precision-of) or compile with --precision bf16; else lower the learning rate, clip, "
+           "or look at the data of this step";
+}
+
 /* The run ends: why, and where the first number that is not finite came from. */
 static RtStatus explain_skips(Run *r, const StepResult *last, RtError *e)
 {
@@ -108,10 +119,8 @@ static RtStatus explain_skips(Run *r, const StepResult *last, RtError *e)
                str_c(&why));
     else {
         find_nonfinite(r, &n);
-        rt_say(e,
-               "%s; first number that is not finite: %s; lower the learning rate, clip, or look "
-               "at the data of this step",
-               str_c(&why), n.is_found ? str_c(&n.text) : "not found when the step ran again");
+        rt_say(e, "%s; first number that is not finite: %s; %s", str_c(&why),
+               n.is_found ? str_c(&n.text) : "not found when the step ran again", remedy(r));
     }
     numerics_free(&n);
     str_free(&why);

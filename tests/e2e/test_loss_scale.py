@@ -174,6 +174,13 @@ def test_hundred_skips():
     m, err = run_tiny("dynamic:rule=gradscaler", 300, "--data", data(range(48)), code=2)
     same(len(m), 100, "steps before the end")
     contains(err, "100 steps in a row were skipped, the last is step 99; first number that is not finite: ", "tiny.zm:4:12")
+    assert "65504" not in err and "-nan" not in err, err
+
+
+def test_overflow_of_fp16():
+    """The message says what fp16 holds and what to do about it."""
+    _, err = run_tiny("dynamic:init=2,hysteresis=1", 300, "--data", data(range(48)), code=2, extra=("--precision", "fp16"))
+    contains(err, "at the least loss scale, 1,", "f16, is inf", "65504, the largest fp16: keep it in f32", "--precision bf16")
 
 
 def test_nothing_to_learn_is_no_overflow():

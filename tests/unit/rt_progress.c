@@ -10,7 +10,7 @@ static void show_steps(int fd)
     Progress p;
     progress_begin(&p, fd, 0, 100);
     for (int64_t s = 0; s < 100; s++) {
-        StepResult r = {.step = s, .loss = 2, .grad_norm = NAN, .lr = 1e-3, .seconds = 1e-3};
+        StepResult r = {.step = s, .loss = 2, .grad_norm = -NAN, .lr = 1e-3, .seconds = 1e-3};
         r.loss_scale = 1;
         r.tokens_per_second = 2e6;
         r.is_skipped = s == 7 || s == 8; /* not shown themselves: the last line counts them */
