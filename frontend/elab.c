@@ -116,12 +116,44 @@ static void suggest_setting(void *cx, const char *name)
     suggest_try(cx, name);
 }
 
+typedef struct KnownSetting {
+    const char *name;
+    bool is_one;
+} KnownSetting;
+
+static void compare_setting(void *cx, const char *name)
+{
+    KnownSetting *k = cx;
+    k->is_one |= strcmp(k->name, name) == 0;
+}
+
+/* A setting that there is, but not of what the file sets: the window of a static loss scale. */
+static bool define_of_other_kind(Elab *e, const Define *d)
+{
+    KnownSetting k = {.name = d->name};
+    settings_each(e->arena, compare_setting, &k);
+    if (!k.is_one) return false;
+    int owner = (int)(strrchr(d->name, '.') - d->name);
+    bool is_scale = strncmp(d->name, "train.loss_scale.", 17) == 0;
+    diag_error(e->diag, (SrcPos){0}, E_DEFINE, "-D %s=%s: %.*s has no such setting here", d->name,
+               d->value, owner, d->name);
+    diag_help(e->diag,
+              is_scale ? "add -D train.loss_scale=dynamic: without it the scale is static"
+                       : "-D %.*s=... chooses another kind",
+              owner, d->name);
+    return true;
+}
+
 static Status defines_check(Elab *e)
 {
     Status st = ZM_OK;
     for (uint32_t i = 0; e->opt && i < e->opt->n_defines; i++) {
         Define *d = &e->opt->defines[i];
         if (d->used) continue;
+        if (define_of_other_kind(e, d)) {
+            st = ZM_FAIL;
+            continue;
+        }
         st = diag_error(e->diag, (SrcPos){0}, E_DEFINE,
                         "-D %s=%s: no dim, const or setting has this name", d->name, d->value);
         Suggest s = suggest_new(d->name);

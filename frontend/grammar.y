@@ -262,6 +262,28 @@ static bool expects_statement(const yypcontext_t *px)
     return has_let && !has_dim;
 }
 
+/* Where a newline could stand, what begins a statement was meant to begin one. */
+static bool lacks_newline(const yypcontext_t *px, yysymbol_kind_t got)
+{
+    yysymbol_kind_t all[YYNTOKENS];
+    int n = yypcontext_expected_tokens(px, all, YYNTOKENS);
+    if (got != YYSYMBOL_NAME && got != YYSYMBOL_LET && got != YYSYMBOL_PARAM && got != YYSYMBOL_LOSS &&
+        got != YYSYMBOL_OUTPUT && got != YYSYMBOL_RETURN && got != YYSYMBOL_PRECISION)
+        return false;
+    for (int i = 0; i < n; i++)
+        if (all[i] == YYSYMBOL_NEWLINE) return true;
+    return false;
+}
+
+static void help_with_syntax(ParseCx *cx, const yypcontext_t *px, yysymbol_kind_t got)
+{
+    if (got == YYSYMBOL_NAME && expects_statement(px))
+        diag_help(cx->diag, "a statement begins with let, param, assert, output, loss or return, or is "
+                            "precision f32 { ... }: let NAME = ...");
+    else if (lacks_newline(px, got))
+        diag_help(cx->diag, "a newline ends a statement: begin the next one on a line of its own");
+}
+
 /* "unexpected X" and, when few tokens would do, "expected A, B or C". */
 static int yyreport_syntax_error(const yypcontext_t *px, void *scanner, ParseCx *cx)
 {
@@ -278,9 +300,7 @@ static int yyreport_syntax_error(const yypcontext_t *px, void *scanner, ParseCx 
     cx->is_recovering = true;
     parse_error(cx, *yypcontext_location(px), E_SYNTAX, "unexpected %s%s",
                 got == YYSYMBOL_YYEMPTY ? "input" : yysymbol_name(got), text);
-    if (got == YYSYMBOL_NAME && expects_statement(px))
-        diag_help(cx->diag, "a statement begins with let, param, assert, output, loss or return: "
-                            "let NAME = ...");
+    help_with_syntax(cx, px, got);
     return 0;
 }
 
