@@ -3,7 +3,10 @@
  *
  *   all values     loaded, and stored again
  *   boundaries     every representable value, every midpoint of two, and the floats beside them
- *   random         10 million bit patterns of floats */
+ *   random         10 million bit patterns of floats
+ *
+ * The interpreter's dtype_round and the runtime's convert_from_f32 see the same numbers. */
+#include "runtime/convert.h"
 #include "tests/unit/cpu_harness.h"
 
 enum { BLOCK = 1 << 16, N_RANDOM = 10000000, N_VALUES = 1 << 16, MAX_FN = 4 };
@@ -161,11 +164,40 @@ typedef struct Batch {
     uint32_t bits[BLOCK];
 } Batch;
 
+static bool is_nan_pattern(const Format *f, uint16_t p)
+{
+    return (p & 0x7fff) > f->inf;
+}
+
+/* What the interpreter and the runtime make of the float; of a NaN only that it stays one. */
+static bool host_agrees(const Format *f, uint32_t bits, uint16_t want)
+{
+    float in = float_of(bits);
+    uint16_t stored;
+    convert_from_f32(&stored, (uint32_t)f->dt, &in, 1);
+    double rounded = dtype_round(f->dt, (double)in);
+    if (is_nan_pattern(f, want)) return is_nan_pattern(f, stored) && isnan(rounded);
+    double size = (want & 0x7fff) == f->inf ? INFINITY : f->value[want & 0x7fff];
+    return stored == want && fabs(rounded) == size && !signbit(rounded) == !(want & 0x8000);
+}
+
+static void check_host(Batch *b, const Format *f, const uint16_t *want)
+{
+    for (int i = 0; i < b->n; i++) {
+        if (host_agrees(f, b->bits[i], want[i])) continue;
+        fprintf(stderr, "interpreter or runtime, %s: %08x (%g) is not %04x\n", dtype_name(f->dt),
+                b->bits[i], (double)float_of(b->bits[i]), want[i]);
+        b->failed++;
+        return;
+    }
+}
+
 static void batch_run(Batch *b)
 {
     static uint16_t want[BLOCK], got[BLOCK];
     for (int f = 0; f < 2; f++) {
         for (int i = 0; i < b->n; i++) want[i] = format_round(&formats[f], b->bits[i]);
+        check_host(b, &formats[f], want);
         for (int p = 0; p < b->n_targets * MAX_FN; p++) {
             const Path *path = &b->target[p / MAX_FN].path[p % MAX_FN];
             if (path->dt != formats[f].dt) continue;
