@@ -1,0 +1,191 @@
+/* comm_fault.c -- see comm_state.h: what each rank says when something is wrong, and how the others
+ * hear of it. */
+#include "runtime/comm_state.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { WORDS_BYTES = 240 };
+#define LOOK_S 0.01    /* between two questions to the system whether a process lives */
+#define SHARE_WAIT 0.9 /* of the limit: until a rank speaks; the rest is for the others to hear */
+
+const char *comm_kind_name(CommKind kind)
+{
+    static const char *const names[COMM_N_KINDS + 1] = {"all_gather", "reduce_scatter",
+                                                        "all_reduce", "broadcast",
+                                                        "barrier",    "the start of the run"};
+    return (unsigned)kind <= COMM_N_KINDS ? names[kind] : "an unknown collective";
+}
+
+static const char *dtype_name(uint32_t dtype)
+{
+    switch (dtype) {
+    case ZMP_I32: return "i32";
+    case ZMP_BF16: return "bf16";
+    case ZMP_F16: return "f16";
+    case ZMP_F32: return "f32";
+    case ZMP_F64: return "f64";
+    default: return "?";
+    }
+}
+
+/* "all_gather of 'wte.weight' (gpt2.zm:35:3)" */
+static const char *words(char *to, const Header *h, bool is_full)
+{
+    int n = snprintf(to, WORDS_BYTES, "%s", comm_kind_name((CommKind)h->kind));
+    if (h->kind == COMM_HELLO) return to;
+    if (h->tensor[0]) n += snprintf(to + n, (size_t)(WORDS_BYTES - n), " of '%s'", h->tensor);
+    if (h->loc[0]) n += snprintf(to + n, (size_t)(WORDS_BYTES - n), " (%s)", h->loc);
+    if (is_full && h->kind != COMM_BARRIER)
+        n += snprintf(to + n, (size_t)(WORDS_BYTES - n), ", %s[%" PRId64 "]", dtype_name(h->dtype),
+                      h->count);
+    if (is_full && h->kind == COMM_BROADCAST)
+        snprintf(to + n, (size_t)(WORDS_BYTES - n), " from rank %d", h->root);
+    return to;
+}
+
+RtStatus fault_again(const Comm *c, RtError *e)
+{
+    return RT_FAIL(e, RT_FAILED, "%s", c->text);
+}
+
+static void tell_all(Comm *c, PeerState mine, const char *text)
+{
+    for (int r = 0; r < c->t.size; r++)
+        if (r != c->t.rank) c->t.link[r].ops->tell(c->t.link[r].self, mine, text);
+}
+
+static RtStatus ZM_PRINTF(3, 4) fault(Comm *c, RtError *e, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(c->text, sizeof c->text, fmt, ap);
+    va_end(ap);
+    c->is_failed = true;
+    tell_all(c, PEER_FAILED, c->text);
+    return fault_again(c, e);
+}
+
+void comm_fail(Comm *c, const char *text)
+{
+    if (c->is_failed) return;
+    c->is_failed = true;
+    snprintf(c->text, sizeof c->text, "%s", text);
+    tell_all(c, PEER_STOPPED, text);
+}
+
+RtStatus fault_mismatch(Comm *c, int peer, const Header *theirs, const Header *mine, RtError *e)
+{
+    char a[WORDS_BYTES], b[WORDS_BYTES];
+    if (theirs->magic != mine->magic)
+        return fault(c, e,
+                     "rank %d was built by another version of the compiler than rank %d: start the "
+                     "same executable on every rank",
+                     peer, c->t.rank);
+    return fault(c, e,
+                 "rank %d has started %s where rank %d has started %s: all ranks must run the same "
+                 "program with the same options",
+                 peer, words(a, theirs, true), c->t.rank, words(b, mine, true));
+}
+
+RtStatus fault_hello(Comm *c, int world, RtError *e)
+{
+    const Header *zero = &c->incoming[0];
+    for (int r = 1; r < c->t.size; r++) {
+        const Header *h = &c->incoming[r];
+        if (h->count != zero->count)
+            return fault(c, e,
+                         "rank %d runs another program (%016" PRIx64 ") than rank 0 (%016" PRIx64
+                         "): start the same executable on every rank",
+                         r, (uint64_t)h->count, (uint64_t)zero->count);
+        if (h->root != zero->root)
+            return fault(c, e, "rank %d expects %d ranks, rank 0 expects %d", r, h->root,
+                         zero->root);
+    }
+    if (world != c->t.size)
+        return fault(c, e,
+                     "the program was compiled for %d ranks and runs on %d: start it with mpirun "
+                     "-n %d, or compile it with --ranks %d",
+                     world, c->t.size, world, c->t.size);
+    return RT_OK;
+}
+
+/* A collective needs more from the peer than has come. */
+static bool is_silent(const Comm *c, int peer)
+{
+    const Link *link = &c->t.link[peer];
+    const char *at;
+    return c->receive[peer].seq < c->n_started && !link->ops->ready(link->self, &at);
+}
+
+/* The peer does not take what is sent: perhaps since it waits for another one itself. */
+static bool is_stuffed(const Comm *c, int peer)
+{
+    const Link *link = &c->t.link[peer];
+    char *at;
+    return c->send[peer].seq < c->n_started && !link->ops->room(link->self, &at);
+}
+
+/* The collective at which this rank waits for the peer. */
+static const char *awaited_words(const Comm *c, int peer, char *to)
+{
+    int64_t seq = c->receive[peer].seq;
+    if (c->send[peer].seq < seq) seq = c->send[peer].seq;
+    if (seq < c->n_started) return words(to, &comm_op(c, seq)->mine, false);
+    snprintf(to, WORDS_BYTES, "collective %" PRId64, seq);
+    return to;
+}
+
+static RtStatus fault_peer(Comm *c, int peer, PeerState state, const char *text, RtError *e)
+{
+    char w[WORDS_BYTES];
+    awaited_words(c, peer, w);
+    if (state == PEER_FAILED) { /* the message is for everybody */
+        snprintf(c->text, sizeof c->text, "%s", text);
+        c->is_failed = true;
+        tell_all(c, PEER_FAILED, c->text);
+        return fault_again(c, e);
+    }
+    if (state == PEER_STOPPED)
+        return fault(c, e, "rank %d stopped, awaited by rank %d in %s: %s", peer, c->t.rank, w,
+                     text);
+    return fault(c, e, "rank %d %s, awaited by rank %d in %s; see what it wrote last", peer,
+                 state == PEER_DEAD ? "is gone" : "has ended", c->t.rank, w);
+}
+
+/* The peer to blame for a standstill: silent longest, or else one that takes nothing; -1: none. */
+static int silent_peer(const Comm *c)
+{
+    int found = -1;
+    for (int r = 0; r < c->t.size; r++) {
+        if (r == c->t.rank || !is_silent(c, r)) continue;
+        if (found < 0 || c->heard[r] < c->heard[found]) found = r;
+    }
+    for (int r = 0; r < c->t.size && found < 0; r++)
+        if (r != c->t.rank && is_stuffed(c, r)) found = r;
+    return found;
+}
+
+RtStatus fault_watch(Comm *c, double idle_s, RtError *e)
+{
+    double now = idle_s > 0 ? comm_now() : 0;
+    bool is_deep = idle_s > 0 && now - c->looked > LOOK_S;
+    if (is_deep) c->looked = now;
+    for (int r = 0; r < c->t.size; r++) {
+        if (r == c->t.rank) continue;
+        const char *text;
+        PeerState state = c->t.link[r].ops->peer(c->t.link[r].self, is_deep, &text);
+        if (state == PEER_RUNS) continue;
+        if (state != PEER_FAILED && !is_silent(c, r) && !is_stuffed(c, r))
+            continue; /* what it sent last comes first */
+        return fault_peer(c, r, state, text, e);
+    }
+    if (idle_s < SHARE_WAIT * c->limit_s) return RT_OK;
+    int peer = silent_peer(c);
+    if (peer < 0) return RT_OK; /* a peer's data came just now */
+    char w[WORDS_BYTES];
+    return fault(c, e, "rank %d hangs: rank %d has waited %.1f s for it in %s", peer, c->t.rank,
+                 idle_s, awaited_words(c, peer, w));
+}

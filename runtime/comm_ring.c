@@ -1,0 +1,150 @@
+/* comm_ring.c -- see comm_ring.h. */
+#include "runtime/comm_ring.h"
+
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    RING_BYTES = 256 * 1024, /* two of them stay in a second-level cache */
+    SPACE_MAGIC = 0x5a4d5247
+};
+
+typedef struct Ring {
+    _Alignas(COMM_UNIT) _Atomic uint64_t n_written; /* bytes since the start */
+    _Alignas(COMM_UNIT) _Atomic uint64_t n_read;
+    _Alignas(COMM_UNIT) char data[RING_BYTES];
+} Ring;
+
+typedef struct Slot { /* written by its rank only; text before state */
+    _Alignas(COMM_UNIT) _Atomic int state;
+    char text[COMM_TEXT_BYTES];
+} Slot;
+
+struct RingSpace {
+    _Alignas(COMM_UNIT) _Atomic int magic;
+    int size;
+    /* Slot[size], Ring[size][size] (from, to) */
+};
+
+size_t ring_space_bytes(int size)
+{
+    size_t n = (size_t)size;
+    return sizeof(RingSpace) + n * sizeof(Slot) + n * n * sizeof(Ring);
+}
+
+void ring_space_init(RingSpace *s, int size)
+{
+    s->size = size;
+    atomic_store(&s->magic, SPACE_MAGIC);
+}
+
+bool ring_space_is_ready(const RingSpace *s, int size)
+{
+    return atomic_load(&s->magic) == SPACE_MAGIC && s->size == size;
+}
+
+static Slot *slot_at(RingSpace *s, int rank)
+{
+    return (Slot *)(void *)(s + 1) + rank;
+}
+
+static Ring *ring_at(RingSpace *s, int from, int to)
+{
+    return (Ring *)(void *)slot_at(s, s->size) + from * s->size + to;
+}
+
+static size_t ring_room(void *self, char **at)
+{
+    RingLink *l = self;
+    Ring *r = ring_at(l->space, l->me, l->peer);
+    uint64_t written = atomic_load_explicit(&r->n_written, memory_order_relaxed);
+    uint64_t read = atomic_load_explicit(&r->n_read, memory_order_acquire);
+    size_t place = written % RING_BYTES, to_end = RING_BYTES - place;
+    size_t n_free = RING_BYTES - (size_t)(written - read);
+    *at = r->data + place;
+    return n_free < to_end ? n_free : to_end;
+}
+
+static void ring_push(void *self, size_t n)
+{
+    RingLink *l = self;
+    Ring *r = ring_at(l->space, l->me, l->peer);
+    uint64_t written = atomic_load_explicit(&r->n_written, memory_order_relaxed);
+    atomic_store_explicit(&r->n_written, written + n, memory_order_release);
+}
+
+static size_t ring_ready(void *self, const char **at)
+{
+    RingLink *l = self;
+    Ring *r = ring_at(l->space, l->peer, l->me);
+    uint64_t read = atomic_load_explicit(&r->n_read, memory_order_relaxed);
+    uint64_t written = atomic_load_explicit(&r->n_written, memory_order_acquire);
+    size_t place = read % RING_BYTES, to_end = RING_BYTES - place, n = (size_t)(written - read);
+    *at = r->data + place;
+    return n < to_end ? n : to_end;
+}
+
+static void ring_pop(void *self, size_t n)
+{
+    RingLink *l = self;
+    Ring *r = ring_at(l->space, l->peer, l->me);
+    uint64_t read = atomic_load_explicit(&r->n_read, memory_order_relaxed);
+    atomic_store_explicit(&r->n_read, read + n, memory_order_release);
+}
+
+static PeerState ring_peer(void *self, bool is_deep, const char **text)
+{
+    RingLink *l = self;
+    Slot *slot = slot_at(l->space, l->peer);
+    *text = slot->text;
+    bool is_gone = is_deep && process_is_gone(l->process_fd); /* before the state: its last word */
+    PeerState state = (PeerState)atomic_load_explicit(&slot->state, memory_order_acquire);
+    return state == PEER_RUNS && is_gone ? PEER_DEAD : state;
+}
+
+/* The slot is one for all peers: the first word stands. */
+static void ring_tell(void *self, PeerState mine, const char *text)
+{
+    RingLink *l = self;
+    Slot *slot = slot_at(l->space, l->me);
+    if (atomic_load_explicit(&slot->state, memory_order_relaxed) != PEER_RUNS) return;
+    snprintf(slot->text, sizeof slot->text, "%s", text);
+    atomic_store_explicit(&slot->state, mine, memory_order_release);
+}
+
+void ring_link_open(RingLink *l, RingSpace *s, int me, int peer, int pid)
+{
+    *l = (RingLink){s, me, peer, pid ? process_open(pid) : -1};
+}
+
+void ring_link_close(RingLink *l)
+{
+    if (l->process_fd >= 0) close(l->process_fd);
+    l->process_fd = -1;
+}
+
+Link ring_link(RingLink *l)
+{
+    static const LinkOps ops = {ring_room, ring_push, ring_ready, ring_pop, ring_peer, ring_tell};
+    return (Link){&ops, l};
+}
+
+int process_open(int pid)
+{
+#ifdef SYS_pidfd_open
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+#else
+    (void)pid;
+    return -1;
+#endif
+}
+
+bool process_is_gone(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return fd >= 0 && poll(&p, 1, 0) == 1;
+}

@@ -1,0 +1,34 @@
+/* comm_ring.h -- links over memory that all ranks of a group see: the heap of one process
+ * (comm_local.c) or POSIX shared memory (comm_mpi.c).
+ *
+ * One ring per ordered pair of ranks, one writer and one reader each, and a slot per rank where it
+ * says how it is. */
+#ifndef ZM_RUNTIME_COMM_RING_H
+#define ZM_RUNTIME_COMM_RING_H
+
+#include "runtime/comm_link.h"
+
+typedef struct RingSpace RingSpace; /* lies in the shared memory itself; holds no addresses */
+
+size_t ring_space_bytes(int size);
+/* Makes a space of zeroed memory, 64-byte aligned. */
+void ring_space_init(RingSpace *s, int size);
+/* Whether ring_space_init made it for as many ranks. */
+bool ring_space_is_ready(const RingSpace *s, int size);
+
+typedef struct RingLink {
+    RingSpace *space;
+    int me, peer;   /* places in the space */
+    int process_fd; /* of the peer (pidfd); -1: a thread, or the system has none */
+} RingLink;
+
+/* pid: of the peer's process; 0: the peer is a thread of this process. */
+void ring_link_open(RingLink *l, RingSpace *s, int me, int peer, int pid);
+void ring_link_close(RingLink *l);
+Link ring_link(RingLink *l);
+
+/* A descriptor that tells when a process ends (-1: none), and whether it has. */
+int process_open(int pid);
+bool process_is_gone(int fd);
+
+#endif
