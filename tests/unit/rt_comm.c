@@ -14,6 +14,7 @@ typedef struct Rank {
     RtStatus status; /* of opening, then of the body */
     RtError error;
     double waited_s;
+    bool is_sleeper;
 } Rank;
 
 static void *rank_main(void *arg)
@@ -74,7 +75,8 @@ static void check_failed(Rank *rank, const char *const *words, int n_words)
                 fprintf(stderr, "rank %d says \"%s\", not \"%s\"\n", i, text, words[w]);
             CHECK(strstr(text, words[w]));
         }
-        CHECK(rank[i].waited_s < rank[i].options.limit_s + 0.2); /* what the scheduler may take */
+        /* A second for the scheduler of a busy machine; who sleeps hears when it wakes. */
+        CHECK(rank[i].is_sleeper || rank[i].waited_s < rank[i].options.limit_s + 1);
     }
 }
 
@@ -205,7 +207,8 @@ static void body_hangs(Comm *c, Rank *r)
 {
     float x[300] = {0};
     CommCall here = call_of(COMM_ALL_REDUCE, "h.0.w", 300, x);
-    if (r->rank == 1) usleep((useconds_t)(r->options.limit_s * 0.95e6));
+    r->is_sleeper = r->rank == 1;
+    if (r->is_sleeper) usleep((useconds_t)(r->options.limit_s * 2e6));
     r->status = comm_run(c, &here, &r->error);
 }
 
@@ -216,9 +219,10 @@ static void body_stalls(Comm *c, Rank *r)
     float *x = calloc(N, sizeof *x);
     CommCall here = call_of(COMM_ALL_REDUCE, "h.0.w", N, x);
     CommOp op;
-    if (r->rank == 1) {
+    r->is_sleeper = r->rank == 1;
+    if (r->is_sleeper) {
         CHECK(comm_start(c, &here, &op, &r->error) == RT_OK);
-        usleep((useconds_t)(r->options.limit_s * 0.95e6));
+        usleep((useconds_t)(r->options.limit_s * 2e6));
         r->status = comm_wait(c, op, &r->error);
     } else {
         r->status = comm_run(c, &here, &r->error);
@@ -283,7 +287,7 @@ static void test_absent(void)
     rank[0].group = g;
     rank[0].options.limit_s = 0.5;
     rank_main(&rank[0]);
-    CHECK(rank[0].status == RT_FAILED && rank[0].waited_s < 0.7);
+    CHECK(rank[0].status == RT_FAILED && rank[0].waited_s < 1.5);
     CHECK(strstr(str_c(&rank[0].error.text), "rank 1 hangs"));
     CHECK(strstr(str_c(&rank[0].error.text), "the start of the run"));
     comm_group_free(g);
