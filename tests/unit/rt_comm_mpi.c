@@ -107,7 +107,7 @@ static char *output_of(int n, const char *body, const char *env)
     str_addf(
         &command,
         "%s OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ASAN_OPTIONS=detect_leaks=0 "
-        "timeout -k 1 200 mpirun --oversubscribe --bind-to none --mca odls_base_sigkill_timeout 2 "
+        "timeout -k 1 90 mpirun --oversubscribe --bind-to none --mca odls_base_sigkill_timeout 2 "
         "-n %d '%s' %s 2>&1",
         env, n, self, body);
     FILE *f = popen(str_c(&command), "r");
