@@ -2,6 +2,7 @@
 #include "runtime/weights.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "runtime/output.h"
 
 enum { CHUNK_ELEMS = 1 << 15, MAX_LISTED = 20 };
+#define F16_OVERFLOW 65520.0f /* from here on f32 rounds to f16's infinity */
 
 /* ---- names ---- */
 
@@ -166,7 +168,21 @@ static RtStatus report_refuse(Report *r, const char *path, const char *model, Rt
 
 /* ---- load ---- */
 
-static void load_tensor(const State *s, Arena *a, const Match *m)
+/* A number that f16 rounds to infinity would make every later one NaN. */
+static RtStatus check_range(const Match *m, const float *at, int64_t first, int64_t n, RtError *e)
+{
+    if (m->param->dtype != ZMP_F16) return RT_OK;
+    for (int64_t i = 0; i < n; i++)
+        if (isfinite(at[i]) && fabsf(at[i]) >= F16_OVERFLOW)
+            return RT_FAIL(e, RT_BAD,
+                           "%s is f16 in this program, whose largest number is 65504: element %lld "
+                           "of the file's %s is %g\n  compile with --precision bf16, or keep it in "
+                           "f32 with --precision-of",
+                           m->param->path, (long long)(first + i), m->from->name, (double)at[i]);
+    return RT_OK;
+}
+
+static RtStatus load_tensor(const State *s, Arena *a, const Match *m, RtError *e)
 {
     const StateTensor *master = state_find(s, arena_printf(a, "master/%s", m->param->path));
     const StateTensor *to[2] = {m->param, master};
@@ -176,6 +192,7 @@ static void load_tensor(const State *s, Arena *a, const Match *m)
     for (int64_t at = 0; at < m->from->elems; at += CHUNK_ELEMS) {
         int64_t n = m->from->elems - at < CHUNK_ELEMS ? m->from->elems - at : CHUNK_ELEMS;
         convert_to_f32(buf, m->from->at + (size_t)at * each, dtype, (size_t)n);
+        RT_TRY(check_range(m, buf, at, n, e));
         for (int i = 0; i < 2; i++)
             if (to[i])
                 convert_from_f32(to[i]->at + at * zmp_dtype_bytes(to[i]->dtype), to[i]->dtype, buf,
@@ -185,6 +202,7 @@ static void load_tensor(const State *s, Arena *a, const Match *m)
         forgotten = (size_t)(at + n) * each;
     }
     pages_forget(m->from->at + forgotten, m->from->n_bytes - forgotten);
+    return RT_OK;
 }
 
 static RtStatus match_all(const Exec *x, const State *s, Arena *a, const SafeFile *f, Match *all,
@@ -210,7 +228,8 @@ RtStatus weights_load(const Exec *x, const State *s, Arena *a, const char *path,
     uint32_t n = 0;
     RtStatus status = match_all(x, s, a, &f, all, &n, e);
     for (uint32_t i = 0; i < n && status == RT_OK; i++)
-        if (all[i].from) load_tensor(s, a, &all[i]); /* always: what is missing was refused */
+        if (all[i].from) /* always: what is missing was refused */
+            status = load_tensor(s, a, &all[i], e);
     safe_close(&f);
     return status;
 }

@@ -152,4 +152,17 @@ def test_bad_storage_is_refused():
         contains(run([ZMC, GPT2, *args, "-o", path("no")], code=1)[1], why)
 
 
+def test_load_beyond_f16():
+    """A weight that f16 cannot hold is refused by name, not loaded as infinity; bf16 holds it."""
+    exe = compile_model(extra=FP16)
+    run([exe, "--data", tokens(), "--steps", 0, "--export", path("w.safetensors")])
+    w = safetensors(path("w.safetensors"))
+    dtype, shape, data = w["ln_f.weight"]
+    w["ln_f.weight"] = (dtype, shape, data[:8] + struct.pack("<f", 1e6) + data[12:])
+    big = write_safetensors("big.safetensors", w)
+    _, err = run([exe, "--data", tokens(), "--steps", 1, "--load", big], 1)
+    contains(err, "ln_f.weight", "element 2", "65504", "--precision bf16")
+    run([compile_model(extra=BF16), "--data", tokens(), "--steps", 1, "--load", big])
+
+
 main()
