@@ -193,6 +193,10 @@ int main(int argc, char **argv)
         printf("mpirun or libzmc_mpi.so is missing: nothing was run between processes\n");
         return 77;
     }
+    if (!getenv("ZMC_MPI_TESTS")) {
+        printf("between processes only with ZMC_MPI_TESTS=1 (a minute of mpirun)\n");
+        return 77;
+    }
     test_results();
     test_failures("ZMC_SHM=1");
     test_failures("ZMC_SHM=0");
