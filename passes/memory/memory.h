@@ -7,7 +7,7 @@
  *   memplan.c   the pass: places of variables and values
  *   check.c     independent proof: simulates which value each byte holds, op by op
  *   report.c    `zmc plan`: categories at the peak, buffers; report_recompute.c: what recomputed
- *               values save and cost
+ *               values save and cost; report_page.c: the page; report_compare.c: two plans
  */
 #ifndef ZM_PASSES_MEMORY_H
 #define ZM_PASSES_MEMORY_H
@@ -142,7 +142,23 @@ RecomputeReport plan_recompute(const Module *m, const PlanReport *plan, const Mo
                                Arena *a);
 void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
 void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
+/* One self-contained page around plan_print_json's text (report_page.c). */
+void plan_print_html(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
 void plan_print_csv(const Module *m, Arena *scratch,
                     Str *out); /* MiniMalloc's columns first: id,lower,upper,size,offset */
+
+/* ---- report_compare.c ---- */
+
+typedef struct PlanSide {
+    const char *file; /* as the user wrote it */
+    const Module *m;
+    const PlanReport *r;
+} PlanSide;
+typedef struct PlanCompare PlanCompare;
+
+/* What changes from a to b: totals, bytes at the peak by line, buffers.  Kept in arena. */
+PlanCompare *plan_compare(Arena *arena, PlanSide a, PlanSide b);
+void plan_compare_print_table(const PlanCompare *c, Str *out);
+void plan_compare_print_json(const PlanCompare *c, Str *out);
 
 #endif

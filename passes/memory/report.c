@@ -33,8 +33,17 @@ static void variable_buffers(Arena *a, const Module *m, int32_t end, Buffers *ou
         const Var *v = &m->vars.at[i];
         if (var_ok(v->in)) continue;
         VEC_PUSH(a, out,
-                 ((Buffer){NULL, v->name, v->place.cat, v->place.offset, v->place.bytes, 0, 0, end,
-                           v->loc}));
+                 ((Buffer){NULL,
+                           v->name,
+                           v->name,
+                           v->place.cat,
+                           v->place.offset,
+                           v->place.bytes,
+                           0,
+                           0,
+                           end,
+                           v->loc,
+                           {i}}));
     }
 }
 
@@ -44,17 +53,28 @@ static int64_t unit_offset(const Func *f, const Units *u, uint32_t i)
     return value_cget(f, v)->place.offset - u->of[v.i].offset;
 }
 
-static const char *unit_name(Arena *a, const Func *f, const Unit *u)
+/* Of a fused op: the op within that makes its result. */
+static const char *result_name(const Op *op, uint32_t result)
+{
+    const char *what = op_info(op->code)->name;
+    if (op->code != OP_FUSED || !op->body->last.i) return what;
+    const Op *ret = op_cget(op->body, op->body->last);
+    if (result >= ret->n_in) return what;
+    OpId def = value_cget(op->body, ret->in[result])->def;
+    return op_ok(def) ? op_info(op_cget(op->body, def)->code)->name : what;
+}
+
+static const char *unit_what(const Func *f, const Unit *u)
 {
     const Value *v = value_cget(f, u->name_value);
     if (!op_ok(v->def)) return v->name ? v->name : "input";
-    const Op *op = op_cget(f, v->def);
-    const char *what = op_info(op->code)->name;
-    if (op->code == OP_FUSED && op->body->last.i) { /* the op that makes the result names it */
-        const Op *ret = op_cget(op->body, op->body->last);
-        OpId def = value_cget(op->body, ret->in[v->index])->def;
-        if (op_ok(def)) what = op_info(op_cget(op->body, def)->code)->name;
-    }
+    return result_name(op_cget(f, v->def), v->index);
+}
+
+static const char *unit_name(Arena *a, const Func *f, const Unit *u)
+{
+    const char *what = unit_what(f, u);
+    if (!op_ok(value_cget(f, u->name_value)->def)) return what;
     return arena_printf(a, "%s.%s.%u", f->name, what, u->name_value.i);
 }
 
@@ -68,8 +88,17 @@ static void function_buffers(Arena *a, const Func *f, int32_t base, Buffers *out
         OpId def = value_cget(f, v)->def;
         LocId loc = op_ok(def) ? op_cget(f, def)->loc : (LocId){0};
         VEC_PUSH(a, out,
-                 ((Buffer){f, unit_name(a, f, unit), unit->cat, unit_offset(f, &u, i), unit->bytes,
-                           unit->from, unit->to, base, loc}));
+                 ((Buffer){f,
+                           unit_name(a, f, unit),
+                           unit_what(f, unit),
+                           unit->cat,
+                           unit_offset(f, &u, i),
+                           unit->bytes,
+                           unit->from,
+                           unit->to,
+                           base,
+                           loc,
+                           {0}}));
     }
 }
 
@@ -259,7 +288,7 @@ static void add_line(Str *out, const char *name, int64_t bytes)
     str_add(out, "\n");
 }
 
-static const char *loc_text(Arena *a, const Module *m, LocId loc)
+const char *plan_loc_text(Arena *a, const Module *m, LocId loc)
 {
     if (!loc_ok(loc)) return "";
     SrcPos p = loc_pos(m, loc);
@@ -287,7 +316,7 @@ static void add_largest(const Module *m, const PlanReport *r, Arena *a, Str *out
     if (live.n) qsort(live.at, live.n, sizeof *live.at, compare_bytes);
     str_addf(out, "largest temporaries at the peak (@%s, op %d):\n", r->peak_func, r->peak_pos);
     for (uint32_t i = 0; i < live.n && i < N_LARGEST; i++) {
-        const char *loc = loc_text(a, m, live.at[i].loc);
+        const char *loc = plan_loc_text(a, m, live.at[i].loc);
         str_add(out, "  ");
         plan_add_bytes(out, live.at[i].bytes);
         str_addf(out, "%s  %-12s %-28s %s\n", live.at[i].bytes < 1024 ? "  " : "", live.at[i].cat,
@@ -337,9 +366,45 @@ static void json_category(const PlanReport *r, Str *out)
     str_add_json(out, r->plan_step);
 }
 
+/* Where each function starts on the time axis, and what runs at each op of the peak's. */
+static void json_time(const Module *m, const PlanReport *r, Arena *a, Str *out)
+{
+    const Func *peak = NULL;
+    int32_t base = 0;
+    str_add(out, ",\"funcs\":[");
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        const Func *f = m->funcs.at[i];
+        int32_t n = (int32_t)func_n_ops(f);
+        str_addf(out, "%s{\"name\":", i ? "," : "");
+        str_add_json(out, f->name);
+        str_addf(out, ",\"from\":%d,\"ops\":%d}", base, n);
+        base += n + 1;
+        if (strcmp(f->name, r->peak_func) == 0) peak = f;
+    }
+    str_add(out, "],\"peak\":{\"func\":");
+    str_add_json(out, r->peak_func);
+    str_addf(out, ",\"op\":%d,\"ops\":[", r->peak_pos);
+    if (peak) {
+        const char *comma = "";
+        FOR_OPS(peak, op)
+        {
+            const Op *o = op_cget(peak, op);
+            str_addf(out, "%s\n{\"op\":\"%s\",\"loc\":", comma, result_name(o, 0));
+            str_add_json(out, plan_loc_text(a, m, o->loc));
+            str_add(out, "}");
+            comma = ",";
+        }
+    }
+    str_add(out, "]}");
+}
+
 void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *out)
 {
-    str_add(out, "{\"ranks\":1,\"zero\":0,");
+    str_add(out, "{\"model\":");
+    str_add_json(out, m->name);
+    str_addf(out, ",\"micro_batch\":%lld,\"accumulate\":%lld,", (long long)m->batch,
+             (long long)m->train.accumulate);
+    str_add(out, "\"ranks\":1,\"zero\":0,");
     precision_print_json(m, out);
     str_addf(out, ",\"params\":%lld,\"per_rank\":[{", (long long)r->params);
     json_category(r, out);
@@ -356,10 +421,12 @@ void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *
                  "\"to\":%d,\"loc\":",
                  b->cat, b->f ? b->f->name : "", (long long)b->offset, (long long)b->bytes, from,
                  to);
-        str_add_json(out, loc_text(scratch, m, b->loc));
+        str_add_json(out, plan_loc_text(scratch, m, b->loc));
         str_add(out, "}");
     }
-    str_add(out, "],\"flops\":");
+    str_add(out, "]");
+    json_time(m, r, scratch, out);
+    str_add(out, ",\"flops\":");
     str_add_f64(out, r->flops);
     if (r->recompute) recompute_print_json(r, out);
     str_add(out, "}\n");
@@ -375,6 +442,6 @@ void plan_print_csv(const Module *m, Arena *scratch, Str *out)
         buffer_time(b, &from, &to);
         str_addf(out, "%u,%d,%d,%lld,%lld,%s,%s,%s,%s\n", i, from, to + 1, (long long)b->bytes,
                  (long long)b->offset, b->f ? b->f->name : "", b->cat, b->name,
-                 loc_text(scratch, m, b->loc));
+                 plan_loc_text(scratch, m, b->loc));
     }
 }

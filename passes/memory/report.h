@@ -1,4 +1,4 @@
-/* report.h -- between report.c, report_precision.c and report_recompute.c. */
+/* report.h -- between report.c and report_*.c. */
 #ifndef ZM_PASSES_MEMORY_REPORT_H
 #define ZM_PASSES_MEMORY_REPORT_H
 
@@ -6,12 +6,14 @@
 
 /* Places of values that share bytes while live. */
 typedef struct Buffer {
-    const Func *f; /* NULL: a variable */
-    const char *name, *cat;
+    const Func *f;           /* NULL: a variable */
+    const char *name, *what; /* "last.mul.5260", "mul"; a variable's are the same */
+    const char *cat;
     int64_t offset, bytes;
     int32_t from, to; /* op positions within f */
     int32_t base;     /* of f's positions on the common time axis; of a variable: its end */
     LocId loc;
+    VarId var; /* f NULL: the variable */
 } Buffer;
 typedef VEC(Buffer) Buffers;
 
@@ -19,6 +21,10 @@ Buffers plan_buffers(Arena *a, const Module *m);
 bool buffer_is_at_peak(const Buffer *b, const PlanReport *r);
 double plan_runs(const Module *m, const Func *f); /* of f in one step */
 void plan_add_bytes(Str *out, int64_t bytes);
+const char *plan_loc_text(Arena *a, const Module *m, LocId loc); /* "gpt2.zm:9:10", "" */
+
+/* plan_page.html with its style and script (plan_page.cmake); the plan goes where @PLAN@ stands. */
+extern const char plan_page[];
 
 /* Bytes of parameters, masters, gradients and two moments, for each padded parameter (docs of the
  * plan: docs/memory.md). */
