@@ -56,7 +56,7 @@ def test_usage():
         ([GPT2, "--memory", "lots", "-o", path("x")], ("lots",)),
         ([GPT2, *defines(SMALL), "-o", "/does/not/exist/out"], ("/does/not/exist/out",)),
         ([GPT2, *defines(SMALL), "--cpu", "i386", "-o", path("x")], ("i386",)),
-        (["plan", GPT2, "--html", path("x")], ("--html", "--json")),
+        (["plan", GPT2, "--html", path("x"), "--json"], ("--html", "--json")),
         (["plan", GPT2, "--csv", "--json"], ("--json and --csv", "choose one")),
         ([GPT2, *defines(SMALL), "--grad-dtype", "low", "-o", path("x")], ("--grad-dtype low: with --precision fp32", "bf16 or fp16")),
         ([GPT2, *defines(SMALL), "--print-ir-after", "nope", "-o", path("x")], ("pass 'nope' is not run", "canon, cse, autodiff, loss_scale, dce, chunk_loss")),

@@ -34,6 +34,32 @@ static bool is_same_file(const char *x, const char *y)
     return stat(x, &a) == 0 && stat(y, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+static Status check_output(Session *s, const char *option, const char *out, const char *input)
+{
+    if (!out || !input || !is_same_file(input, out)) return ZM_OK;
+    return diag_error(&s->diag, (SrcPos){0}, E_USAGE, "%s %s would overwrite the input", option,
+                      out);
+}
+
+/* What is written where, and by which command. */
+static Status check_files(Session *s, bool is_plan)
+{
+    const Options *o = &s->opt;
+    ZM_TRY(check_output(s, "-o", o->out, o->input));
+    ZM_TRY(check_output(s, "-o", o->out, o->vs));
+    ZM_TRY(check_output(s, "--html", o->html, o->input));
+    if (!is_plan && (o->html || o->vs)) {
+        diag_error(&s->diag, (SrcPos){0}, E_USAGE, "%s is an option of zmc plan",
+                   o->html ? "--html" : "--vs");
+        diag_help(&s->diag, "zmc plan %s %s", o->input, o->html ? "--html FILE" : "--vs MODEL");
+        return ZM_FAIL;
+    }
+    if (!o->html || !o->out) return ZM_OK;
+    return diag_error(&s->diag, (SrcPos){0}, E_USAGE,
+                      "--html %s with -o %s: the plan is written once, choose one of them", o->html,
+                      o->out);
+}
+
 static int dispatch(Session *s, bool is_plan)
 {
     if (s->opt.help) {
@@ -50,10 +76,7 @@ static int dispatch(Session *s, bool is_plan)
         diag_help(&s->diag, "zmc MODEL.zm -o OUT; zmc --help lists the options");
         return EXIT_BAD_INPUT;
     }
-    if (s->opt.out && is_same_file(s->opt.input, s->opt.out)) {
-        diag_error(&s->diag, (SrcPos){0}, E_USAGE, "-o %s would overwrite the input", s->opt.out);
-        return EXIT_BAD_INPUT;
-    }
+    if (check_files(s, is_plan) != ZM_OK) return EXIT_BAD_INPUT;
     return is_plan ? command_plan(s) : command_compile(s);
 }
 

@@ -217,12 +217,17 @@ static Status check_storage(Session *s)
     return ZM_OK;
 }
 
+static bool is_planned(const char *file)
+{
+    size_t n = file ? strlen(file) : 0;
+    return n >= 4 && strcmp(file + n - 4, ".zir") == 0;
+}
+
 /* A .zir has its plan: what made it cannot be asked for any more. */
 static Status check_planned(Session *s)
 {
     const Options *o = &s->opt;
-    size_t n = o->input ? strlen(o->input) : 0;
-    if (n < 4 || strcmp(o->input + n - 4, ".zir") != 0) return ZM_OK;
+    if (!is_planned(o->input) || (o->vs && !is_planned(o->vs))) return ZM_OK;
     const struct {
         const char *name;
         bool is_given;
@@ -247,6 +252,28 @@ static Status check_planned(Session *s)
         diag_help(&s->diag, "give the option when the model (.zm) is compiled");
         return ZM_FAIL;
     }
+    return ZM_OK;
+}
+
+/* How the plan is printed. */
+static Status check_printed(Session *s)
+{
+    const Options *o = &s->opt;
+    if (o->json && o->csv)
+        return usage_error(s, "--json and --csv: the plan is printed once, choose one of them");
+    if (o->vs && (o->csv || o->html))
+        return usage_error(s, arena_printf(&s->arena,
+                                           "--vs with %s: two plans are compared as a table, or "
+                                           "with --json",
+                                           o->csv ? "--csv" : "--html"));
+    if (o->vs && o->dump_dir)
+        return usage_error(s, "--vs with --dump-dir: the second model's dumps would replace the "
+                              "first one's; compile them one by one");
+    if (o->html && (o->json || o->csv))
+        return usage_error(s, arena_printf(&s->arena,
+                                           "--html %s with %s: the plan is written once, choose "
+                                           "one of them; the page holds the JSON too",
+                                           o->html, o->json ? "--json" : "--csv"));
     return ZM_OK;
 }
 
@@ -275,12 +302,7 @@ static Status check_options(Session *s)
                    "--no-state-tricks is not supported by this version of zmc");
         return ZM_FAIL;
     }
-    if (o->json && o->csv)
-        return usage_error(s, "--json and --csv: the plan is printed once, choose one of them");
-    if (!o->html) return ZM_OK;
-    diag_error(&s->diag, (SrcPos){0}, E_USAGE, "--html is not supported by this version of zmc");
-    diag_help(&s->diag, "--json and --csv print the plan");
-    return ZM_FAIL;
+    return check_printed(s);
 }
 
 static const char *join_arguments(Arena *a, int argc, char **argv)
