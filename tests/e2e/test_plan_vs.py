@@ -114,7 +114,7 @@ def test_nothing_differs():
 def last_dump(m, name):
     folder = path(name)
     os.makedirs(folder)
-    run([ZMC, m, *defines(SMALL), "--dump-dir", folder, "-o", path(name + ".exe")])
+    run([ZMC, m, *defines(SMALL), "--dump-dir", folder, "--emit", "ir", "-o", path(name + ".zir")])
     return os.path.join(folder, sorted(f for f in os.listdir(folder) if f.endswith(".zir"))[-1])
 
 
