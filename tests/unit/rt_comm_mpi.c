@@ -124,7 +124,7 @@ static void check_lines(int n, const char *body, const char *env, int except,
 {
     char *out = output_of(n, body, env);
     for (int r = 0; r < n; r++) {
-        char tag[16];
+        char tag[32];
         if (r == except) continue;
         snprintf(tag, sizeof tag, "[rank %d]", r);
         const char *line = strstr(out, tag), *end = line ? strchr(line, '\n') : NULL;
