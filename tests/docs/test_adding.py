@@ -48,6 +48,7 @@ def sources_in(root, *patterns):
 
 
 def build(root):
+    shutil.copy(BUILD / "plan_page.c", root / "passes" / "memory")  # made by the build
     shared = compile_all(root, sources_in(root, "ir/*.c", "ir/base/*.c", "ir/eval/*.c", "passes/*.c", "passes/*/*.c"))
     programs = {"zm-opt": compile_all(root, sources_in(root, "tools/zm-opt.c", "tools/zm-opt/*.c"))}
     for name in TESTS:
