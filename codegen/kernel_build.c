@@ -405,10 +405,10 @@ static void set_cost(KernelBuilder *b)
 /* What the user wrote: the op that pass expand wrote out, else the op itself. */
 static const char *name_of(const Module *m, OpCode code, LocId loc)
 {
-    for (; loc_ok(loc); loc = loc_get(m, loc)->parent) {
-        const Loc *l = loc_get(m, loc);
-        if (l->pass && strcmp(l->pass, "expand") == 0)
-            return l->why + (strncmp(l->why, "part of ", 8) == 0 ? 8 : 0);
+    LocId part = loc_by_pass(m, loc, "expand");
+    if (loc_ok(part)) {
+        const char *why = loc_get(m, part)->why;
+        return why + (strncmp(why, "part of ", 8) == 0 ? 8 : 0);
     }
     return op_info(code)->name;
 }

@@ -412,6 +412,8 @@ LocId loc_source(Module *m, SrcPos pos);
 LocId loc_derive(Module *m, LocId parent, const char *pass, const char *why);
 SrcPos loc_pos(const Module *m, LocId loc); /* the source place at the end of the chain */
 const Loc *loc_get(const Module *m, LocId loc);
+/* The latest location of the chain that `pass` made; none when it made none. */
+LocId loc_by_pass(const Module *m, LocId loc, const char *pass);
 
 VarId var_new(Module *m, Var v); /* v.name must be new */
 VarId var_find(const Module *m, const char *name);

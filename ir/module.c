@@ -49,6 +49,15 @@ const Loc *loc_get(const Module *m, LocId loc)
     return &m->locs.at[loc.i];
 }
 
+LocId loc_by_pass(const Module *m, LocId loc, const char *pass)
+{
+    for (; loc_ok(loc); loc = loc_get(m, loc)->parent) {
+        const Loc *l = loc_get(m, loc);
+        if (l->pass && strcmp(l->pass, pass) == 0) break;
+    }
+    return loc;
+}
+
 SrcPos loc_pos(const Module *m, LocId loc)
 {
     while (loc_ok(loc_get(m, loc)->parent)) loc = loc_get(m, loc)->parent;

@@ -1,8 +1,7 @@
 /* report_recompute.c -- what each recomputed value saves and costs, by line of the model.
  *
- * Costs are read from the IR: ops whose chain of locations leads through pass recompute.  Savings
- * are the difference between two plans: temporaries at the peak of the one without recomputation,
- * less those at the peak of this one.
+ * The difference of two plans, without recomputation and with: temporaries at the peak, operations
+ * of a step.  (Without it, too, kernels compute cheap values again where they are used.)
  */
 #include <math.h>
 #include <stdlib.h>
@@ -22,15 +21,6 @@ static RecomputeRow *row_of(Arena *a, RecomputeReport *r, const Module *m, LocId
     return &r->rows.at[r->rows.n - 1];
 }
 
-static bool is_again(const Module *m, LocId loc)
-{
-    for (; loc_ok(loc); loc = loc_get(m, loc)->parent) {
-        const char *pass = loc_get(m, loc)->pass;
-        if (pass && strcmp(pass, "recompute") == 0) return true;
-    }
-    return false;
-}
-
 /* runs: times in a step; negative: of the plan that is compared with. */
 static void add_op(Arena *a, const Func *f, OpId id, double runs, RecomputeReport *r)
 {
@@ -39,7 +29,7 @@ static void add_op(Arena *a, const Func *f, OpId id, double runs, RecomputeRepor
     RecomputeRow *row = row_of(a, r, f->m, o->loc);
     double flops = runs * op_flops(f, id);
     row->flops += flops;
-    if (runs < 0 || !is_again(f->m, o->loc)) return;
+    if (runs < 0 || !loc_ok(loc_by_pass(f->m, o->loc, "recompute"))) return;
     row->n_ops++;
     if (flops <= row->most_flops) return;
     row->most_flops = flops;

@@ -17,16 +17,6 @@ typedef VEC(Instance) Instances;
 
 /* ---- the forward ---- */
 
-/* The chain of a gradient's op leads through the pass that made it. */
-static bool is_gradient(const Module *m, LocId loc)
-{
-    for (; loc_ok(loc); loc = loc_get(m, loc)->parent) {
-        const char *pass = loc_get(m, loc)->pass;
-        if (pass && strcmp(pass, "autodiff") == 0) return true;
-    }
-    return false;
-}
-
 static void find_turn(Forward *w)
 {
     const Func *f = w->f;
@@ -37,7 +27,7 @@ static void find_turn(Forward *w)
     {
         uint32_t p = w->pos[op.i];
         w->op_at[p] = op;
-        if (p < w->turn && is_gradient(f->m, op_cget(f, op)->loc)) w->turn = p;
+        if (p < w->turn && loc_ok(loc_by_pass(f->m, op_cget(f, op)->loc, "autodiff"))) w->turn = p;
     }
 }
 
