@@ -13,14 +13,7 @@
 
 #include "runtime/comm.h"
 #include "runtime/convert.h"
-
-#define CHECK(COND)                                                                                \
-    do {                                                                                           \
-        if (!(COND)) {                                                                             \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #COND);                     \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "tests/unit/check.h"
 
 static inline double seconds(void)
 {

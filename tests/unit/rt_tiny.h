@@ -21,20 +21,13 @@
 #include "runtime/convert.h"
 #include "runtime/program.h"
 #include "runtime/zmrt.h"
+#include "tests/unit/check.h"
 
 enum { TB = 2, TT = 8, TA = 2, TV = 256, TN = TV * TV + TV, TPAD = TN + 64 };
 enum TinyBreak { BREAK_NOTHING, BREAK_READS_DEAD, BREAK_WRITES_OUTSIDE, BREAK_NAN_LOSS };
 static enum TinyBreak tiny_break;
 static uint32_t tiny_low; /* 0, ZMP_BF16 or ZMP_F16 */
 static Arena tiny_arena;  /* blobs, to the end of the test */
-
-#define CHECK(COND)                                                                                \
-    do {                                                                                           \
-        if (!(COND)) {                                                                             \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #COND);                     \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 /* ---- kernels ---- */
 
