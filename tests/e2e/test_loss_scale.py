@@ -42,7 +42,8 @@ def run_tiny(scale, steps, *args, code=0, name="m.jsonl", extra=()):
 
 
 def faults(pattern):
-    at = ",".join(f"nonfinite@{i}" for i, c in enumerate(pattern) if c == "X")
+    """o: the step overflows."""
+    at = ",".join(f"nonfinite@{i}" for i, c in enumerate(pattern) if c == "o")
     return ["--fault", at] if at else []
 
 
@@ -50,13 +51,13 @@ def check_trace(scale, pattern, init, next_scales, hysteresis=None):
     m, _ = run_tiny(scale, len(pattern), *faults(pattern))
     same([x["loss_scale_next"] for x in m], next_scales, f"{scale}: scales after {pattern}")
     same([x["loss_scale"] for x in m], [init, *next_scales[:-1]], f"{scale}: scales used by {pattern}")
-    same([x["skipped"] for x in m], [c == "X" for c in pattern], f"{scale}: skipped steps of {pattern}")
-    same([x["update"] for x in m], [i + 1 - pattern[:i + 1].count("X") for i in range(len(pattern))], f"{scale}: updates of {pattern}")
+    same([x["skipped"] for x in m], [c == "o" for c in pattern], f"{scale}: skipped steps of {pattern}")
+    same([x["update"] for x in m], [i + 1 - pattern[:i + 1].count("o") for i in range(len(pattern))], f"{scale}: updates of {pattern}")
     if hysteresis:
         same([x["hysteresis_next"] for x in m], hysteresis, f"{scale}: hysteresis after {pattern}")
 
 
-VECTOR_A = "XXX.........X.X....."
+VECTOR_A = "ooo.........o.o....."
 
 
 def test_vector_a():
@@ -70,14 +71,14 @@ def test_vector_a():
 
 
 def test_vector_b():
-    m, err = run_tiny("dynamic:init=4,window=4", 10, *faults("XXXXXXXXXX"), code=2)
+    m, err = run_tiny("dynamic:init=4,window=4", 10, *faults("oooooooooo"), code=2)
     same([(x["loss_scale_next"], x["hysteresis_next"]) for x in m], [(4, 1), (2, 1), (1, 1), (1, 1)], "vector B")
     contains(err, "step 3 overflowed at the least loss scale, 1, with no hysteresis left", "gradient of w[0] = inf", "tiny.zm:4:12")
-    check_trace("dynamic:init=4,window=4,rule=gradscaler", "XXXX", 4, [2, 1, 0.5, 0.25])
+    check_trace("dynamic:init=4,window=4,rule=gradscaler", "oooo", 4, [2, 1, 0.5, 0.25])
 
 
 def test_vector_c():
-    m, err = run_tiny("dynamic:init=2,window=4", 10, *faults("X.X.X....."), code=2)
+    m, err = run_tiny("dynamic:init=2,window=4", 10, *faults("o.o.o....."), code=2)
     same([(x["loss_scale_next"], x["hysteresis_next"]) for x in m], [(2, 1), (2, 1), (1, 1), (1, 1), (1, 1)], "vector C")
     contains(err, "step 4 overflowed at the least loss scale")
 
@@ -156,10 +157,10 @@ def test_dump_grads_are_unscaled():
 
 def test_resume():
     scale = "dynamic:init=1024,window=2"
-    whole, _ = run_tiny(scale, 14, *faults("..X..X.......X"))
+    whole, _ = run_tiny(scale, 14, *faults("..o..o.......o"))
     save = path("save")
-    first, _ = run_tiny(scale, 7, *faults("..X..X."), "--save", save)
-    second, _ = run_tiny(scale, 14, *faults("..X..X.......X"), "--resume", save, name="m2.jsonl")
+    first, _ = run_tiny(scale, 7, *faults("..o..o."), "--save", save)
+    second, _ = run_tiny(scale, 14, *faults("..o..o.......o"), "--resume", save, name="m2.jsonl")
     same(first + second, whole, "a run in one piece and a resumed one")
     # The scaler's state stays behind where the scale is another's.
     m, _ = run_tiny("8", 9, "--resume", save, name="m3.jsonl")
