@@ -197,6 +197,8 @@ static void run_command(const HostProgram *h, const ZmpCommand *c, bool backward
     case ZMP_COPY: memmove(arg_at(h, &a[0]), arg_at(h, &a[1]), (size_t)a->bytes); return;
     case ZMP_ZERO: memset(arg_at(h, a), 0, (size_t)a->bytes); return;
     case ZMP_PROBE: return;
+    case ZMP_START:
+    case ZMP_WAIT: ZM_UNREACHABLE("a collective on one rank");
     }
     ZM_UNREACHABLE("command kind");
 }

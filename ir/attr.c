@@ -87,6 +87,17 @@ void attr_add_list(AttrList *l, AttrKey key, const int64_t *v, uint32_t n)
     a->as.list.n = n;
 }
 
+void attr_add_shard(AttrList *l, const Type *t)
+{
+    if (type_is_placed(t)) attr_add_int(l, AT_SHARD, type_placing(t));
+}
+
+void attr_add_type(AttrList *l, const Type *t)
+{
+    attr_add_list(l, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    attr_add_shard(l, t);
+}
+
 Attrs attrs_copy(Module *m, const AttrList *l)
 {
     Attr *at = ARENA_ARRAY(m->arena, Attr, l->n);

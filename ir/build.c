@@ -226,7 +226,7 @@ ValueId build_splat(Builder *b, double v, const Type *t)
 {
     AttrList l = {0};
     attr_add_float(&l, AT_VALUE, v);
-    attr_add_list(&l, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    attr_add_type(&l, t);
     attr_add_int(&l, AT_DTYPE, t->dtype);
     return build1(b, OP_CONST, NULL, 0, &l);
 }
@@ -255,7 +255,11 @@ static ValueId build_shaped(Builder *b, OpCode code, ValueId a, int rank, const 
 
 ValueId build_broadcast(Builder *b, ValueId a, const Type *shape)
 {
-    return build_shaped(b, OP_BROADCAST, a, shape->rank, shape->dim);
+    const Type *t = value_type(b->f, a);
+    if (type_same_shape(t, shape) && type_same_placing(t, shape)) return a;
+    AttrList l = {0};
+    attr_add_type(&l, shape);
+    return build1(b, OP_BROADCAST, &a, 1, &l);
 }
 
 ValueId build_reshape(Builder *b, ValueId a, int rank, const int64_t *dims)

@@ -32,7 +32,9 @@ static void hash_str(Hasher *s, const char *text)
 
 static void hash_type(Hasher *s, const Type *t)
 {
-    hash_u64(s, (uint64_t)t->dtype << 8 | (uint64_t)t->rank);
+    hash_u64(s, (uint64_t)t->dtype << 16 | (uint64_t)t->rank << 8 | t->partial);
+    for (int i = 0; i < t->rank; i++)
+        if (t->axis[i]) hash_u64(s, (uint64_t)t->axis[i] << 8 | (uint64_t)i);
     s->h = hash_bytes(t->dim, (size_t)t->rank * sizeof t->dim[0], s->h);
 }
 
@@ -127,6 +129,8 @@ static void hash_sections(Hasher *s)
     hash_u64(s, (uint64_t)m->items);
     hash_u64(s, (uint64_t)m->arena_bytes);
     hash_train(s, &m->train);
+    for (int i = MESH_NONE + 1; i < N_MESH_AXIS; i++)
+        if (m->mesh[i]) hash_u64(s, (uint64_t)m->mesh[i] << 4 | (uint64_t)i);
     for (uint32_t i = 0; i < m->feeds.n; i++) {
         const Feed *f = &m->feeds.at[i];
         hash_str(s, f->input);

@@ -53,17 +53,40 @@ double dtype_round(DType dt,
 /* Op round_bf16: a, with floor(65536 u) / 65536 of a bf16 step added to |a|, cut off to bf16. */
 double bf16_round_by(double a, double u);
 
-/* Interned: equal types are the same pointer.  Row-major.  Shardings will live here too. */
+/* Axes of the mesh that the ranks form (mesh.def); 0 = none. */
+typedef enum {
+    MESH_NONE,
+#define AXIS(ID, NAME, DOC) MESH_##ID,
+#include "ir/mesh.def"
+#undef AXIS
+    N_MESH_AXIS
+} MeshAxis;
+enum { MESH_MAX_RANKS = 65536 };
+const char *mesh_axis_name(MeshAxis axis);
+MeshAxis mesh_axis_from_name(const char *name, size_t n); /* MESH_NONE when unknown */
+
+/* Interned: equal types are the same pointer.  Row-major.  Dimensions are those of one rank's part.
+ * Over an axis of the mesh a tensor is one of
+ *   replicated  the same on all ranks (what is not said otherwise)
+ *   sharded     axis[d] is the axis: each rank holds an equal part of dimension d, in rank order
+ *   partial     the axis is in `partial`: the tensor is the sum of what the ranks hold
+ * Text: f32[data:16,768] holds 16 rows of data * 16; f64[]+data is one summand (docs/ir.md). */
 typedef struct Type {
     DType dtype;
     int rank;
     int64_t dim[ZM_MAX_RANK];
+    uint8_t axis[ZM_MAX_RANK]; /* MeshAxis that divides dimension i; each axis once at most */
+    uint8_t partial;           /* bit (1 << MeshAxis) */
 } Type;
 
 int64_t type_elems(const Type *t);
 int64_t type_bytes(const Type *t);
-bool type_same_shape(const Type *a, const Type *b);
-const char *type_text(Arena *a, const Type *t); /* "f32[4,256]" ; "f64[]" for a scalar */
+bool type_same_shape(const Type *a, const Type *b); /* of one rank's parts */
+bool type_is_placed(const Type *t);                 /* sharded or partial over an axis */
+int64_t
+type_placing(const Type *t); /* axis of dimension i in bits 4i ..., partial from bit 32 on */
+bool type_same_placing(const Type *a, const Type *b); /* equal axis and partial */
+const char *type_text(Arena *a, const Type *t);       /* "f32[4,256]"; "f64[]" for a scalar */
 
 /* ---- facts: what holds for a module (facts.def); passes need, give and break them
  * ---------------------------------------------------------------------------------------------- */
@@ -367,7 +390,10 @@ typedef struct TrainConfig {
     ScheduleKind schedule;
     double warmup, total, min_lr; /* updates, updates, learning rate */
     double clip;                  /* 0: no clipping */
-    int64_t accumulate; /* micro-batches per step, A: 1 to MAX_ACCUMULATE; 0: no train section */
+    int64_t accumulate;  /* micro-batches per step, A: 1 to MAX_ACCUMULATE; 0: no train section */
+    int64_t zero;        /* ZeRO stage 0 to 3; without effect on one rank */
+    bool comm_low;       /* gradients travel in 16 bits */
+    bool reduce_at_step; /* stage 2 with accumulation: reduce once a step, not per micro-batch */
     SrcPos pos;
 } TrainConfig;
 extern const TrainConfig train_defaults;
@@ -397,16 +423,21 @@ typedef struct Module {
     VEC(Feed) feeds;
     Corruption corruption;
     TrainConfig train;
-    int64_t batch;       /* B: dimension 0 of every input */
-    int64_t items;       /* loss items of one micro-batch (the B*T of the gradient's seed) */
-    int64_t arena_bytes; /* after the memory plan */
-    uint32_t facts;      /* ir/facts.def bits that hold (module_new: those that always do) */
+    int64_t batch;             /* B: dimension 0 of every input */
+    int64_t items;             /* loss items of one micro-batch (the B*T of the gradient's seed) */
+    int64_t arena_bytes;       /* after the memory plan */
+    int64_t mesh[N_MESH_AXIS]; /* ranks along each axis; 0 = 1: no such axis.  Set by pass zero */
+    uint32_t facts;            /* ir/facts.def bits that hold (module_new: those that always do) */
 } Module;
 
 Module *module_new(Arena *arena, SourceSet *sources, Diag *diag);
-const Type *type_get(Module *m, DType dtype, int rank, const int64_t *dims);
-const Type *type_with_dtype(Module *m, const Type *t, DType dtype);
-const char *module_str(Module *m, const char *text); /* interned */
+const Type *type_get(Module *m, DType dtype, int rank, const int64_t *dims); /* replicated */
+/* t's elements, placed by axis (t->rank entries; NULL: on no axis) and partial. */
+const Type *type_placed(Module *m, const Type *t, const uint8_t *axis, uint8_t partial);
+const Type *type_placed_by(Module *m, const Type *t, int64_t placing); /* of type_placing() */
+const Type *type_plain(Module *m, const Type *t);                      /* t without its placing */
+const Type *type_with_dtype(Module *m, const Type *t, DType dtype);    /* keeps the placing */
+const char *module_str(Module *m, const char *text);                   /* interned */
 
 LocId loc_source(Module *m, SrcPos pos);
 LocId loc_derive(Module *m, LocId parent, const char *pass, const char *why);
@@ -502,6 +533,9 @@ void attr_add_list(AttrList *l, AttrKey key, const int64_t *v, uint32_t n);
 const char *op_infer(Module *m, OpCode code, const Type *const *in, uint32_t n_in, Attrs attrs,
                      const Type **out);
 Attrs attrs_copy(Module *m, const AttrList *l);
+/* AT_SHAPE, and AT_SHARD where t is placed: of ops whose result is what they say. */
+void attr_add_type(AttrList *l, const Type *t);
+void attr_add_shard(AttrList *l, const Type *t); /* nothing where t is not placed */
 
 /* Adds an op; its results' types come from its type rule.  A refusal here is a bug of the caller
  * (ZM_CHECK): a frontend asks op_infer first.  l may be NULL.  Returns the op; build1 the single

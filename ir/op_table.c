@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "ir/sharding.h"
 #include "ir/type_rules.h"
 
 #define A(KEY) (UINT64_C(1) << AT_##KEY)
@@ -94,5 +95,7 @@ const char *op_infer(Module *m, OpCode code, const Type *const *in, uint32_t n_i
     if (precision && strcmp(precision, "f32") != 0 && strcmp(precision, "low") != 0)
         return arena_printf(m->arena, "precision must be f32 or low, not '%s'", precision);
     TypeIn t = {m, in, n_in, attrs};
-    return info->type_rule(&t, out);
+    bool is_placed = attrs_find(attrs, AT_SHARD) != NULL;
+    for (uint32_t i = 0; i < n_in; i++) is_placed |= type_is_placed(in[i]);
+    return is_placed ? sharding_infer(&t, code, out) : info->type_rule(&t, out);
 }

@@ -98,6 +98,23 @@ static Status parse_train(Parser *p)
     return parse_pos(p, &p->m->train.pos);
 }
 
+static Status parse_mesh_field(Parser *p, void *arg, const Token *key)
+{
+    (void)arg;
+    MeshAxis axis = mesh_axis_from_name(key->text, strlen(key->text));
+    SrcPos pos = p->tok.pos;
+    if (axis == MESH_NONE) return no_field(p, key, "mesh");
+    ZM_TRY(parse_int(p, &p->m->mesh[axis]));
+    if (p->m->mesh[axis] >= 2 && p->m->mesh[axis] <= MESH_MAX_RANKS) return ZM_OK;
+    return diag_error(p->diag, pos, E_IR_TYPE, "an axis of the mesh has 2 to %d ranks, not %lld",
+                      MESH_MAX_RANKS, (long long)p->m->mesh[axis]);
+}
+
+static Status parse_mesh(Parser *p)
+{
+    return parse_fields(p, parse_mesh_field, NULL);
+}
+
 static Status parse_feed_field(Parser *p, void *arg, const Token *key)
 {
     Feed *feed = arg;
@@ -298,6 +315,7 @@ static const struct Section {
     Status (*parse)(Parser *p);
 } sections[] = {{"module", parse_header},
                 {"train", parse_train},
+                {"mesh", parse_mesh},
                 {"feed", parse_feed},
                 {"corruption", parse_corruption},
                 {"weights", parse_weight_rule},
@@ -312,7 +330,7 @@ static Status parse_section(Parser *p)
         parse_next(p);
         return sections[i].parse(p);
     }
-    return parse_unexpected(p, "module, train, feed, weights, var, func or a location");
+    return parse_unexpected(p, "module, train, mesh, feed, weights, var, func or a location");
 }
 
 Module *module_parse(Arena *arena, SourceSet *sources, Diag *diag, const char *file,

@@ -261,6 +261,7 @@ static void fill_attrs(Statement *st)
     bool no_shape = !attrs_find(have, AT_SHAPE), no_dtype = !attrs_find(have, AT_DTYPE);
     if (allowed >> AT_SHAPE & 1 && no_shape)
         attr_add_list(&st->attrs, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    if (allowed >> AT_SHARD & 1) attr_add_shard(&st->attrs, t);
     if (allowed >> AT_DTYPE & 1 && no_dtype) attr_add_int(&st->attrs, AT_DTYPE, t->dtype);
 }
 

@@ -163,6 +163,51 @@ bool parse_type_is_huge(const Type *t)
     return dims_are_huge(t->dim, t->rank);
 }
 
+static Status parse_axis(Parser *p, MeshAxis *out)
+{
+    SrcPos pos = p->tok.pos;
+    const char *name;
+    ZM_TRY(parse_word(p, "an axis of the mesh", &name));
+    *out = mesh_axis_from_name(name, strlen(name));
+    if (*out != MESH_NONE) return ZM_OK;
+    return diag_error(p->diag, pos, E_IR_UNKNOWN, "'%s' is not an axis of the mesh", name);
+}
+
+/* One dimension, "4" or "data:4". */
+static Status parse_dim(Parser *p, int64_t *dim, uint8_t *axis)
+{
+    SrcPos pos = p->tok.pos;
+    MeshAxis over = MESH_NONE;
+    if (p->tok.kind == TK_WORD) {
+        ZM_TRY(parse_axis(p, &over));
+        ZM_TRY(parse_expect(p, ':'));
+    }
+    ZM_TRY(parse_int(p, dim));
+    *axis = (uint8_t)over;
+    if (*dim > 0) return ZM_OK;
+    return diag_error(p->diag, pos, E_IR_TYPE, "a dimension is %lld", (long long)*dim);
+}
+
+/* "[4,data:8]" */
+static Status parse_dims(Parser *p, Type *t)
+{
+    SrcPos pos = p->tok.pos;
+    ZM_TRY(parse_expect(p, '['));
+    while (!parse_at(p, ']')) {
+        if (t->rank) ZM_TRY(parse_expect(p, ','));
+        if (t->rank == ZM_MAX_RANK)
+            return diag_error(p->diag, pos, E_IR_TYPE, "the rank is above the limit of %d",
+                              ZM_MAX_RANK);
+        ZM_TRY(parse_dim(p, &t->dim[t->rank], &t->axis[t->rank]));
+        for (int i = 0; i < t->rank; i++)
+            if (t->axis[i] && t->axis[i] == t->axis[t->rank])
+                return diag_error(p->diag, pos, E_IR_TYPE, "two dimensions over the axis '%s'",
+                                  mesh_axis_name((MeshAxis)t->axis[i]));
+        t->rank++;
+    }
+    return parse_expect(p, ']');
+}
+
 Status parse_type(Parser *p, const Type **out)
 {
     SrcPos pos = p->tok.pos;
@@ -173,19 +218,17 @@ Status parse_type(Parser *p, const Type **out)
         return diag_error(p->diag, pos, E_IR_UNKNOWN,
                           "'%s' is not an element type: there are i1, i32, bf16, f16, f32, f64",
                           name);
-    const int64_t *dim;
-    uint32_t rank;
-    ZM_TRY(parse_int_list(p, &dim, &rank));
-    if (rank > ZM_MAX_RANK)
-        return diag_error(p->diag, pos, E_IR_TYPE, "rank %u is above the limit of %d", rank,
-                          ZM_MAX_RANK);
-    for (uint32_t i = 0; i < rank; i++)
-        if (dim[i] <= 0)
-            return diag_error(p->diag, pos, E_IR_TYPE, "dimension %u is %lld", i,
-                              (long long)dim[i]);
-    if (dims_are_huge(dim, (int)rank))
+    Type t = {.dtype = dt};
+    ZM_TRY(parse_dims(p, &t));
+    if (dims_are_huge(t.dim, t.rank))
         return diag_error(p->diag, pos, E_IR_TYPE, "the tensor has more than 2^48 elements");
-    *out = type_get(p->m, dt, (int)rank, dim);
+    while (parse_at(p, '+')) {
+        MeshAxis axis;
+        parse_next(p);
+        ZM_TRY(parse_axis(p, &axis));
+        t.partial |= (uint8_t)(1u << axis);
+    }
+    *out = type_placed(p->m, type_get(p->m, dt, t.rank, t.dim), t.axis, t.partial);
     return ZM_OK;
 }
 

@@ -353,6 +353,16 @@ static void print_train(Printer *p)
     str_add(p->out, "\n");
 }
 
+static void print_mesh(Str *out, const Module *m)
+{
+    uint32_t n = 0;
+    for (int i = MESH_NONE + 1; i < N_MESH_AXIS; i++)
+        if (m->mesh[i])
+            str_addf(out, "%s%s = %lld", n++ ? ", " : "mesh {", mesh_axis_name((MeshAxis)i),
+                     (long long)m->mesh[i]);
+    if (n) str_add(out, "}\n");
+}
+
 static void print_feed(Str *out, const Feed *feed)
 {
     str_add(out, "feed ");
@@ -392,6 +402,7 @@ void module_print(const Module *m, Str *out)
     p.loc_number = ARENA_ARRAY(&scratch, uint32_t, m->locs.n);
     print_header(&p);
     print_train(&p);
+    print_mesh(out, m);
     for (uint32_t i = 0; i < m->feeds.n; i++) print_feed(out, &m->feeds.at[i]);
     print_corruption(out, &m->corruption);
     for (uint32_t i = 0; i < m->weight_rules.n; i++) print_weight_rule(out, &m->weight_rules.at[i]);

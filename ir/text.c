@@ -63,6 +63,9 @@ const TrainField text_train_fields[] = {
     FIELD("grad_low", grad_low, BOOL),
     FIELD("moments_bf16", moments_bf16, BOOL),
     FIELD("pure", pure, BOOL),
+    FIELD("zero", zero, INT),
+    FIELD("comm_low", comm_low, BOOL),
+    FIELD("reduce_at_step", reduce_at_step, BOOL),
     FIELD("scale_dynamic", scale.is_dynamic, BOOL),
     WORDS("scale_rule", scale.rule, scale_rules, "a rule of loss scaling"),
     FIELD("scale_init", scale.init, FLOAT),
@@ -105,6 +108,7 @@ bool text_is_plain_name(const char *name)
 bool text_attr_follows_type(const Attr *a, const Type *result)
 {
     if (a->key == AT_DTYPE) return (DType)a->as.i == result->dtype;
+    if (a->key == AT_SHARD) return a->as.i == type_placing(result);
     if (a->key != AT_SHAPE || (int)a->as.list.n != result->rank) return false;
     for (int i = 0; i < result->rank; i++)
         if (a->as.list.at[i] != result->dim[i]) return false;

@@ -96,16 +96,81 @@ bool type_same_shape(const Type *a, const Type *b)
     return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]) == 0;
 }
 
+static const char *const axis_names[] = {
+    "",
+#define AXIS(ID, NAME, DOC) NAME,
+#include "ir/mesh.def"
+#undef AXIS
+};
+
+const char *mesh_axis_name(MeshAxis axis)
+{
+    return axis_names[axis];
+}
+
+MeshAxis mesh_axis_from_name(const char *name, size_t n)
+{
+    for (int i = MESH_NONE + 1; i < N_MESH_AXIS; i++)
+        if (strlen(axis_names[i]) == n && memcmp(axis_names[i], name, n) == 0) return (MeshAxis)i;
+    return MESH_NONE;
+}
+
+bool type_same_placing(const Type *a, const Type *b)
+{
+    return a->rank == b->rank && a->partial == b->partial &&
+           memcmp(a->axis, b->axis, sizeof a->axis) == 0;
+}
+
+int64_t type_placing(const Type *t)
+{
+    int64_t packed = (int64_t)t->partial << 32;
+    for (int i = 0; i < t->rank; i++) packed |= (int64_t)t->axis[i] << 4 * i;
+    return packed;
+}
+
+bool type_is_placed(const Type *t)
+{
+    static const uint8_t none[ZM_MAX_RANK];
+    return t->partial || memcmp(t->axis, none, sizeof none) != 0;
+}
+
 const char *type_text(Arena *a, const Type *t)
 {
-    char buf[ZM_MAX_RANK * 21 + 16];
+    char buf[ZM_MAX_RANK * 30 + N_MESH_AXIS * 8 + 16];
     int n = snprintf(buf, sizeof buf, "%s[", dtype_name(t->dtype));
     for (int i = 0; i < t->rank; i++)
-        n +=
-            snprintf(buf + n, sizeof buf - (size_t)n, "%s%lld", i ? "," : "", (long long)t->dim[i]);
-    snprintf(buf + n, sizeof buf - (size_t)n, "]");
+        n += snprintf(buf + n, sizeof buf - (size_t)n, "%s%s%s%lld", i ? "," : "",
+                      axis_names[t->axis[i]], t->axis[i] ? ":" : "", (long long)t->dim[i]);
+    n += snprintf(buf + n, sizeof buf - (size_t)n, "]");
+    for (int i = MESH_NONE + 1; i < N_MESH_AXIS; i++)
+        if (t->partial >> i & 1)
+            n += snprintf(buf + n, sizeof buf - (size_t)n, "+%s", axis_names[i]);
     return arena_strdup(a, buf);
 }
+
+/* The kept type that equals t. */
+static const Type *type_intern(Module *m, const Type *t)
+{
+    int64_t packed[ZM_MAX_RANK + 2] = {(int64_t)t->dtype << 16 | t->rank << 8 | t->partial};
+    memcpy(packed + 1, t->dim, sizeof t->dim);
+    memcpy(packed + 1 + ZM_MAX_RANK, t->axis, sizeof t->axis);
+    for (uint64_t seed = 0;; seed++) { /* a colliding hash tries the next seed */
+        uint64_t h = hash_bytes(packed, sizeof packed, seed);
+        uint32_t i = map_get(&m->type_map, h);
+        if (i == MAP_NONE) {
+            Type *kept = ARENA_NEW(m->arena, Type);
+            *kept = *t;
+            map_put(&m->type_map, h, m->types.n);
+            VEC_PUSH(m->arena, &m->types, kept);
+            return kept;
+        }
+        const Type *have = m->types.at[i];
+        if (have->dtype == t->dtype && type_same_shape(have, t) && type_same_placing(have, t))
+            return have;
+    }
+}
+_Static_assert(sizeof((Type){0}.axis) <= sizeof(int64_t), "axes fit into one word of the hash");
+_Static_assert(N_MESH_AXIS <= 8, "partial holds a bit for each axis");
 
 const Type *type_get(Module *m, DType dtype, int rank, const int64_t *dims)
 {
@@ -115,24 +180,34 @@ const Type *type_get(Module *m, DType dtype, int rank, const int64_t *dims)
         ZM_CHECK(dims[i] > 0);
         t.dim[i] = dims[i];
     }
-    int64_t packed[ZM_MAX_RANK + 1] = {(int64_t)dtype << 8 | rank};
-    memcpy(packed + 1, t.dim, sizeof t.dim);
-    for (uint64_t seed = 0;; seed++) { /* a colliding hash tries the next seed */
-        uint64_t h = hash_bytes(packed, sizeof packed, seed);
-        uint32_t i = map_get(&m->type_map, h);
-        if (i == MAP_NONE) {
-            Type *kept = ARENA_NEW(m->arena, Type);
-            *kept = t;
-            map_put(&m->type_map, h, m->types.n);
-            VEC_PUSH(m->arena, &m->types, kept);
-            return kept;
-        }
-        const Type *have = m->types.at[i];
-        if (have->dtype == dtype && type_same_shape(have, &t)) return have;
-    }
+    return type_intern(m, &t);
+}
+
+const Type *type_placed(Module *m, const Type *t, const uint8_t *axis, uint8_t partial)
+{
+    Type placed = *t;
+    memset(placed.axis, 0, sizeof placed.axis);
+    if (axis) memcpy(placed.axis, axis, (size_t)t->rank);
+    placed.partial = partial;
+    return type_intern(m, &placed);
+}
+
+const Type *type_placed_by(Module *m, const Type *t, int64_t placing)
+{
+    uint8_t axis[ZM_MAX_RANK];
+    for (int i = 0; i < t->rank; i++) axis[i] = (uint8_t)(placing >> 4 * i & 15);
+    return type_placed(m, t, axis, (uint8_t)(placing >> 32));
+}
+
+const Type *type_plain(Module *m, const Type *t)
+{
+    return type_is_placed(t) ? type_placed(m, t, NULL, 0) : t;
 }
 
 const Type *type_with_dtype(Module *m, const Type *t, DType dtype)
 {
-    return t->dtype == dtype ? t : type_get(m, dtype, t->rank, t->dim);
+    if (t->dtype == dtype) return t;
+    Type other = *t;
+    other.dtype = dtype;
+    return type_intern(m, &other);
 }

@@ -597,3 +597,118 @@ const char *type_fused(const TypeIn *t, const Type **out)
     (void)out;
     return "takes its types from its body: use build_fused";
 }
+
+/* ---- collectives ---- */
+
+/* The axis of the mesh that attribute `mesh` names. */
+static const char *need_axis(const TypeIn *t, MeshAxis *axis)
+{
+    const char *name = attr_str(t->attrs, AT_MESH);
+    *axis = name ? mesh_axis_from_name(name, strlen(name)) : MESH_NONE;
+    if (!name) REFUSE("needs attribute 'mesh': the axis that it works over");
+    if (*axis == MESH_NONE) REFUSE("'%s' is not an axis of the mesh", name);
+    if (t->m->mesh[*axis] < 2) REFUSE("the module's mesh has no axis '%s'", name);
+    return NULL;
+}
+
+/* Attribute `axis`: a dimension of the operand. */
+static const char *need_dim(const TypeIn *t, int *dim)
+{
+    *dim = (int)attr_int(t->attrs, AT_AXIS, 0);
+    if (*dim < 0 || *dim >= t->in[0]->rank)
+        REFUSE("axis %d is outside of %s", *dim, TEXT(t->in[0]));
+    return NULL;
+}
+
+static const char *need_partial(const TypeIn *t, MeshAxis axis)
+{
+    if (t->in[0]->partial >> axis & 1) return NULL;
+    REFUSE("%s is no partial sum over axis '%s'", TEXT(t->in[0]), mesh_axis_name(axis));
+}
+
+static const char *need_no_axis(const TypeIn *t, MeshAxis axis)
+{
+    for (int i = 0; i < t->in[0]->rank; i++)
+        if (t->in[0]->axis[i] == axis)
+            REFUSE("%s is sharded over axis '%s' already", TEXT(t->in[0]), mesh_axis_name(axis));
+    return NULL;
+}
+
+/* Dimension `dim` of the operand, divided among the axis's ranks. */
+static const char *divide(const TypeIn *t, MeshAxis axis, int dim, Type *part)
+{
+    int64_t n = t->m->mesh[axis];
+    NEED(need_no_axis(t, axis));
+    if (part->axis[dim]) REFUSE("dimension %d of %s is sharded already", dim, TEXT(t->in[0]));
+    if (part->dim[dim] % n)
+        REFUSE("dimension %d of %s does not divide by %lld ranks", dim, TEXT(t->in[0]),
+               (long long)n);
+    part->dim[dim] /= n;
+    part->axis[dim] = (uint8_t)axis;
+    return NULL;
+}
+
+static const Type *placed_part(Module *m, const Type *t)
+{
+    const Type *plain = type_get(m, t->dtype, t->rank, t->dim);
+    return type_placed(m, plain, t->axis, t->partial);
+}
+
+const char *type_all_gather(const TypeIn *t, const Type **out)
+{
+    MeshAxis axis;
+    int dim;
+    NEED(need_axis(t, &axis));
+    NEED(need_dim(t, &dim));
+    Type whole = *t->in[0];
+    if (whole.axis[dim] != axis)
+        REFUSE("dimension %d of %s is not sharded over axis '%s'", dim, TEXT(t->in[0]),
+               mesh_axis_name(axis));
+    whole.axis[dim] = MESH_NONE;
+    whole.dim[dim] *= t->m->mesh[axis];
+    out[0] = placed_part(t->m, &whole);
+    return NULL;
+}
+
+const char *type_reduce_scatter(const TypeIn *t, const Type **out)
+{
+    MeshAxis axis;
+    int dim;
+    Type part = *t->in[0];
+    NEED(need_axis(t, &axis));
+    NEED(need_dim(t, &dim));
+    NEED(need_partial(t, axis));
+    NEED(divide(t, axis, dim, &part));
+    part.partial &= (uint8_t)~(1u << axis);
+    out[0] = placed_part(t->m, &part);
+    return NULL;
+}
+
+const char *type_all_reduce(const TypeIn *t, const Type **out)
+{
+    MeshAxis axis;
+    NEED(need_axis(t, &axis));
+    NEED(need_partial(t, axis));
+    out[0] =
+        type_placed(t->m, t->in[0], t->in[0]->axis, t->in[0]->partial & (uint8_t)~(1u << axis));
+    return NULL;
+}
+
+const char *type_wait(const TypeIn *t, const Type **out)
+{
+    out[0] = t->in[0];
+    return NULL;
+}
+
+const char *type_shard(const TypeIn *t, const Type **out)
+{
+    MeshAxis axis;
+    int dim;
+    Type part = *t->in[0];
+    NEED(need_axis(t, &axis));
+    NEED(need_dim(t, &dim));
+    if (part.partial >> axis & 1) REFUSE("%s is a partial sum: reduce_scatter it", TEXT(t->in[0]));
+    NEED(divide(t, axis, dim, &part));
+    out[0] = placed_part(t->m, &part);
+    return NULL;
+}

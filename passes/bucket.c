@@ -117,7 +117,7 @@ static bool same_class(const Bucket *x, const Bucket *y)
  * limit. */
 static void merge_buckets(Bucketing *bk)
 {
-    if (bk->cx->opt->zero_stage >= 3) return;
+    if (bk->m->train.zero >= 3) return;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < bk->buckets.n; i++) {
         Bucket *k = &bk->buckets.at[i];

@@ -58,18 +58,27 @@ void expand_ALL_FINITE(Expand *e)
     e->out[0] = build_unary(b, OP_NOT, bad);
 }
 
-static ValueId squares(Builder *b, ValueId x, int64_t dim)
+typedef ValueId (*TermFn)(Builder *b, ValueId x);
+
+static ValueId nonfinite_term(Builder *b, ValueId x)
 {
-    return build_cast(b, build_reduce(b, OP_REDUCE_SUM, form_square(b, x), &dim, 1), DT_F64);
+    const Type *f32 = type_with_dtype(b->f->m, value_type(b->f, x), DT_F32);
+    return build_select(b, build_unary(b, OP_IS_FINITE, x), build_splat(b, 0, f32),
+                        build_splat(b, 1, f32));
 }
 
-/* f64[]: sum of squares of x, in chunks. */
-static ValueId sum_squares_of(Builder *b, ValueId x)
+static ValueId sum_terms(Builder *b, ValueId x, int64_t dim, TermFn term)
+{
+    return build_cast(b, build_reduce(b, OP_REDUCE_SUM, term(b, x), &dim, 1), DT_F64);
+}
+
+/* f64[]: sum of the terms of x's elements: in f32 within a chunk, of chunks in f64. */
+static ValueId sum_of(Builder *b, ValueId x, TermFn term)
 {
     Chunks c = chunks_of(b, x);
-    ValueId rest = value_ok(c.rest) ? squares(b, c.rest, 0) : c.rest;
+    ValueId rest = value_ok(c.rest) ? sum_terms(b, c.rest, 0, term) : c.rest;
     if (!value_ok(c.rows)) return rest;
-    ValueId rows = build_reduce(b, OP_REDUCE_SUM, squares(b, c.rows, 1), &(int64_t){0}, 1);
+    ValueId rows = build_reduce(b, OP_REDUCE_SUM, sum_terms(b, c.rows, 1, term), &(int64_t){0}, 1);
     return value_ok(rest) ? build_binary(b, OP_ADD, rows, rest) : rows;
 }
 
@@ -78,7 +87,18 @@ void expand_SUM_SQUARES(Expand *e)
     Builder *b = &e->b;
     ValueId total = {0};
     for (uint32_t i = 0; i < e->op.n_in; i++) {
-        ValueId s = sum_squares_of(b, form_widen(b, e->op.in[i]));
+        ValueId s = sum_of(b, form_widen(b, e->op.in[i]), form_square);
+        total = value_ok(total) ? build_binary(b, OP_ADD, total, s) : s;
+    }
+    e->out[0] = total;
+}
+
+void expand_COUNT_NONFINITE(Expand *e)
+{
+    Builder *b = &e->b;
+    ValueId total = {0};
+    for (uint32_t i = 0; i < e->op.n_in; i++) {
+        ValueId s = sum_of(b, e->op.in[i], nonfinite_term);
         total = value_ok(total) ? build_binary(b, OP_ADD, total, s) : s;
     }
     e->out[0] = total;

@@ -78,7 +78,7 @@ static ValueId index_along(Builder *b, ValueId x, int64_t axis)
     const Type *t = value_type(b->f, x);
     AttrList l = {0};
     attr_add_int(&l, AT_AXIS, axis);
-    attr_add_list(&l, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    attr_add_type(&l, t);
     attr_add_int(&l, AT_DTYPE, DT_I32);
     return build1(b, OP_IOTA, NULL, 0, &l);
 }
@@ -108,7 +108,7 @@ ValueId form_ignored(Builder *b, ValueId target, Attrs attrs)
 ValueId form_keep(Builder *b, ValueId key, const Type *t, Attrs attrs)
 {
     AttrList l = {0};
-    attr_add_list(&l, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    attr_add_type(&l, t);
     attr_add_str(&l, AT_STREAM, attr_str(attrs, AT_STREAM));
     attr_add_int(&l, AT_BATCH, attr_int(attrs, AT_BATCH, 1));
     ValueId r = build1(b, OP_RANDOM, &key, 1, &l);

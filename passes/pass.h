@@ -27,13 +27,17 @@ typedef struct RecomputeSteps {
 /* Options that passes read; the driver fills them from the command line, zm-opt from
  * `pass{key=value}`. */
 typedef struct PassOptions {
-    uint32_t ranks, zero_stage;
+    uint32_t
+        ranks; /* along the mesh axis `data`; the stage of ZeRO is the module's (TrainConfig) */
     int64_t bucket_bytes;     /* merge buckets up to this size */
     int64_t memory_bytes;     /* --memory; 0 = no limit */
     int64_t loss_chunk_bytes; /* chunk_loss: most bytes of logits at a time; 0 = never chunk */
     int64_t recompute_steps;  /* recompute: so many steps of its order, or all */
     RecomputeSteps *recompute_found; /* out: the most of any function; may be NULL */
     bool keep_state_layout;          /* --no-state-tricks */
+    int64_t max_gathered_bytes;      /* stage 3: most bytes of gathered parameters at once; 0 = one
+                                        bucket more than      the step needs */
+    int64_t persist_below;           /* stage 3: buckets of fewer bytes stay whole on every rank */
     /* Bytes of memory that the target wants while fused op `fused` runs (0: none); NULL: no target.
      */
     int64_t (*workspace_bytes)(void *target, const Func *f, OpId fused);

@@ -7,10 +7,10 @@
 #include "ir/base/program.h"
 
 static const char *const scalars[] = {
-    ZMP_S_STEP,  ZMP_S_UPDATE,    ZMP_S_LOSS_SUM,   ZMP_S_COUNT,
-    ZMP_S_LOSS,  ZMP_S_GRAD_NORM, ZMP_S_LR,         ZMP_S_SKIPPED,
-    ZMP_S_SKIPS, ZMP_S_SCALE,     ZMP_S_SCALE_USED, ZMP_S_HYSTERESIS,
-    ZMP_S_GOOD,  ZMP_S_EXHAUSTED, ZMP_S_EVAL_SUM,   ZMP_S_EVAL_COUNT};
+    ZMP_S_STEP,       ZMP_S_UPDATE,     ZMP_S_LOSS_SUM, ZMP_S_COUNT,     ZMP_S_LOSS,
+    ZMP_S_GRAD_NORM,  ZMP_S_LR,         ZMP_S_SKIPPED,  ZMP_S_SKIPS,     ZMP_S_SCALE,
+    ZMP_S_SCALE_USED, ZMP_S_HYSTERESIS, ZMP_S_GOOD,     ZMP_S_EXHAUSTED, ZMP_S_EVAL_SUM,
+    ZMP_S_EVAL_COUNT, ZMP_S_STOP,       ZMP_S_STOPS};
 static const char *const slots[] = {STATE_MASTER, STATE_GRAD, STATE_EXP_AVG, STATE_EXP_AVG_SQ,
                                     STATE_MOMENTUM};
 

@@ -159,6 +159,8 @@ static void run_command(const Exec *x, const ZmpCommand *c)
     case ZMP_COPY:
     case ZMP_ZERO: run_move(x, c); break;
     case ZMP_PROBE: break; /* for observers */
+    case ZMP_START:
+    case ZMP_WAIT: break;
     }
 }
 

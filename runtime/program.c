@@ -120,6 +120,8 @@ static bool command_ok(const Program *p, const ZmpCommand *c)
     case ZMP_COPY: return c->n_args == 2;
     case ZMP_ZERO: return c->n_args == 1;
     case ZMP_PROBE: return c->n_args >= 1;
+    case ZMP_START:
+    case ZMP_WAIT: return c->n_args == 2;
     }
     return false;
 }

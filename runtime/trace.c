@@ -63,6 +63,8 @@ static const char *kernel_name(const Program *p, const ZmpCommand *c)
     case ZMP_COPY: return "copy";
     case ZMP_ZERO: return "zero";
     case ZMP_PROBE: return "probe";
+    case ZMP_START: return "start";
+    case ZMP_WAIT: return "wait";
     }
     return "";
 }

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define ZMP_MAGIC 0x315247504d5aull /* "ZMPGR1" */
-enum { ZMP_VERSION = 4, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
+enum { ZMP_VERSION = 5, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
 
 /* A CPU kernel runs in phases with a barrier between them; a phase is n_tasks independent tasks, in
  * any order on any thread.  bufs[i]: address of argument i; scratch: scratch_bytes of the calling
@@ -41,8 +41,9 @@ typedef struct ZmpHeader {
     uint32_t cpu_features; /* comma-separated names for __builtin_cpu_supports */
     uint32_t plan_text;    /* the table of `zmc plan`, for --info */
     uint32_t ir;           /* the planned module as text, for --audit-numerics; "": none */
+    uint64_t order_hash;   /* of the sequence of collectives of all functions: equal on all ranks */
     ZmpRange strings, vars, buffers, kernels, args, commands, funcs, ports, feeds, weight_rules,
-        consts;
+        consts, collectives;
 } ZmpHeader;
 
 enum ZmpDType { ZMP_I1 = 1, ZMP_I32, ZMP_BF16, ZMP_F16, ZMP_F32, ZMP_F64 };  /* = DType of ir.h */
@@ -63,7 +64,10 @@ typedef struct ZmpVar {
     double init_a;
     int64_t arena_offset; /* bytes, of its first element */
     int32_t buffer;       /* index into buffers, of the storage */
-    int32_t reserved;
+    int32_t is_sharded;   /* 1: dim, elems and the storage are those of this rank's part, elements
+                             [rank * elems, (rank + 1) * elems) of ranks * elems.  A view in a sharded
+                             bucket has   its own full dims, in_offset counts in the whole bucket, and
+                             arena_offset is the   bucket's: no rank need hold all of it */
 } ZmpVar;
 
 /* A unit of the memory plan: values that share one storage are one buffer.  func = -1: persistent.
@@ -92,6 +96,7 @@ typedef struct ZmpArg {
     int32_t buffer; /* -1: the table `consts`, read only */
     uint32_t flags;
     int64_t offset, bytes; /* range within the buffer (or table) that the command may touch */
+    int64_t rank_stride;   /* rank r's range begins at offset + r * rank_stride */
     uint32_t dtype;        /* of the elements */
     uint32_t name;         /* of the value or variable */
 } ZmpArg;
@@ -100,13 +105,25 @@ typedef struct ZmpArg {
  * PROBE: args = gradients of variables (arg name = variable's name), last the f32 factor that
  * unscales them; a place where
  * --dump-grads reads them; otherwise nothing. */
-enum ZmpCommandKind { ZMP_KERNEL, ZMP_COPY, ZMP_ZERO, ZMP_PROBE };
+/* START: begins collective `kernel` of the table `collectives`; args = result, operand.  WAIT: ends
+ * it; same args, which belong to it from START to WAIT. */
+enum ZmpCommandKind { ZMP_KERNEL, ZMP_COPY, ZMP_ZERO, ZMP_PROBE, ZMP_START, ZMP_WAIT };
 typedef struct ZmpCommand {
     uint32_t kind, kernel;
     uint32_t first_arg, n_args;
     uint32_t label, loc; /* "matmul+bias+gelu", "gpt2.zm:20:11" */
     double flops, bytes; /* useful arithmetic, bytes that must move */
 } ZmpCommand;
+
+enum ZmpCollectiveKind { ZMP_ALL_GATHER, ZMP_REDUCE_SCATTER, ZMP_ALL_REDUCE }; /* = CommKind */
+/* One collective of one function, in the order in which all ranks start them. */
+typedef struct ZmpCollective {
+    uint32_t kind, dtype; /* on the wire */
+    uint32_t tensor, loc; /* strings: "bucket.3", "gpt2.zm:12:3" */
+    uint32_t what;        /* string: "params", "grads" or "scalars" */
+    int32_t func;
+    int64_t count; /* elements of the whole tensor */
+} ZmpCollective;
 
 /* A function's inputs and named results.  Inputs are filled by the loader: a feed's name, or "rng"
  * = i32[4] {seed low, seed high, step, number of the first sample of this micro-batch}. */
@@ -164,7 +181,11 @@ typedef struct ZmpWeightRule {
 #define ZMP_S_HYSTERESIS "hysteresis"      /* i32: left */
 #define ZMP_S_GOOD "good_steps"            /* i32: clean steps counted towards the scale's growth */
 #define ZMP_S_EXHAUSTED                                                                            \
-    "scale_exhausted"                  /* i32: 1: overflow at the least scale, hysteresis spent */
+    "scale_exhausted" /* i32: 1: overflow at the least scale, hysteresis spent */
+#define ZMP_S_STOP                                                                                 \
+    "stop" /* f64: the runtime writes 1 before a step when this rank was told to stop ... */
+#define ZMP_S_STOPS                                                                                \
+    "stops" /* f64: ... and reads after it how many ranks were; absent on one rank */
 #define ZMP_S_EVAL_SUM "eval_loss_sum" /* f64: @eval adds; the runtime zeroes */
 #define ZMP_S_EVAL_COUNT "eval_count"  /* f64 */
 

@@ -68,6 +68,15 @@ Status eval_all_finite(const EvalCall *c)
     return ZM_OK;
 }
 
+Status eval_count_nonfinite(const EvalCall *c)
+{
+    double n = 0;
+    for (uint32_t k = 0; k < c->op->n_in; k++)
+        for (int64_t i = 0; i < type_elems(c->in[k].type); i++) n += !isfinite(c->in[k].at[i]);
+    c->out[0].at[0] = n;
+    return ZM_OK;
+}
+
 Status eval_sum_squares(const EvalCall *c)
 {
     double sum = 0, lost = 0;

@@ -435,6 +435,33 @@ static void make_descent_update(RandomIr *g, OpCode code)
     emit(g, code, in, 5, &l);
 }
 
+/* Collectives need a mesh, which a module of one rank does not have. */
+static void make_all_gather(RandomIr *g, OpCode code)
+{
+    (void)g;
+    (void)code;
+}
+
+static void make_reduce_scatter(RandomIr *g, OpCode code)
+{
+    make_all_gather(g, code);
+}
+
+static void make_all_reduce(RandomIr *g, OpCode code)
+{
+    make_all_gather(g, code);
+}
+
+static void make_shard(RandomIr *g, OpCode code)
+{
+    make_all_gather(g, code);
+}
+
+static void make_wait(RandomIr *g, OpCode code)
+{
+    make_all_gather(g, code);
+}
+
 static void make_none(RandomIr *g, OpCode code)
 {
     ValueId in[2] = {any_value(g, DT_F32, 0, 2), value_of(g, type_get(g->m, DT_F32, 0, NULL))};
