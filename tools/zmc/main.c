@@ -42,13 +42,13 @@ static Status check_output(Session *s, const char *option, const char *out, cons
 }
 
 /* What is written where, and by which command. */
-static Status check_files(Session *s, bool is_plan)
+static Status check_files(Session *s)
 {
     const Options *o = &s->opt;
     ZM_TRY(check_output(s, "-o", o->out, o->input));
     ZM_TRY(check_output(s, "-o", o->out, o->vs));
     ZM_TRY(check_output(s, "--html", o->html, o->input));
-    if (!is_plan && (o->html || o->vs)) {
+    if (!s->is_plan && (o->html || o->vs)) {
         diag_error(&s->diag, (SrcPos){0}, E_USAGE, "%s is an option of zmc plan",
                    o->html ? "--html" : "--vs");
         diag_help(&s->diag, "zmc plan %s %s", o->input, o->html ? "--html FILE" : "--vs MODEL");
@@ -60,7 +60,7 @@ static Status check_files(Session *s, bool is_plan)
                       o->out);
 }
 
-static int dispatch(Session *s, bool is_plan)
+static int dispatch(Session *s)
 {
     if (s->opt.help) {
         options_help(stdout);
@@ -76,8 +76,8 @@ static int dispatch(Session *s, bool is_plan)
         diag_help(&s->diag, "zmc MODEL.zm -o OUT; zmc --help lists the options");
         return EXIT_BAD_INPUT;
     }
-    if (check_files(s, is_plan) != ZM_OK) return EXIT_BAD_INPUT;
-    return is_plan ? command_plan(s) : command_compile(s);
+    if (check_files(s) != ZM_OK) return EXIT_BAD_INPUT;
+    return s->is_plan ? command_plan(s) : command_compile(s);
 }
 
 int main(int argc, char **argv)
@@ -88,10 +88,10 @@ int main(int argc, char **argv)
     s.diag.sources = &s.sources;
     s.self_dir = own_directory(&s.arena);
     if (argc >= 2 && strcmp(argv[1], "run") == 0) return command_run(argc - 2, argv + 2, &s);
-    bool is_plan = argc >= 2 && strcmp(argv[1], "plan") == 0;
-    int skip = is_plan ? 2 : 1;
+    s.is_plan = argc >= 2 && strcmp(argv[1], "plan") == 0;
+    int skip = s.is_plan ? 2 : 1;
     int code = EXIT_BAD_INPUT;
-    if (options_parse(&s, argc - skip, argv + skip) == ZM_OK) code = dispatch(&s, is_plan);
+    if (options_parse(&s, argc - skip, argv + skip) == ZM_OK) code = dispatch(&s);
     diag_print(&s.diag, stderr);
     arena_free(&s.arena);
     return code;

@@ -56,13 +56,15 @@ static void print_frontend(const Module *m)
 static PassOptions pass_options(const Session *s, CodegenTarget *t, int64_t steps)
 {
     const Options *o = &s->opt;
-    return (PassOptions){.ranks = 1,
+    return (PassOptions){.ranks = o->ranks.from ? (uint32_t)o->ranks.from : 1,
                          .bucket_bytes = o->bucket_bytes ? o->bucket_bytes : DEFAULT_BUCKET_BYTES,
                          .memory_bytes = o->memory,
                          .loss_chunk_bytes =
                              o->loss_chunk_bytes ? o->loss_chunk_bytes : DEFAULT_LOSS_CHUNK_BYTES,
                          .recompute_steps = steps,
                          .keep_state_layout = o->no_state_tricks,
+                         .max_gathered_bytes = o->max_gathered_bytes,
+                         .persist_below = o->persist_below,
                          .workspace_bytes = codegen_workspace_bytes,
                          .target = t};
 }
@@ -133,6 +135,13 @@ static void set_precision(const Options *o, TrainConfig *t)
     t->pure = o->pure;
 }
 
+static void set_zero(const Options *o, TrainConfig *t)
+{
+    t->zero = o->zero ? *o->zero - '0' : 0;
+    t->comm_low = o->grad_comm && strcmp(o->grad_comm, "low") == 0;
+    t->reduce_at_step = o->zero2_reduce && strcmp(o->zero2_reduce, "step") == 0;
+}
+
 /* The model with what the command line says of its training. */
 static Module *compile_frontend(const Session *s, Arena *a, SourceSet *sources, Diag *diag,
                                 const char *text, size_t n)
@@ -147,6 +156,7 @@ static Module *compile_frontend(const Session *s, Arena *a, SourceSet *sources, 
         return NULL;
     }
     set_precision(&s->opt, &m->train);
+    set_zero(&s->opt, &m->train);
     set_scale(s, diag, &m->train);
     if (s->opt.accumulate) m->train.accumulate = s->opt.accumulate;
     return m;

@@ -15,6 +15,9 @@ typedef int64_t OptINT;  /* 0: not given */
 typedef int64_t OptSIZE; /* 0: not given */
 typedef bool OptFLAG;
 typedef VEC(Define) OptPAIRS; /* each time that it is given */
+typedef struct OptRANGE {
+    int64_t from, to; /* from 0: not given */
+} OptRANGE;
 
 typedef struct Options {
 #define OPTION(FIELD, NAME, KIND, ARG, HELP) Opt##KIND FIELD;
@@ -31,6 +34,7 @@ typedef struct Session {
     SourceSet sources;
     Diag diag;
     Options opt;
+    bool is_plan;              /* `zmc plan`, not `zmc` */
     LossScale loss_scale;      /* of opt.loss_scale, when given */
     RecomputeReport recompute; /* steps only */
     const Module *without;     /* the model planned without recomputation; NULL: as it is */
@@ -39,6 +43,11 @@ typedef struct Session {
 
 /* argv[1..] without the subcommand.  Errors are in s->diag. */
 Status options_parse(Session *s, int argc, char **argv);
+/* Which values an option takes and which options go together (options_check.c). */
+Status options_check(Session *s);
+/* A range of ranks, or all stages: many plans. */
+bool options_are_many(const Options *o);
+Status options_error(Session *s, const char *text);
 void options_help(FILE *out);
 
 /* What --loss-scale means (loss_scale.c). */
