@@ -174,7 +174,7 @@ static Status parse_axis(Parser *p, MeshAxis *out)
 }
 
 /* One dimension, "4" or "data:4". */
-static Status parse_dim(Parser *p, int64_t *dim, uint8_t *axis)
+static Status parse_dim(Parser *p, int i, int64_t *dim, uint8_t *axis)
 {
     SrcPos pos = p->tok.pos;
     MeshAxis over = MESH_NONE;
@@ -185,7 +185,7 @@ static Status parse_dim(Parser *p, int64_t *dim, uint8_t *axis)
     ZM_TRY(parse_int(p, dim));
     *axis = (uint8_t)over;
     if (*dim > 0) return ZM_OK;
-    return diag_error(p->diag, pos, E_IR_TYPE, "a dimension is %lld", (long long)*dim);
+    return diag_error(p->diag, pos, E_IR_TYPE, "dimension %d is %lld", i, (long long)*dim);
 }
 
 /* "[4,data:8]" */
@@ -198,7 +198,7 @@ static Status parse_dims(Parser *p, Type *t)
         if (t->rank == ZM_MAX_RANK)
             return diag_error(p->diag, pos, E_IR_TYPE, "the rank is above the limit of %d",
                               ZM_MAX_RANK);
-        ZM_TRY(parse_dim(p, &t->dim[t->rank], &t->axis[t->rank]));
+        ZM_TRY(parse_dim(p, t->rank, &t->dim[t->rank], &t->axis[t->rank]));
         for (int i = 0; i < t->rank; i++)
             if (t->axis[i] && t->axis[i] == t->axis[t->rank])
                 return diag_error(p->diag, pos, E_IR_TYPE, "two dimensions over the axis '%s'",

@@ -104,6 +104,7 @@ static OpId build_sample(Prop *p, OpCode code)
     if (code == OP_DESCENT_UPDATE) return sample_descent(p);
     if (code == OP_LION_UPDATE) return sample_lion(p);
     if (code == OP_ALL_FINITE) return sample_many(p, code, true);
+    if (code == OP_COUNT_NONFINITE) return sample_many(p, code, true);
     if (code == OP_SUM_SQUARES) return sample_many(p, code, false);
     if (code == OP_SDPA_GRAD_BIAS) return sample_bias_grad(p);
     return (OpId){0};
