@@ -170,7 +170,7 @@ RtStatus comm_poll(Comm *c, RtError *e)
     if (c->is_failed) return fault_again(c, e);
     bool moved = false;
     RT_TRY(flow_sweep(c, &moved, e));
-    return moved ? RT_OK : fault_watch(c, 0, e);
+    return moved ? RT_OK : fault_watch(c, 0, c->limit_s, e);
 }
 
 RtStatus comm_wait(Comm *c, CommOp op, RtError *e)
@@ -180,6 +180,7 @@ RtStatus comm_wait(Comm *c, CommOp op, RtError *e)
         return RT_FAIL(e, RT_BAD, "collective %lld is not in flight", (long long)op);
     int turns = 0;
     double since = 0; /* when it began to idle; 0: does not */
+    double own_s = comm_op(c, op)->call.limit_s, limit_s = own_s > c->limit_s ? own_s : c->limit_s;
     while (!op_is_done(c, op)) {
         bool moved = false;
         RT_TRY(flow_sweep(c, &moved, e));
@@ -192,7 +193,7 @@ RtStatus comm_wait(Comm *c, CommOp op, RtError *e)
         if (turns < SPIN_TURNS) continue;
         double now = comm_now();
         if (since == 0) since = now;
-        RT_TRY(fault_watch(c, now - since, e));
+        RT_TRY(fault_watch(c, now - since, limit_s, e));
     }
     comm_op(c, op)->is_used = false;
     return RT_OK;

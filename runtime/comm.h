@@ -44,6 +44,8 @@ typedef struct CommCall {
     const void *in;
     void *out;
     const char *tensor, *loc; /* for messages: "h.0.attn.c_attn.weight", "gpt2.zm:12:3" */
+    double limit_s; /* of waiting for this one, where it is longer than the communicator's: a peer
+                       writes gigabytes first */
 } CommCall;
 
 typedef struct Comm Comm;

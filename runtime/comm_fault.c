@@ -168,7 +168,7 @@ static int silent_peer(const Comm *c)
     return found;
 }
 
-RtStatus fault_watch(Comm *c, double idle_s, RtError *e)
+RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e)
 {
     double now = idle_s > 0 ? comm_now() : 0;
     bool is_deep = idle_s > 0 && now - c->looked > LOOK_S;
@@ -182,7 +182,7 @@ RtStatus fault_watch(Comm *c, double idle_s, RtError *e)
             continue; /* what it sent last comes first */
         return fault_peer(c, r, state, text, e);
     }
-    if (idle_s < SHARE_WAIT * c->limit_s) return RT_OK;
+    if (idle_s < SHARE_WAIT * limit_s) return RT_OK;
     int peer = silent_peer(c);
     if (peer < 0) return RT_OK; /* a peer's data came just now */
     char w[WORDS_BYTES];

@@ -76,7 +76,8 @@ bool op_is_done(const Comm *c, int64_t seq);
 RtStatus fault_again(const Comm *c, RtError *e);
 RtStatus fault_mismatch(Comm *c, int peer, const Header *theirs, const Header *mine, RtError *e);
 RtStatus fault_hello(Comm *c, int world, RtError *e); /* RT_OK when all ranks agree */
-/* RT_OK while nothing is known to be wrong; idle_s: seconds without any data, 0 outside a wait. */
-RtStatus fault_watch(Comm *c, double idle_s, RtError *e);
+/* RT_OK while nothing is known to be wrong; idle_s: seconds without any data, 0 outside a wait;
+ * limit_s: how many there may be. */
+RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e);
 
 #endif

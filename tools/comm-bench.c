@@ -32,7 +32,7 @@ static int by_value(const void *a, const void *b)
 static void run_own(const Bench *b, CommKind kind)
 {
     RtError e = {0};
-    CommCall call = {kind, ZMP_F32, 0, b->count, b->in, b->out, "tensor", ""};
+    CommCall call = {kind, ZMP_F32, 0, b->count, b->in, b->out, "tensor", "", 0};
     if (comm_run(b->c, &call, &e) == RT_OK) return;
     fprintf(stderr, "%s\n", str_c(&e.text));
     MPI_Abort(MPI_COMM_WORLD, 2);

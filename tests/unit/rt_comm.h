@@ -106,7 +106,7 @@ static inline void case_free(Case *k)
 
 static inline void case_run(const Case *k, CommKind kind, int root, const void *in, void *out)
 {
-    CommCall call = {kind, k->dtype, root, k->count, in, out, "w", "m.zm:1:2"};
+    CommCall call = {kind, k->dtype, root, k->count, in, out, "w", "m.zm:1:2", 0};
     RtError e = {0};
     if (comm_run(k->c, &call, &e) != RT_OK) fprintf(stderr, "%s\n", str_c(&e.text));
     CHECK(!e.text.n);
@@ -207,7 +207,7 @@ static inline void check_in_flight(Comm *c)
             CommKind kind = i % 3 == 2 ? COMM_REDUCE_SCATTER
                             : is_sum   ? COMM_ALL_REDUCE
                                        : COMM_ALL_GATHER;
-            CommCall call = {kind, k[i].dtype, 0, k[i].count, in, k[i].work, "w", "m.zm:1:2"};
+            CommCall call = {kind, k[i].dtype, 0, k[i].count, in, k[i].work, "w", "m.zm:1:2", 0};
             CHECK(comm_start(c, &call, &op[i], &e) == RT_OK);
         }
         for (int i = N - 1; i > 0; i--) {
