@@ -59,6 +59,11 @@ static void add_vars(Program *p)
         z.init_a = v->init_a;
         z.arena_offset = v->place.offset;
         z.buffer = p->var_buffer[i];
+        z.is_partial = v->type->partial != 0;
+        for (int d = 0; d < v->type->rank; d++) z.is_sharded |= v->type->axis[d] != MESH_NONE;
+        int64_t at;
+        const Var *own = var_cget(m, var_storage(m, (VarId){i}, &at));
+        if (own != v && type_is_placed(own->type)) z.arena_offset = own->place.offset;
         VEC_PUSH(p->a, &p->vars, z);
         if (v->kind == VK_PARAM && !v->is_bucket) p->header.n_params += z.elems;
     }
@@ -111,10 +116,11 @@ typedef struct FuncBuild {
     const KernelSet *set;
     const KernelCode *code;
     FuncBuffers b;
+    uint32_t *collective; /* by ValueId.i of an async collective's result */
 } FuncBuild;
 
-static void add_arg(FuncBuild *x, int32_t buffer, int64_t at, int64_t bytes, DType dt,
-                    uint32_t flags, const char *name)
+static ZmpArg *add_arg(FuncBuild *x, int32_t buffer, int64_t at, int64_t bytes, DType dt,
+                       uint32_t flags, const char *name)
 {
     Program *p = x->p;
     ZM_CHECK(buffer >= 0);
@@ -122,6 +128,7 @@ static void add_arg(FuncBuild *x, int32_t buffer, int64_t at, int64_t bytes, DTy
     z.offset = at - p->buffers.at[buffer].arena_offset;
     z.name = program_string(p, name);
     VEC_PUSH(p->a, &p->args, z);
+    return &p->args.at[p->args.n - 1];
 }
 
 static void add_value_arg(FuncBuild *x, ValueId v, uint32_t flags, const char *name)
@@ -129,7 +136,8 @@ static void add_value_arg(FuncBuild *x, ValueId v, uint32_t flags, const char *n
     const Value *val = value_cget(x->f, v);
     if (!name) name = val->name ? val->name : arena_printf(x->p->a, "%%%u", v.i);
     add_arg(x, x->b.buffer_of[v.i], val->place.offset, val->place.bytes, val->type->dtype, flags,
-            name);
+            name)
+        ->rank_stride = value_rank_stride(x->f, v);
 }
 
 /* The values of a kernel's last argument, which no buffer holds. */
@@ -294,6 +302,40 @@ static void add_probe(FuncBuild *x, const Op *op)
     end_command(x);
 }
 
+/* The result belongs to the collective from start to wait, as the operand does. */
+static Status add_collective(FuncBuild *x, OpId id, const Op *op)
+{
+    Program *p = x->p;
+    uint32_t index;
+    ZM_TRY(program_collective(p, x->index, id, &index));
+    x->collective[op->out[0].i] = index;
+    const ZmpCollective *k = &p->collectives.at[index];
+    const char *label =
+        arena_printf(p->a, "%s of %s", op_info(op->code)->name, p->strings.at + k->tensor);
+    double whole = (double)(k->count * dtype_bytes((DType)k->dtype)), n = p->header.ranks;
+    ZmpCommand *c = add_command(x, ZMP_START, op, label);
+    c->kernel = index;
+    c->bytes = whole * (n - 1) / n * (k->kind == ZMP_ALL_REDUCE ? 2 : 1);
+    add_value_arg(x, op->out[0], ZMP_ARG_WRITE, NULL);
+    add_value_arg(x, op->in[0], ZMP_ARG_READ, NULL);
+    end_command(x);
+    return ZM_OK;
+}
+
+static void add_wait(FuncBuild *x, const Op *op)
+{
+    Program *p = x->p;
+    uint32_t index = x->collective[op->in[0].i];
+    const ZmpCollective *k = &p->collectives.at[index];
+    const Op *start = op_cget(x->f, value_cget(x->f, op->in[0])->def);
+    const char *label =
+        arena_printf(p->a, "wait: %s of %s", op_info(start->code)->name, p->strings.at + k->tensor);
+    add_command(x, ZMP_WAIT, op, label)->kernel = index;
+    add_value_arg(x, op->in[0], ZMP_ARG_WRITE, NULL);
+    add_value_arg(x, op->in[1], ZMP_ARG_READ, NULL);
+    end_command(x);
+}
+
 static bool is_in_place(const Func *f, const Op *op)
 {
     const Place *in = &value_cget(f, op->in[0])->place, *out = &value_cget(f, op->out[0])->place;
@@ -310,7 +352,12 @@ static Status add_op(FuncBuild *x, OpId id)
         add_pack(x, op);
     else if (op->code == OP_PROBE)
         add_probe(x, op);
-    else if (op->code == OP_RESHAPE || op->code == OP_SLICE || op->code == OP_AFTER) {
+    else if (op_is_collective(op->code))
+        return add_collective(x, id, op);
+    else if (op->code == OP_WAIT)
+        add_wait(x, op);
+    else if (op->code == OP_RESHAPE || op->code == OP_SLICE || op->code == OP_AFTER ||
+             op->code == OP_SHARD) {
         if (!is_in_place(x->f, op))
             return diag_error(x->p->m->diag, loc_pos(x->p->m, op->loc), E_CODEGEN,
                               "%s outside a kernel is not a view of its operand's bytes",
@@ -325,7 +372,9 @@ static Status add_op(FuncBuild *x, OpId id)
 /* Commands that an op becomes. */
 static uint32_t count_commands(const Program *p, const Func *f, const Op *op)
 {
-    if (op->code == OP_FUSED || op->code == OP_PROBE) return 1;
+    if (op->code == OP_FUSED || op->code == OP_PROBE || op->code == OP_WAIT ||
+        op_is_collective(op->code))
+        return 1;
     if (op->code == OP_WRITE) {
         const Var *v = var_cget(p->m, var_find(p->m, attr_str(op->attrs, AT_VAR)));
         return value_cget(f, op->in[0])->place.offset != v->place.offset;
@@ -372,6 +421,7 @@ static Status add_func(FuncBuild *x)
         pos++;
     }
     x->b = program_buffers(p, x->index, command_at, n_ops);
+    x->collective = ARENA_ARRAY(p->a, uint32_t, x->f->values.n);
     ZmpFunc z = {.name = program_string(p, x->f->name), .first_command = p->commands.n};
     FOR_OPS(x->f, op) ZM_TRY(add_op(x, op));
     z.n_commands = p->commands.n - z.first_command;
@@ -395,7 +445,8 @@ Status program_build(Arena *a, const Module *m, const KernelSet *set, const Kern
     h->corrupt_mask = m->corruption.mask;
     h->corrupt_eos = m->corruption.eos;
     h->corrupt_start = m->corruption.start;
-    h->ranks = 1;
+    h->ranks = m->mesh[MESH_DATA] > 1 ? (uint32_t)m->mesh[MESH_DATA] : 1;
+    h->zero_stage = (uint32_t)m->train.zero;
     h->accumulate = m->train.accumulate > 1 ? (uint32_t)m->train.accumulate : 1;
     h->arena_bytes = (uint64_t)m->arena_bytes;
     h->batch = m->batch;
@@ -420,6 +471,7 @@ Status program_build(Arena *a, const Module *m, const KernelSet *set, const Kern
         FuncBuild x = {.p = out, .f = m->funcs.at[i], .index = i, .set = set, .code = code};
         ZM_TRY(add_func(&x));
     }
+    h->order_hash = program_order_hash(out);
     return ZM_OK;
 }
 
@@ -439,7 +491,7 @@ const char *program_blob(Program *p, size_t *n_bytes)
     const Section all[] = {
         SECTION(strings), SECTION(vars),         SECTION(buffers), SECTION(kernels),
         SECTION(args),    SECTION(commands),     SECTION(funcs),   SECTION(ports),
-        SECTION(feeds),   SECTION(weight_rules), SECTION(consts),
+        SECTION(feeds),   SECTION(weight_rules), SECTION(consts),  SECTION(collectives),
     };
 #undef SECTION
     size_t n_sections = sizeof all / sizeof *all, end = sizeof *h;

@@ -58,8 +58,17 @@ typedef struct Program {
     VEC(ZmpPort) ports;
     VEC(ZmpFeed) feeds;
     VEC(ZmpWeightRule) weight_rules;
+    VEC(ZmpCollective) collectives;
     int32_t *var_buffer; /* by VarId.i */
 } Program;
+
+/* Begins or ends: what the collective is (program_collective.c); its index in the table. */
+Status program_collective(Program *p, uint32_t func, OpId op, uint32_t *index);
+/* Of the collectives of all functions, as started. */
+uint64_t program_order_hash(const Program *p);
+bool op_is_collective(OpCode code); /* all_gather, reduce_scatter, all_reduce */
+/* Bytes from one rank's place of a value to the next one's: of a shard, and of views of one. */
+int64_t value_rank_stride(const Func *f, ValueId v);
 
 /* code: per distinct kernel, or NULL (--emit program): no phases then.  m: FACT_PLANNED. */
 Status program_build(Arena *a, const Module *m, const KernelSet *set, const KernelCode *code,

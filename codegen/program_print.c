@@ -27,18 +27,32 @@ static void print_arg(const Program *p, const ZmpArg *a, Str *out)
         str_add(out, "\n");
         return;
     }
-    str_addf(out, "      %s%s %s = buffer %d [%lld, %lld) %s\n", a->flags & ZMP_ARG_READ ? "r" : "",
+    str_addf(out, "      %s%s %s = buffer %d [%lld, %lld) %s", a->flags & ZMP_ARG_READ ? "r" : "",
              a->flags & ZMP_ARG_WRITE ? "w" : "", str_at(p, a->name), a->buffer,
              (long long)a->offset, (long long)(a->offset + a->bytes), dtype_name((DType)a->dtype));
+    if (a->rank_stride) str_addf(out, " +%lld a rank", (long long)a->rank_stride);
+    str_add(out, "\n");
 }
 
 static void print_command(const Program *p, uint32_t i, const ZmpCommand *c, Str *out)
 {
-    static const char *const kinds[] = {"kernel", "copy", "zero", "probe"};
+    static const char *const kinds[] = {"kernel", "copy", "zero", "probe", "start", "wait"};
     str_addf(out, "    %u: %s", i, kinds[c->kind]);
-    if (c->kind == ZMP_KERNEL) str_addf(out, " %u", c->kernel);
+    bool is_indexed = c->kind == ZMP_KERNEL || c->kind == ZMP_START || c->kind == ZMP_WAIT;
+    if (is_indexed) str_addf(out, " %u", c->kernel);
     str_addf(out, " %s  %s\n", str_at(p, c->label), str_at(p, c->loc));
     for (uint32_t j = 0; j < c->n_args; j++) print_arg(p, &p->args.at[c->first_arg + j], out);
+}
+
+static void print_collectives(const Program *p, Str *out)
+{
+    static const char *const kinds[] = {"all_gather", "reduce_scatter", "all_reduce"};
+    for (uint32_t i = 0; i < p->collectives.n; i++) {
+        const ZmpCollective *k = &p->collectives.at[i];
+        str_addf(out, "  collective %u %s %s : %s[%lld] what=%s %s\n", i, kinds[k->kind],
+                 str_at(p, k->tensor), dtype_name((DType)k->dtype), (long long)k->count,
+                 str_at(p, k->what), str_at(p, k->loc));
+    }
 }
 
 static void print_port(const Program *p, const char *what, const ZmpPort *q, Str *out)
@@ -52,10 +66,13 @@ static void print_port(const Program *p, const char *what, const ZmpPort *q, Str
 void program_print(const Program *p, Str *out)
 {
     const ZmpHeader *h = &p->header;
-    str_addf(out, "program %s: arena %llu bytes, variables %llu, accumulate %u\n",
+    str_addf(out, "program %s: arena %llu bytes, variables %llu, accumulate %u",
              str_at(p, h->model), (unsigned long long)h->arena_bytes,
              (unsigned long long)h->persistent_bytes, h->accumulate);
+    if (h->ranks > 1) str_addf(out, ", ranks %u, zero %u", h->ranks, h->zero_stage);
+    str_add(out, "\n");
     print_buffers(p, -1, out);
+    print_collectives(p, out);
     for (uint32_t i = 0; i < p->kernels.n; i++)
         str_addf(out, "  kernel %u %s\n", i, str_at(p, p->kernels.at[i].name));
     for (uint32_t i = 0; i < p->funcs.n; i++) {

@@ -33,21 +33,34 @@ static void place_buffers(Exec *x, size_t guard)
     }
 }
 
+int exec_rank(const Exec *x)
+{
+    return x->comm ? comm_rank(x->comm) : 0;
+}
+
 RtStatus exec_open(Exec *x, const Program *p, Pool *pool, size_t spread, RtError *e)
 {
-    *x = (Exec){.p = p, .pool = pool};
+    return exec_open_rank(x, p, pool, spread, NULL, e);
+}
+
+RtStatus exec_open_rank(Exec *x, const Program *p, Pool *pool, size_t spread, Comm *comm,
+                        RtError *e)
+{
+    *x = (Exec){.p = p, .pool = pool, .comm = comm};
     size_t bytes = spread ? spread_bytes(p, spread) : p->h->arena_bytes;
     RT_TRY(memory_map(&x->arena, bytes, spread ? "the spread arena of --poison" : "the arena", e));
     x->buffer_at = calloc((size_t)p->n_buffers + 1, sizeof *x->buffer_at);
     x->arg_at = calloc((size_t)p->n_args + 1, sizeof *x->arg_at);
-    if (!x->buffer_at || !x->arg_at) {
+    x->in_flight = calloc((size_t)p->n_collectives + 1, sizeof *x->in_flight);
+    if (!x->buffer_at || !x->arg_at || !x->in_flight) {
         exec_close(x);
         return RT_FAIL(e, RT_FAILED, "cannot get memory for %u addresses", p->n_args);
     }
     place_buffers(x, spread);
     for (uint32_t i = 0; i < p->n_args; i++) {
         const ZmpArg *a = &p->args[i]; /* kernels only read constants */
-        x->arg_at[i] = (a->buffer < 0 ? (char *)p->consts : x->buffer_at[a->buffer]) + a->offset;
+        x->arg_at[i] = (a->buffer < 0 ? (char *)p->consts : x->buffer_at[a->buffer]) + a->offset +
+                       exec_rank(x) * a->rank_stride;
     }
     return RT_OK;
 }
@@ -57,6 +70,7 @@ void exec_close(Exec *x)
     memory_unmap(&x->arena);
     free(x->buffer_at);
     free(x->arg_at);
+    free(x->in_flight);
     *x = (Exec){0};
 }
 
@@ -152,31 +166,60 @@ static void run_kernel(const Exec *x, const ZmpCommand *c)
                  k->n_tasks[phase], k->task_cost[phase]);
 }
 
-static void run_command(const Exec *x, const ZmpCommand *c)
+static RtStatus run_start(Exec *x, const ZmpCommand *c, RtError *e)
+{
+    const ZmpCollective *k = &x->p->collectives[c->kernel];
+    if (!x->comm)
+        return RT_FAIL(e, RT_FAILED, "%s: no communication was opened for it",
+                       program_str(x->p, c->label));
+    CommCall call = {.kind = (CommKind)k->kind, .dtype = k->dtype, .count = k->count};
+    call.out = x->arg_at[c->first_arg];
+    call.in = x->arg_at[c->first_arg + 1];
+    call.tensor = program_str(x->p, k->tensor);
+    call.loc = program_str(x->p, k->loc);
+    x->n_in_flight++;
+    return comm_start(x->comm, &call, &x->in_flight[c->kernel], e);
+}
+
+static RtStatus run_wait(Exec *x, const ZmpCommand *c, RtError *e)
+{
+    x->n_in_flight--;
+    return comm_wait(x->comm, x->in_flight[c->kernel], e);
+}
+
+static RtStatus run_command(Exec *x, const ZmpCommand *c, RtError *e)
 {
     switch ((enum ZmpCommandKind)c->kind) {
     case ZMP_KERNEL: run_kernel(x, c); break;
     case ZMP_COPY:
     case ZMP_ZERO: run_move(x, c); break;
-    case ZMP_PROBE: break; /* for observers */
-    case ZMP_START:
-    case ZMP_WAIT: break;
+    case ZMP_PROBE: return RT_OK; /* for observers */
+    case ZMP_START: return run_start(x, c, e);
+    case ZMP_WAIT: return run_wait(x, c, e);
     }
+    return x->n_in_flight ? comm_poll(x->comm, e) : RT_OK;
+}
+
+static RtStatus run_commands(Exec *x, const ZmpFunc *f, RtError *e)
+{
+    for (uint32_t i = f->first_command; i < f->first_command + f->n_commands; i++) {
+        for (uint32_t o = 0; o < x->n_observers; o++)
+            if (x->observers[o].before)
+                RT_TRY(x->observers[o].before(x->observers[o].self, x, f, i, e));
+        RT_TRY(run_command(x, &x->p->commands[i], e));
+        for (uint32_t o = 0; o < x->n_observers; o++)
+            if (x->observers[o].after)
+                RT_TRY(x->observers[o].after(x->observers[o].self, x, f, i, e));
+    }
+    return RT_OK;
 }
 
 RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e)
 {
+    x->n_in_flight = 0;
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].begin) RT_TRY(x->observers[o].begin(x->observers[o].self, x, f, e));
-    for (uint32_t i = 0; i < f->n_commands; i++) {
-        for (uint32_t o = 0; o < x->n_observers; o++)
-            if (x->observers[o].before)
-                RT_TRY(x->observers[o].before(x->observers[o].self, x, f, f->first_command + i, e));
-        run_command(x, &x->p->commands[f->first_command + i]);
-        for (uint32_t o = 0; o < x->n_observers; o++)
-            if (x->observers[o].after)
-                RT_TRY(x->observers[o].after(x->observers[o].self, x, f, f->first_command + i, e));
-    }
+    RT_TRY(run_commands(x, f, e));
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].end) RT_TRY(x->observers[o].end(x->observers[o].self, x, f, e));
     return RT_OK;

@@ -3,10 +3,11 @@
  * Every address comes from one table (buffer -> address), so the same commands run on the plan's
  * arena or, with --poison, on buffers that are laid out apart.  Observers (poison, numerics, trace,
  * gradients, faults) see each command before and after it ran; without them a command costs one
- * call. */
+ * call.  Between START and WAIT a collective moves on whenever a command has ended. */
 #ifndef ZM_RUNTIME_EXEC_H
 #define ZM_RUNTIME_EXEC_H
 
+#include "runtime/comm.h"
 #include "runtime/memory.h"
 #include "runtime/pool.h"
 #include "runtime/program.h"
@@ -31,8 +32,11 @@ typedef struct Exec {
     const Program *p;
     Pool *pool;
     Memory arena;
-    char **buffer_at; /* address of each buffer */
-    char **arg_at;    /* address of each argument */
+    char **buffer_at;  /* address of each buffer */
+    char **arg_at;     /* address of each argument, on this rank */
+    Comm *comm;        /* NULL: one rank */
+    CommOp *in_flight; /* by collective of the program */
+    int n_in_flight;
     Observer observers[EXEC_MAX_OBSERVERS];
     uint32_t n_observers;
 } Exec;
@@ -40,7 +44,11 @@ typedef struct Exec {
 /* spread: bytes of guard before and after each buffer, each buffer on its own (--poison); 0: the
  * plan's arena. */
 RtStatus exec_open(Exec *x, const Program *p, Pool *pool, size_t spread, RtError *e);
+/* On a rank of `comm` (NULL: the only one), which outlives x. */
+RtStatus exec_open_rank(Exec *x, const Program *p, Pool *pool, size_t spread, Comm *comm,
+                        RtError *e);
 void exec_close(Exec *x);
+int exec_rank(const Exec *x);
 void exec_observe(Exec *x, Observer o);
 void exec_observe_first(Exec *x, Observer o); /* sees each command before the others do */
 void exec_unobserve(Exec *x, const void *self);

@@ -48,7 +48,7 @@ static bool table_at(const ZmrtImage *im, ZmpRange r, size_t entry_bytes, const 
 static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
 {
     const ZmpHeader *h = p->h;
-    const void *at[11];
+    const void *at[12];
     bool is_ok = table_at(im, h->strings, 1, &at[0], &p->n_strings) &&
                  table_at(im, h->vars, sizeof(ZmpVar), &at[1], &p->n_vars) &&
                  table_at(im, h->buffers, sizeof(ZmpBuffer), &at[2], &p->n_buffers) &&
@@ -59,7 +59,8 @@ static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
                  table_at(im, h->ports, sizeof(ZmpPort), &at[7], &p->n_ports) &&
                  table_at(im, h->feeds, sizeof(ZmpFeed), &at[8], &p->n_feeds) &&
                  table_at(im, h->weight_rules, sizeof(ZmpWeightRule), &at[9], &p->n_weight_rules) &&
-                 table_at(im, h->consts, sizeof(int32_t), &at[10], &p->n_consts);
+                 table_at(im, h->consts, sizeof(int32_t), &at[10], &p->n_consts) &&
+                 table_at(im, h->collectives, sizeof(ZmpCollective), &at[11], &p->n_collectives);
     if (!is_ok) return corrupt(e, "header entry", 0);
     p->strings = at[0];
     p->vars = at[1];
@@ -72,6 +73,7 @@ static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
     p->feeds = at[8];
     p->weight_rules = at[9];
     p->consts = at[10];
+    p->collectives = at[11];
     if (p->n_strings == 0 || p->strings[p->n_strings - 1] != '\0') return corrupt(e, "string", 0);
     return RT_OK;
 }
@@ -93,7 +95,12 @@ static bool buffer_range_ok(const Program *p, int32_t buffer, int64_t offset, in
 static bool arg_ok(const Program *p, const ZmpArg *a)
 {
     if (!str_ok(p, a->name)) return false;
-    if (a->buffer >= 0) return buffer_range_ok(p, a->buffer, a->offset, a->bytes);
+    int64_t last = 0; /* of the last rank, from the first one's */
+    if (a->rank_stride < 0 || __builtin_mul_overflow(a->rank_stride, p->h->ranks - 1, &last))
+        return false;
+    if (a->buffer >= 0)
+        return buffer_range_ok(p, a->buffer, a->offset, a->bytes) &&
+               last <= p->buffers[a->buffer].bytes - a->offset - a->bytes;
     int64_t has = (int64_t)(p->n_consts * sizeof *p->consts);
     return a->buffer == -1 && a->flags == ZMP_ARG_READ && a->offset >= 0 && a->offset % 4 == 0 &&
            a->bytes >= 0 && a->offset <= has && a->bytes <= has - a->offset;
@@ -105,10 +112,36 @@ static bool var_ok(const Program *p, const ZmpVar *v)
         !zmp_dtype_bytes(v->dtype))
         return false;
     if (v->in >= (int32_t)p->n_vars || v->of >= (int32_t)p->n_vars || v->elems < 0) return false;
+    if (v->in >= 0 && p->vars[v->in].is_sharded) return p->vars[v->in].buffer == v->buffer;
     if (v->buffer < 0 || (uint32_t)v->buffer >= p->n_buffers) return false;
     int64_t offset = v->arena_offset - p->buffers[v->buffer].arena_offset;
     return v->elems <= INT64_MAX / 8 &&
            buffer_range_ok(p, v->buffer, offset, v->elems * zmp_dtype_bytes(v->dtype));
+}
+
+/* Both arguments are as long as the collective takes them to be. */
+static bool collective_fits(const Program *p, const ZmpCommand *c)
+{
+    if (c->kernel >= p->n_collectives) return false;
+    const ZmpCollective *k = &p->collectives[c->kernel];
+    const ZmpArg *out = &p->args[c->first_arg], *in = out + 1;
+    int64_t ranks = p->h->ranks, whole = k->count * zmp_dtype_bytes(k->dtype);
+    int64_t part = whole / ranks;
+    if (k->kind != ZMP_ALL_REDUCE && k->count % ranks) return false;
+    return out->bytes == (k->kind == ZMP_REDUCE_SCATTER ? part : whole) &&
+           in->bytes == (k->kind == ZMP_ALL_GATHER ? part : whole);
+}
+
+static bool collective_ok(const Program *p, const ZmpCollective *k)
+{
+    return str_ok(p, k->tensor) && str_ok(p, k->loc) && str_ok(p, k->what) &&
+           k->kind <= ZMP_ALL_REDUCE && zmp_dtype_bytes(k->dtype) && k->count >= 0 &&
+           k->count <= INT64_MAX / 8;
+}
+
+static bool is_pair(const ZmpCommand *start, const ZmpCommand *wait)
+{
+    return start->kind == ZMP_START && wait->kind == ZMP_WAIT && start->kernel == wait->kernel;
 }
 
 static bool command_ok(const Program *p, const ZmpCommand *c)
@@ -121,9 +154,25 @@ static bool command_ok(const Program *p, const ZmpCommand *c)
     case ZMP_ZERO: return c->n_args == 1;
     case ZMP_PROBE: return c->n_args >= 1;
     case ZMP_START:
-    case ZMP_WAIT: return c->n_args == 2;
+    case ZMP_WAIT: return c->n_args == 2 && collective_fits(p, c);
     }
     return false;
+}
+
+/* Each START of a function is followed by its WAIT there. */
+static bool pairs_ok(const Program *p, const ZmpFunc *f)
+{
+    for (uint32_t i = 0; i < f->n_commands; i++) {
+        const ZmpCommand *c = &p->commands[f->first_command + i];
+        uint32_t n = 0;
+        if (c->kind == ZMP_WAIT)
+            for (uint32_t k = 0; k < i; k++) n += is_pair(&p->commands[f->first_command + k], c);
+        if (c->kind == ZMP_START)
+            for (uint32_t k = i + 1; k < f->n_commands; k++)
+                n += is_pair(c, &p->commands[f->first_command + k]);
+        if ((c->kind == ZMP_WAIT || c->kind == ZMP_START) && n != 1) return false;
+    }
+    return true;
 }
 
 static bool func_ok(const Program *p, const ZmpFunc *f)
@@ -172,12 +221,15 @@ static RtStatus check_entries(const Program *p, RtError *e)
             return corrupt(e, "kernel", i);
     for (uint32_t i = 0; i < p->n_args; i++)
         if (!arg_ok(p, &p->args[i])) return corrupt(e, "argument", i);
+    for (uint32_t i = 0; i < p->n_collectives; i++)
+        if (!collective_ok(p, &p->collectives[i])) return corrupt(e, "collective", i);
     for (uint32_t i = 0; i < p->n_commands; i++)
         if (!command_ok(p, &p->commands[i])) return corrupt(e, "command", i);
     for (uint32_t i = 0; i < p->n_ports; i++)
         if (!port_ok(p, &p->ports[i])) return corrupt(e, "port", i);
     for (uint32_t i = 0; i < p->n_funcs; i++)
-        if (!func_ok(p, &p->funcs[i])) return corrupt(e, "function", i);
+        if (!func_ok(p, &p->funcs[i]) || !pairs_ok(p, &p->funcs[i]))
+            return corrupt(e, "function", i);
     for (uint32_t i = 0; i < p->n_feeds; i++)
         if (!str_ok(p, p->feeds[i].input)) return corrupt(e, "feed", i);
     for (uint32_t i = 0; i < p->n_weight_rules; i++)
@@ -226,6 +278,26 @@ const ZmpVar *program_var(const Program *p, const char *name)
     for (uint32_t i = 0; i < p->n_vars; i++)
         if (strcmp(program_str(p, p->vars[i].name), name) == 0) return &p->vars[i];
     return NULL;
+}
+
+const ZmpVar *program_storage(const Program *p, const ZmpVar *v)
+{
+    while (v->in >= 0) v = &p->vars[v->in];
+    return v;
+}
+
+int program_max_in_flight(const Program *p)
+{
+    int most = 0;
+    for (uint32_t i = 0; i < p->n_funcs; i++) {
+        const ZmpCommand *c = &p->commands[p->funcs[i].first_command];
+        int n = 0;
+        for (uint32_t k = 0; k < p->funcs[i].n_commands; k++) {
+            n += (c[k].kind == ZMP_START) - (c[k].kind == ZMP_WAIT);
+            if (n > most) most = n;
+        }
+    }
+    return most;
 }
 
 static const ZmpPort *port_find(const Program *p, uint32_t first, uint32_t n, const char *name)

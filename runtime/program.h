@@ -20,8 +20,9 @@ typedef struct Program {
     const ZmpFeed *feeds;
     const ZmpWeightRule *weight_rules;
     const int32_t *consts;
+    const ZmpCollective *collectives;
     uint32_t n_strings, n_vars, n_buffers, n_kernels, n_args, n_commands, n_funcs, n_ports, n_feeds,
-        n_weight_rules, n_consts;
+        n_weight_rules, n_consts, n_collectives;
     const ZmKernelFn *fns;
     const ZmpFunc *micro, *last, *eval, *generate; /* NULL when absent; last is always there */
 } Program;
@@ -44,6 +45,11 @@ const ZmpPort *program_in(const Program *p, const ZmpFunc *f,
                           const char *name); /* input; NULL when absent */
 const ZmpPort *program_out(const Program *p, const ZmpFunc *f,
                            const char *name); /* result; NULL when absent */
+
+/* The variable whose bytes v's elements lie in: v, or the bucket that it is a view of. */
+const ZmpVar *program_storage(const Program *p, const ZmpVar *v);
+/* Collectives in flight at the fullest moment of any function. */
+int program_max_in_flight(const Program *p);
 
 int64_t zmp_dtype_bytes(uint32_t dtype); /* 0: no such dtype */
 const char *zmp_dtype_name(uint32_t dtype);

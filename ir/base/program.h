@@ -66,8 +66,10 @@ typedef struct ZmpVar {
     int32_t buffer;       /* index into buffers, of the storage */
     int32_t is_sharded;   /* 1: dim, elems and the storage are those of this rank's part, elements
                              [rank * elems, (rank + 1) * elems) of ranks * elems.  A view in a sharded
-                             bucket has   its own full dims, in_offset counts in the whole bucket, and
-                             arena_offset is the   bucket's: no rank need hold all of it */
+                             bucket is not marked itself: it has its own full dims, in_offset counts
+                             in the whole bucket, arena_offset is the bucket's; no rank holds all */
+    int32_t is_partial;   /* 1: each rank has a summand of its own */
+    int32_t reserved;
 } ZmpVar;
 
 /* A unit of the memory plan: values that share one storage are one buffer.  func = -1: persistent.
