@@ -74,4 +74,5 @@ def main():
         print(json.dumps({"times": times, "peak": peak}), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
