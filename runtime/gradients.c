@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/comm_agree.h"
 #include "runtime/convert.h"
-#include "runtime/output.h"
 
 enum { CHUNK_ELEMS = 1 << 14 };
 
@@ -27,7 +27,7 @@ static bool has_probe(const Program *p)
 RtStatus grad_dump_open(GradDump *g, Arena *a, const Exec *x, const char *path, RtError *e)
 {
     const Program *p = x->p;
-    *g = (GradDump){.writer.fd = -1, .to = output_replace(a, path)};
+    *g = (GradDump){0};
     if (!has_probe(p))
         return RT_FAIL(e, RT_BAD,
                        "--dump-grads: this program shows no gradients; compile the model again "
@@ -42,19 +42,55 @@ RtStatus grad_dump_open(GradDump *g, Arena *a, const Exec *x, const char *path, 
         memcpy(entry->dim, v->dim, sizeof entry->dim);
         g->param[g->n++] = v;
     }
-    return safe_create(&g->writer, a, g->to.beside, g->entries, g->n, NULL, e);
+    return shared_create(&g->file, x->comm, a, path, "the gradients of --dump-grads", g->entries,
+                         g->n, NULL, e);
 }
 
-static RtStatus write_one(GradDump *g, uint32_t i, const char *at, uint32_t dtype, float factor,
-                          RtError *e)
+/* Elements [first, first + n) of a gradient, perhaps a bucket's. */
+typedef struct Shown {
+    const char *at;
+    uint32_t dtype;
+    int64_t first, n;
+    float factor;
+} Shown;
+
+static Shown shown_from(const Shown *s, int64_t first, int64_t n)
+{
+    Shown part = *s;
+    part.at += (first - s->first) * zmp_dtype_bytes(s->dtype);
+    part.first = first;
+    part.n = n;
+    return part;
+}
+
+/* What this rank writes of argument `arg`, the gradient of `of`: all ranks have the same, or each
+ * has its part. */
+static Shown shown_of(const Exec *x, uint32_t arg, const ZmpVar *of, float factor)
+{
+    const ZmpArg *a = &x->p->args[arg];
+    int ranks = comm_size_or_1(x->comm), rank = exec_rank(x);
+    int64_t whole = of->elems * (of->is_sharded ? ranks : 1), first;
+    Shown s = {.at = x->arg_at[arg], .dtype = a->dtype, .factor = factor};
+    s.n = a->bytes / zmp_dtype_bytes(a->dtype);
+    if (s.n != whole) {
+        s.first = rank * s.n;
+        return s;
+    }
+    int64_t n = comm_shard(whole, rank, ranks, &first);
+    return shown_from(&s, first, n);
+}
+
+/* Into parameter i, whose first element is number `offset` of what is shown. */
+static RtStatus write_one(GradDump *g, uint32_t i, int64_t offset, const Shown *s, RtError *e)
 {
     float buf[CHUNK_ELEMS];
-    for (int64_t k = 0; k < g->param[i]->elems; k += CHUNK_ELEMS) {
-        int64_t n = g->param[i]->elems - k < CHUNK_ELEMS ? g->param[i]->elems - k : CHUNK_ELEMS;
-        convert_to_f32(buf, at + k * zmp_dtype_bytes(dtype), dtype, (size_t)n);
-        for (int64_t j = 0; j < n; j++) buf[j] *= factor;
-        RT_TRY(safe_put(&g->writer, g->entries[i].offset + k * (int64_t)sizeof *buf, buf,
-                        (size_t)n * sizeof *buf, e));
+    int64_t first, left = elems_common(s->first, s->n, offset, g->param[i]->elems, &first), n;
+    for (; left > 0; left -= n, first += n) {
+        n = left < CHUNK_ELEMS ? left : CHUNK_ELEMS;
+        convert_to_f32(buf, shown_from(s, first, n).at, s->dtype, (size_t)n);
+        for (int64_t j = 0; j < n; j++) buf[j] *= s->factor;
+        int64_t to = g->entries[i].offset + (first - offset) * (int64_t)sizeof *buf;
+        RT_TRY(safe_put(&g->file.writer, to, buf, (size_t)n * sizeof *buf, e));
     }
     return RT_OK;
 }
@@ -74,13 +110,11 @@ static RtStatus write_probe(GradDump *g, const Exec *x, uint32_t arg, float fact
     if (!of)
         return RT_FAIL(e, RT_FAILED, "the program shows the gradient of %s, which it does not have",
                        program_str(p, p->args[arg].name));
-    uint32_t dtype = p->args[arg].dtype;
+    Shown shown = shown_of(x, arg, of, factor);
     for (uint32_t i = 0; i < g->n; i++) {
         const ZmpVar *v = g->param[i];
         bool is_in = of->is_bucket && v->in == (int32_t)(of - p->vars);
-        if (v != of && !is_in) continue;
-        const char *at = x->arg_at[arg] + (is_in ? v->in_offset * zmp_dtype_bytes(dtype) : 0);
-        RT_TRY(write_one(g, i, at, dtype, factor, e));
+        if (v == of || is_in) RT_TRY(write_one(g, i, is_in ? v->in_offset : 0, &shown, e));
     }
     return RT_OK;
 }
@@ -106,10 +140,10 @@ Observer grad_dump_observer(GradDump *g)
 RtStatus grad_dump_close(GradDump *g, RtError *e)
 {
     if (e->text.n) { /* the step failed: leave nothing behind */
-        safe_abandon(&g->writer);
+        shared_abandon(&g->file);
         return RT_OK;
     }
-    return output_replace_end(&g->to, safe_finish(&g->writer, e), e);
+    return shared_finish(&g->file, RT_OK, e);
 }
 
 /* ---- --fault ---- */

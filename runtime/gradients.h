@@ -3,18 +3,17 @@
 #ifndef ZM_RUNTIME_GRADIENTS_H
 #define ZM_RUNTIME_GRADIENTS_H
 
+#include "runtime/shared_file.h"
 #include "runtime/state.h"
-#include "runtime/output.h"
-#include "runtime/safetensors.h"
 
-/* ---- --dump-grads: f32, unscaled, one tensor a parameter path, full shape ---- */
+/* ---- --dump-grads: f32, unscaled, one tensor a parameter path, full shape.  All ranks open it,
+ * write what they have of each gradient, and close it. ---- */
 
 typedef struct GradDump {
-    SafeWriter writer;
+    SharedFile file;
     SafeEntry *entries;   /* one per parameter */
     const ZmpVar **param; /* of each entry */
     uint32_t n;
-    Replacement to;
 } GradDump;
 
 /* Refuses a program without gradients to show. */

@@ -169,10 +169,10 @@ static void init_chunk(const void *job, int64_t task)
 {
     const InitJob *j = job;
     float buf[CHUNK_ELEMS];
-    int64_t first = task * CHUNK_ELEMS;
-    int64_t n = j->t->shape->elems - first < CHUNK_ELEMS ? j->t->shape->elems - first : CHUNK_ELEMS;
+    int64_t done = task * CHUNK_ELEMS, first = j->t->first + done;
+    int64_t n = j->t->n - done < CHUNK_ELEMS ? j->t->n - done : CHUNK_ELEMS;
     init_elements(buf, j->t->path, j->t->shape->init, j->t->shape->init_a, j->seed, first, n);
-    convert_from_f32(j->t->at + first * zmp_dtype_bytes(j->t->dtype), j->t->dtype, buf, (size_t)n);
+    convert_from_f32(state_at(j->t, first), j->t->dtype, buf, (size_t)n);
 }
 
 void init_state(const Exec *x, const State *s, uint64_t seed, bool has_params)
@@ -190,6 +190,6 @@ void init_state(const Exec *x, const State *s, uint64_t seed, bool has_params)
         if (t->kind != ZMP_PARAM && t->kind != ZMP_MASTER) continue; /* moments start at 0 */
         if (t->shape->init == ZMP_ZEROS || !has_params) continue;
         InitJob job = {t, seed};
-        pool_run_job(x->pool, init_chunk, &job, (t->shape->elems + CHUNK_ELEMS - 1) / CHUNK_ELEMS);
+        pool_run_job(x->pool, init_chunk, &job, (t->n + CHUNK_ELEMS - 1) / CHUNK_ELEMS);
     }
 }

@@ -81,6 +81,9 @@ typedef struct SafeWriter {
 /* Creates path, writes the header, sets each entry's offset.  metadata: JSON object or NULL. */
 RtStatus safe_create(SafeWriter *w, Arena *a, const char *path, SafeEntry *entries, uint32_t n,
                      const char *metadata, RtError *e);
+/* Opens the file that another rank created with the same entries. */
+RtStatus safe_join(SafeWriter *w, Arena *a, const char *path, SafeEntry *entries, uint32_t n,
+                   const char *metadata, RtError *e);
 RtStatus safe_put(SafeWriter *w, int64_t offset, const void *at, size_t n_bytes, RtError *e);
 RtStatus safe_finish(SafeWriter *w, RtError *e); /* full size, synced, closed */
 void safe_abandon(SafeWriter *w);                /* closed and removed */

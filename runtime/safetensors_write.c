@@ -40,29 +40,42 @@ static void header_text(Str *s, SafeEntry *entries, uint32_t n, const char *meta
     while (s->n % 8) str_add(s, " "); /* the data starts aligned */
 }
 
-RtStatus safe_create(SafeWriter *w, Arena *a, const char *path, SafeEntry *entries, uint32_t n,
-                     const char *metadata, RtError *e)
+/* The header's text; entries' offsets and the file's size follow from it. */
+static void writer_layout(SafeWriter *w, Arena *a, const char *path, SafeEntry *entries, uint32_t n,
+                          const char *metadata, Str *header)
 {
     *w = (SafeWriter){.path = arena_strdup(a, path), .fd = -1};
-    Str header = {0};
-    header_text(&header, entries, n, metadata);
-    w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (w->fd < 0) {
-        str_free(&header);
-        return output_failed(path, errno, e);
-    }
-    uint64_t length = header.n;
-    RtStatus s = output_write(w->fd, &length, sizeof length, path, e);
-    if (s == RT_OK) s = output_write(w->fd, header.at, header.n, path, e);
-    w->n_bytes = 8 + (int64_t)header.n;
-    int64_t start = w->n_bytes;
+    header_text(header, entries, n, metadata);
+    int64_t start = w->n_bytes = 8 + (int64_t)header->n;
     for (uint32_t i = 0; i < n; i++) {
         entries[i].offset += start;
         w->n_bytes = entries[i].offset + entries[i].n_bytes;
     }
+}
+
+RtStatus safe_create(SafeWriter *w, Arena *a, const char *path, SafeEntry *entries, uint32_t n,
+                     const char *metadata, RtError *e)
+{
+    Str header = {0};
+    writer_layout(w, a, path, entries, n, metadata, &header);
+    w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    uint64_t length = header.n;
+    RtStatus s = w->fd < 0 ? output_failed(path, errno, e)
+                           : output_write(w->fd, &length, sizeof length, path, e);
+    if (s == RT_OK) s = output_write(w->fd, header.at, header.n, path, e);
     str_free(&header);
     if (s != RT_OK) safe_abandon(w);
     return s;
+}
+
+RtStatus safe_join(SafeWriter *w, Arena *a, const char *path, SafeEntry *entries, uint32_t n,
+                   const char *metadata, RtError *e)
+{
+    Str header = {0};
+    writer_layout(w, a, path, entries, n, metadata, &header);
+    str_free(&header);
+    w->fd = open(path, O_WRONLY | O_CLOEXEC);
+    return w->fd < 0 ? output_failed(path, errno, e) : RT_OK;
 }
 
 RtStatus safe_put(SafeWriter *w, int64_t offset, const void *at, size_t n_bytes, RtError *e)

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "runtime/comm_agree.h"
+
 /* "adam.m" of "adam.m.h.0.w" whose variable belongs to "h.0.w"; the whole name when it does not end
  * so. */
 static const char *slot_name(Arena *a, const char *name, const char *of)
@@ -13,16 +15,56 @@ static const char *slot_name(Arena *a, const char *name, const char *of)
     return name;
 }
 
-static void add(State *s, Arena *a, const char *prefix, const char *path, const ZmpVar *shape,
-                const ZmpVar *v, char *at)
+int64_t elems_common(int64_t first, int64_t n, int64_t other, int64_t m, int64_t *from)
+{
+    int64_t end = first + n < other + m ? first + n : other + m;
+    *from = first > other ? first : other;
+    return end > *from ? end - *from : 0;
+}
+
+char *state_at(const StateTensor *t, int64_t element)
+{
+    return t->at + (element - t->first) * zmp_dtype_bytes(t->dtype);
+}
+
+/* The variable that holds v's elements, and where they start in all of it. */
+static const ZmpVar *storage_of(const Program *p, const ZmpVar *v, int64_t *offset)
+{
+    *offset = v->in >= 0 ? v->in_offset : 0;
+    return v->in >= 0 ? &p->vars[v->in] : v;
+}
+
+/* The tensor `prefix/path`, of shape->elems elements that start at `offset` of `storage`. */
+static void add(State *s, Arena *a, const Exec *x, const char *prefix, const char *path,
+                const ZmpVar *shape, const ZmpVar *storage, int64_t offset)
 {
     StateTensor t = {.name = arena_printf(a, "%s/%s", prefix, path),
                      .path = path,
                      .shape = shape,
-                     .kind = v->kind,
-                     .dtype = v->dtype,
-                     .at = at};
+                     .kind = storage->kind,
+                     .dtype = storage->dtype,
+                     .is_replicated = !storage->is_sharded,
+                     .n = shape->elems};
+    int64_t each = zmp_dtype_bytes(t.dtype), at = offset;
+    if (storage->is_sharded) {
+        int64_t part = exec_rank(x) * storage->elems;
+        t.n = elems_common(offset, shape->elems, part, storage->elems, &at);
+        t.first = t.n ? at - offset : 0;
+        at = t.n ? at - part : 0;
+    }
+    t.at = exec_var(x, storage) + at * each;
+    t.own_first = t.first;
+    t.own_n = t.n;
+    s->most_bytes += shape->elems * each;
     VEC_PUSH(a, &s->all, t);
+}
+
+static void add_var(State *s, Arena *a, const Exec *x, const char *prefix, const ZmpVar *shape,
+                    const ZmpVar *v)
+{
+    int64_t offset;
+    const ZmpVar *storage = storage_of(x->p, v, &offset);
+    add(s, a, x, prefix, program_str(x->p, shape->name), shape, storage, offset);
 }
 
 static bool has_views(const Program *p, int32_t var)
@@ -44,35 +86,58 @@ static void add_companion(State *s, Arena *a, const Exec *x, const ZmpVar *v)
         prefix = of ? arena_printf(a, "moment/%s", slot_name(a, name, program_str(p, of->name)))
                     : "moment";
     if (!of || !of->is_bucket) {
-        add(s, a, prefix, of ? program_str(p, of->name) : name, of ? of : v, v, exec_var(x, v));
+        add_var(s, a, x, prefix, of ? of : v, v);
         return;
     }
     for (uint32_t i = 0; i < p->n_vars; i++) {
         const ZmpVar *param = &p->vars[i];
         if (param->kind != ZMP_PARAM || param->is_bucket || param->in != v->of) continue;
-        char *at = exec_var(x, v) + param->in_offset * zmp_dtype_bytes(v->dtype);
-        add(s, a, prefix, program_str(p, param->name), param, v, at);
+        add(s, a, x, prefix, program_str(p, param->name), param, v, param->in_offset);
     }
+}
+
+/* Who writes what of the tensors that every rank holds. */
+static void cut_replicated(State *s, int rank, int ranks)
+{
+    int64_t total = 0, at = 0, first;
+    for (uint32_t i = 0; i < s->all.n; i++)
+        if (s->all.at[i].is_replicated) total += s->all.at[i].n;
+    int64_t n = comm_shard(total, rank, ranks, &first);
+    for (uint32_t i = 0; i < s->all.n; i++) {
+        StateTensor *t = &s->all.at[i];
+        if (!t->is_replicated) continue;
+        t->own_n = elems_common(at, t->n, first, n, &t->own_first);
+        t->own_first = t->own_n ? t->own_first - at : 0;
+        at += t->n;
+    }
+}
+
+static bool is_of_process(const char *name)
+{
+    return strcmp(name, ZMP_S_STOP) == 0 || strcmp(name, ZMP_S_STOPS) == 0;
 }
 
 void state_list(State *s, Arena *a, const Exec *x)
 {
     const Program *p = x->p;
+    s->comm = x->comm;
     for (uint32_t i = 0; i < p->n_vars; i++) {
         const ZmpVar *v = &p->vars[i];
-        const char *name = program_str(p, v->name);
         switch ((enum ZmpVarKind)v->kind) {
         case ZMP_PARAM:
-            if (!v->is_bucket) add(s, a, "param", name, v, v, exec_var(x, v));
+            if (!v->is_bucket) add_var(s, a, x, "param", v, v);
             break;
         case ZMP_MASTER:
         case ZMP_MOMENT:
             if (!has_views(p, (int32_t)i)) add_companion(s, a, x, v);
             break;
-        case ZMP_SCALAR: add(s, a, "scalar", name, v, v, exec_var(x, v)); break;
+        case ZMP_SCALAR:
+            if (!is_of_process(program_str(p, v->name))) add_var(s, a, x, "scalar", v, v);
+            break;
         case ZMP_GRAD: break;
         }
     }
+    cut_replicated(s, exec_rank(x), comm_size_or_1(s->comm));
 }
 
 const StateTensor *state_find(const State *s, const char *name)

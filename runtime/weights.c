@@ -5,10 +5,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "runtime/comm_agree.h"
 #include "runtime/convert.h"
-#include "runtime/output.h"
+#include "runtime/shared_file.h"
 
 enum { CHUNK_ELEMS = 1 << 15, MAX_LISTED = 20 };
 #define F16_OVERFLOW 65520.0f /* from here on f32 rounds to f16's infinity */
@@ -182,27 +182,32 @@ static RtStatus check_range(const Match *m, const float *at, int64_t first, int6
     return RT_OK;
 }
 
+/* What this rank holds of the parameter or its master. */
+static RtStatus load_into(const StateTensor *t, const Match *m, RtError *e)
+{
+    size_t each = (size_t)safe_dtype_bytes(m->from->dtype), done = 0, forgotten = 0;
+    uint32_t dtype = safe_zmp_dtype(m->from->dtype);
+    const unsigned char *from = m->from->at + (size_t)t->first * each;
+    float buf[CHUNK_ELEMS];
+    for (int64_t at = 0; at < t->n; at += CHUNK_ELEMS) {
+        int64_t n = t->n - at < CHUNK_ELEMS ? t->n - at : CHUNK_ELEMS;
+        convert_to_f32(buf, from + done, dtype, (size_t)n);
+        if (t == m->param) RT_TRY(check_range(m, buf, t->first + at, n, e));
+        convert_from_f32(state_at(t, t->first + at), t->dtype, buf, (size_t)n);
+        done += (size_t)n * each;
+        if (done - forgotten < PAGES_CHUNK_BYTES) continue;
+        pages_forget(from + forgotten, done - forgotten);
+        forgotten = done;
+    }
+    pages_forget(from + forgotten, done - forgotten);
+    return RT_OK;
+}
+
 static RtStatus load_tensor(const State *s, Arena *a, const Match *m, RtError *e)
 {
     const StateTensor *master = state_find(s, arena_printf(a, "master/%s", m->param->path));
-    const StateTensor *to[2] = {m->param, master};
-    size_t each = (size_t)safe_dtype_bytes(m->from->dtype), forgotten = 0;
-    uint32_t dtype = safe_zmp_dtype(m->from->dtype);
-    float buf[CHUNK_ELEMS];
-    for (int64_t at = 0; at < m->from->elems; at += CHUNK_ELEMS) {
-        int64_t n = m->from->elems - at < CHUNK_ELEMS ? m->from->elems - at : CHUNK_ELEMS;
-        convert_to_f32(buf, m->from->at + (size_t)at * each, dtype, (size_t)n);
-        RT_TRY(check_range(m, buf, at, n, e));
-        for (int i = 0; i < 2; i++)
-            if (to[i])
-                convert_from_f32(to[i]->at + at * zmp_dtype_bytes(to[i]->dtype), to[i]->dtype, buf,
-                                 (size_t)n);
-        if ((size_t)(at + n) * each - forgotten < PAGES_CHUNK_BYTES) continue;
-        pages_forget(m->from->at + forgotten, (size_t)(at + n) * each - forgotten);
-        forgotten = (size_t)(at + n) * each;
-    }
-    pages_forget(m->from->at + forgotten, m->from->n_bytes - forgotten);
-    return RT_OK;
+    RT_TRY(load_into(m->param, m, e));
+    return master ? load_into(master, m, e) : RT_OK;
 }
 
 static RtStatus match_all(const Exec *x, const State *s, Arena *a, const SafeFile *f, Match *all,
@@ -222,34 +227,39 @@ static RtStatus match_all(const Exec *x, const State *s, Arena *a, const SafeFil
 
 RtStatus weights_load(const Exec *x, const State *s, Arena *a, const char *path, RtError *e)
 {
-    SafeFile f;
-    RT_TRY(safe_open(&f, a, path, e));
+    static const char what[] = "the weights of --load";
+    SafeFile f = {0};
     Match *all = ARENA_ARRAY(a, Match, s->all.n + 1);
     uint32_t n = 0;
-    RtStatus status = match_all(x, s, a, &f, all, &n, e);
-    for (uint32_t i = 0; i < n && status == RT_OK; i++)
-        if (all[i].from) /* always: what is missing was refused */
-            status = load_tensor(s, a, &all[i], e);
+    RtStatus status = safe_open(&f, a, path, e);
+    if (status == RT_OK) status = match_all(x, s, a, &f, all, &n, e);
+    status = comm_agree(s->comm, status, what, 0, e);
+    if (status == RT_OK) {
+        for (uint32_t i = 0; i < n && status == RT_OK; i++)
+            if (all[i].from) /* always: what is missing was refused */
+                status = load_tensor(s, a, &all[i], e);
+        status = comm_agree(s->comm, status, what, s->most_bytes, e);
+    }
     safe_close(&f);
     return status;
 }
 
 /* ---- export ---- */
 
-/* From the master copy where there is one; always f32. */
+/* This rank's elements, from the master copy where there is one; always f32. */
 static RtStatus export_tensor(const State *s, Arena *a, SafeWriter *w, const SafeEntry *entry,
                               const StateTensor *param, RtError *e)
 {
     const StateTensor *master = state_find(s, arena_printf(a, "master/%s", param->path));
     const StateTensor *from = master ? master : param;
-    if (from->dtype == ZMP_F32)
-        return safe_put(w, entry->offset, from->at, (size_t)entry->n_bytes, e);
     float buf[CHUNK_ELEMS];
-    for (int64_t at = 0; at < param->shape->elems; at += CHUNK_ELEMS) {
-        int64_t n = param->shape->elems - at < CHUNK_ELEMS ? param->shape->elems - at : CHUNK_ELEMS;
-        convert_to_f32(buf, from->at + at * zmp_dtype_bytes(from->dtype), from->dtype, (size_t)n);
-        RT_TRY(safe_put(w, entry->offset + at * (int64_t)sizeof *buf, buf, (size_t)n * sizeof *buf,
-                        e));
+    int64_t each = (int64_t)sizeof *buf, end = from->own_first + from->own_n, n;
+    for (int64_t at = from->own_first; at < end; at += n) {
+        bool is_whole = from->dtype == ZMP_F32;
+        n = is_whole || end - at < CHUNK_ELEMS ? end - at : CHUNK_ELEMS;
+        if (!is_whole) convert_to_f32(buf, state_at(from, at), from->dtype, (size_t)n);
+        RT_TRY(safe_put(w, entry->offset + at * each, is_whole ? state_at(from, at) : (char *)buf,
+                        (size_t)(n * each), e));
     }
     return RT_OK;
 }
@@ -267,15 +277,11 @@ RtStatus weights_export(const Exec *x, const State *s, Arena *a, const char *pat
         memcpy(entries[n].dim, t->shape->dim, sizeof entries[n].dim);
         params[n++] = t;
     }
-    Replacement to = output_replace(a, path);
-    SafeWriter w;
-    RT_TRY(safe_create(&w, a, to.beside, entries, n, "{\"format\":\"pt\"}", e));
+    SharedFile f;
+    RT_TRY(shared_create(&f, s->comm, a, path, "the weights of --export", entries, n,
+                         "{\"format\":\"pt\"}", e));
     RtStatus status = RT_OK;
     for (uint32_t i = 0; i < n && status == RT_OK; i++)
-        status = export_tensor(s, a, &w, &entries[i], params[i], e);
-    if (status == RT_OK)
-        status = safe_finish(&w, e);
-    else
-        safe_abandon(&w);
-    return output_replace_end(&to, status, e);
+        status = export_tensor(s, a, &f.writer, &entries[i], params[i], e);
+    return shared_finish(&f, status, e);
 }

@@ -15,11 +15,15 @@ WeightUse weight_use(const Program *p, const char *published, const char **path)
 const char *weight_published(const Program *p,
                              const char *path); /* the name under which a parameter is exported */
 
-/* Fills parameters and their masters; moments and scalars keep their initial values.  Missing,
- * unexpected and mis-shaped tensors are reported together, and nothing is loaded then. */
+/* Both over all ranks of the state, which end with one outcome.
+ *
+ * Fills what this rank holds of parameters and their masters; moments and scalars keep their initial
+ * values.  Missing, unexpected and mis-shaped tensors are reported together, and nothing is loaded
+ * then. */
 RtStatus weights_load(const Exec *x, const State *s, Arena *a, const char *path, RtError *e);
 
-/* Written beside and renamed: an old file at path stays whole when the disk is full. */
+/* Each rank writes what is its own.  Written beside and renamed: an old file at path stays whole
+ * when the disk is full. */
 RtStatus weights_export(const Exec *x, const State *s, Arena *a, const char *path, RtError *e);
 
 #endif

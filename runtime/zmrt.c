@@ -271,7 +271,7 @@ static RtStatus main_status(Run *r, int argc, char **argv, const ZmrtImage *imag
 int zmrt_main(int argc, char **argv, const ZmrtImage *image)
 {
     Run r = {.saved_step = -1, .evaluated_step = -1};
-    r.metrics.fd = r.grads.writer.fd = -1;
+    r.metrics.fd = -1;
     RtError e = {0};
     output_guard_standard();
     signals_install();
