@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "runtime/comm_agree.h"
 #include "runtime/output.h"
 #include "runtime/safetensors.h"
 
@@ -30,58 +32,140 @@ bool order_from_name(const char *name, DataOrder *out)
     return strcmp(name, order_name(*out)) == 0;
 }
 
-static RtStatus write_tensors(const char *path, Arena *a, const State *s, SafeEntry *entries,
-                              RtError *e)
+typedef struct Save { /* one checkpoint while it is made */
+    const char *dir, *beside, *final;
+    const Exec *x;
+    const State *s;
+    const CheckpointInfo *info;
+    Arena a;
+    int rank, ranks;
+} Save;
+
+/* What one rank writes of one tensor; as ranks tell each other. */
+typedef struct PieceRecord {
+    int64_t offset, first, elems; /* byte of the rank's file; elements of the tensor */
+    uint64_t xxh3;
+} PieceRecord;
+
+/* ---- this rank's file ---- */
+
+static SafeEntry entry_of(const StateTensor *t)
 {
-    SafeWriter w;
-    for (uint32_t i = 0; i < s->all.n; i++) {
-        const StateTensor *t = &s->all.at[i];
-        entries[i] = (SafeEntry){.name = t->name, .dtype = t->dtype, .rank = t->shape->rank};
-        memcpy(entries[i].dim, t->shape->dim, sizeof entries[i].dim);
+    SafeEntry entry = {.name = t->name, .dtype = t->dtype, .rank = 1, .dim = {t->own_n}};
+    if (t->own_n == t->shape->elems) {
+        entry.rank = t->shape->rank;
+        memcpy(entry.dim, t->shape->dim, sizeof entry.dim);
     }
-    RT_TRY(safe_create(&w, a, path, entries, s->all.n, NULL, e));
+    return entry;
+}
+
+static RtStatus write_tensors(Save *v, PieceRecord *records, RtError *e)
+{
+    const State *s = v->s;
+    const char *path = arena_printf(&v->a, "%s/rank-%d.safetensors", v->beside, v->rank);
+    SafeEntry *entries = ARENA_ARRAY(&v->a, SafeEntry, s->all.n + 1);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->all.n; i++)
+        if (s->all.at[i].own_n) entries[n++] = entry_of(&s->all.at[i]);
+    if (access(v->beside, F_OK) != 0)
+        return RT_FAIL(e, RT_FAILED, "cannot see %s: all ranks must share the directory of --save",
+                       v->beside);
+    SafeWriter w;
+    RT_TRY(safe_create(&w, &v->a, path, entries, n, NULL, e));
     RtStatus status = RT_OK;
-    for (uint32_t i = 0; i < s->all.n && status == RT_OK; i++)
-        status = safe_put(&w, entries[i].offset, s->all.at[i].at, (size_t)entries[i].n_bytes, e);
+    n = 0;
+    for (uint32_t i = 0; i < s->all.n && status == RT_OK; i++) {
+        const StateTensor *t = &s->all.at[i];
+        if (!t->own_n) continue;
+        const SafeEntry *entry = &entries[n++];
+        const char *from = state_at(t, t->own_first);
+        status = safe_put(&w, entry->offset, from, (size_t)entry->n_bytes, e);
+        records[i] = (PieceRecord){entry->offset, t->own_first, t->own_n,
+                                   XXH3_64bits(from, (size_t)entry->n_bytes)};
+    }
     if (status == RT_OK) return safe_finish(&w, e);
     safe_abandon(&w);
     return status;
 }
 
-static void manifest_tensor(Str *out, const StateTensor *t, const SafeEntry *entry,
-                            const char *file)
+/* ---- the manifest: rank 0's ---- */
+
+/* records: n of this rank; all: those of rank r at [r * n]. */
+static RtStatus gather_records(Save *v, const PieceRecord *records, uint32_t n, PieceRecord *all,
+                               RtError *e)
 {
-    str_add_json(out, t->name);
-    str_addf(out, ":{\"dtype\":\"%s\",\"shape\":[", zmp_dtype_name(t->dtype));
-    for (uint32_t d = 0; d < entry->rank; d++)
-        str_addf(out, "%s%" PRId64, d ? "," : "", entry->dim[d]);
-    str_addf(out,
-             "],\"pieces\":[{\"file\":\"%s\",\"offset\":%" PRId64 ",\"first\":0,\"elems\":%" PRId64
-             ",\"xxh3\":\"%016" PRIx64 "\"}]}",
-             file, entry->offset, t->shape->elems,
-             (uint64_t)XXH3_64bits(t->at, (size_t)entry->n_bytes));
+    if (!v->s->comm) {
+        memcpy(all, records, n * sizeof *all);
+        return RT_OK;
+    }
+    CommCall call = {.kind = COMM_ALL_GATHER,
+                     .dtype = ZMP_I32,
+                     .count = (int64_t)(n * sizeof *all / 4) * v->ranks,
+                     .in = records,
+                     .out = all,
+                     .tensor = "the pieces of the checkpoint"};
+    return comm_run(v->s->comm, &call, e);
 }
 
-static void manifest_text(Str *out, const Exec *x, const State *s, const CheckpointInfo *info,
-                          const SafeEntry *entries)
+/* The pieces follow one another by rank: parts are cut in that order. */
+static void manifest_tensor(Str *out, const StateTensor *t, const PieceRecord *piece, uint32_t n,
+                            int ranks)
 {
-    const ZmpHeader *h = x->p->h;
+    bool is_first = true;
+    str_add_json(out, t->name);
+    str_addf(out, ":{\"dtype\":\"%s\",\"shape\":[", zmp_dtype_name(t->dtype));
+    for (uint32_t d = 0; d < t->shape->rank; d++)
+        str_addf(out, "%s%" PRId64, d ? "," : "", t->shape->dim[d]);
+    str_add(out, "],\"pieces\":[");
+    for (int r = 0; r < ranks; r++) {
+        const PieceRecord *p = &piece[(size_t)r * n];
+        if (!p->elems) continue;
+        str_addf(out,
+                 "%s{\"file\":\"rank-%d.safetensors\",\"offset\":%" PRId64 ",\"first\":%" PRId64
+                 ",\"elems\":%" PRId64 ",\"xxh3\":\"%016" PRIx64 "\"}",
+                 is_first ? "" : ",", r, p->offset, p->first, p->elems, p->xxh3);
+        is_first = false;
+    }
+    str_add(out, "]}");
+}
+
+/* A few tensors at a time, so that no rank holds what all ranks know of all of them. */
+static RtStatus manifest_tensors(Save *v, const PieceRecord *records, Str *out, RtError *e)
+{
+    enum { AT_ONCE = 64 };
+    PieceRecord *all = ARENA_ARRAY(&v->a, PieceRecord, AT_ONCE * (uint32_t)v->ranks);
+    uint32_t n_all = v->s->all.n, n;
+    for (uint32_t first = 0; first < n_all; first += n) {
+        n = n_all - first < AT_ONCE ? n_all - first : AT_ONCE;
+        RT_TRY(gather_records(v, records + first, n, all, e));
+        for (uint32_t i = 0; i < n && v->rank == 0; i++) {
+            str_add(out, first + i ? ",\n" : "\n");
+            manifest_tensor(out, &v->s->all.at[first + i], &all[i], n, v->ranks);
+        }
+    }
+    return RT_OK;
+}
+
+static void manifest_head(const Save *v, Str *out)
+{
+    const Program *p = v->x->p;
+    const CheckpointInfo *info = v->info;
     str_add(out, "{\"format\":\"zmc checkpoint\",\"version\":1,\"model\":");
-    str_add_json(out, program_str(x->p, h->model));
+    str_add_json(out, program_str(p, p->h->model));
     str_add(out, ",\"precision\":");
-    str_add_json(out, program_str(x->p, h->precision));
+    str_add_json(out, program_str(p, p->h->precision));
     str_addf(out,
              ",\"program\":\"%016" PRIx64 "\",\"ranks\":%u,\"accumulate\":%u,\"batch\":%" PRId64,
-             h->hash, h->ranks, h->accumulate, h->batch);
+             p->h->hash, p->h->ranks, p->h->accumulate, p->h->batch);
     /* A seed is any 64-bit number: text, since JSON readers round large numbers. */
     str_addf(out,
              ",\"step\":%" PRId64 ",\"samples\":%" PRId64 ",\"seed\":\"%" PRIu64
              "\",\"order\":\"%s\",\"tensors\":{",
              info->step, info->samples, info->seed, order_name(info->order));
-    for (uint32_t i = 0; i < s->all.n; i++) {
-        str_add(out, i ? ",\n" : "\n");
-        manifest_tensor(out, &s->all.at[i], &entries[i], "rank-0.safetensors");
-    }
+}
+
+static void manifest_end(Str *out)
+{
     str_add(out, "}");
     uint64_t check = XXH3_64bits(out->at, out->n);
     str_addf(out, ",\n\"checksum\":\"%016" PRIx64 "\"}\n", check);
@@ -117,19 +201,6 @@ static void remove_leftovers(const char *dir, Arena *a)
     closedir(d);
 }
 
-static RtStatus write_all(const char *beside, Arena *a, const Exec *x, const State *s,
-                          const CheckpointInfo *info, RtError *e)
-{
-    SafeEntry *entries = ARENA_ARRAY(a, SafeEntry, s->all.n + 1);
-    RT_TRY(write_tensors(arena_printf(a, "%s/rank-0.safetensors", beside), a, s, entries, e));
-    Str manifest = {0};
-    manifest_text(&manifest, x, s, info, entries);
-    RtStatus status = write_text(arena_printf(a, "%s/manifest.json", beside), &manifest, e);
-    str_free(&manifest);
-    if (status == RT_OK) status = output_sync_dir(beside, e);
-    return status;
-}
-
 /* A checkpoint of the same step changes places with the new one and is removed: at no time is there
  * none.  Where the file system cannot exchange, it is moved aside first. */
 static RtStatus put_in_place(const char *dir, const char *beside, const char *final, Arena *a,
@@ -154,22 +225,59 @@ static RtStatus put_in_place(const char *dir, const char *beside, const char *fi
     return RT_OK;
 }
 
+/* ---- all of it ---- */
+
+/* The name is rank 0's: it has the number of its process. */
+static RtStatus save_begin(Save *v, RtError *e)
+{
+    _Alignas(4) char name[PATH_MAX + 64] = "";
+    snprintf(name, sizeof name, "%s/" TEMPORARY "step-%08" PRId64 "-%ld", v->dir, v->info->step,
+             (long)getpid());
+    RT_TRY(comm_tell(v->s->comm, name, sizeof name, "the checkpoint's name", e));
+    v->beside = arena_strdup(&v->a, name);
+    v->final = arena_printf(&v->a, "%s/step-%08" PRId64, v->dir, v->info->step);
+    RtStatus status = RT_OK;
+    if (v->rank == 0) {
+        status = output_make_dir(v->dir, e);
+        if (status == RT_OK) remove_leftovers(v->dir, &v->a);
+        if (status == RT_OK) status = output_make_dir(v->beside, e);
+    }
+    return comm_agree(v->s->comm, status, "the checkpoint's directory", 0, e);
+}
+
+static RtStatus save_manifest(Save *v, const PieceRecord *records, RtError *e)
+{
+    Str text = {0};
+    manifest_head(v, &text);
+    RtStatus status = manifest_tensors(v, records, &text, e);
+    manifest_end(&text);
+    if (status == RT_OK && v->rank == 0) {
+        status = write_text(arena_printf(&v->a, "%s/manifest.json", v->beside), &text, e);
+        if (status == RT_OK) status = output_sync_dir(v->beside, e);
+        if (status == RT_OK) status = put_in_place(v->dir, v->beside, v->final, &v->a, e);
+    }
+    str_free(&text);
+    return comm_agree(v->s->comm, status, "the checkpoint's manifest", 0, e);
+}
+
+static RtStatus save_all(Save *v, RtError *e)
+{
+    PieceRecord *records = ARENA_ARRAY(&v->a, PieceRecord, v->s->all.n + 1);
+    RT_TRY(save_begin(v, e));
+    RtStatus status = write_tensors(v, records, e);
+    RT_TRY(comm_agree(v->s->comm, status, "the checkpoint", v->s->most_bytes, e));
+    return save_manifest(v, records, e);
+}
+
 RtStatus checkpoint_save(const char *dir, const Exec *x, const State *s, const CheckpointInfo *info,
                          RtError *e)
 {
-    Arena a = {0};
-    RtStatus status = output_make_dir(dir, e);
-    if (status == RT_OK) {
-        remove_leftovers(dir, &a);
-        const char *beside = arena_printf(&a, "%s/" TEMPORARY "step-%08" PRId64 "-%ld", dir,
-                                          info->step, (long)getpid());
-        status = output_make_dir(beside, e);
-        if (status == RT_OK) status = write_all(beside, &a, x, s, info, e);
-        if (status == RT_OK)
-            status = put_in_place(dir, beside,
-                                  arena_printf(&a, "%s/step-%08" PRId64, dir, info->step), &a, e);
-        if (status != RT_OK) output_remove_dir(beside);
-    }
-    arena_free(&a);
+    Save v = {.dir = dir, .x = x, .s = s, .info = info};
+    v.rank = comm_rank_or_0(s->comm);
+    v.ranks = comm_size_or_1(s->comm);
+    RtStatus status = save_all(&v, e);
+    /* Who renames also removes: another rank cannot know whether it did. */
+    if (status != RT_OK && v.rank == 0 && v.beside) output_remove_dir(v.beside);
+    arena_free(&v.a);
     return status == RT_OK ? RT_OK : RT_FAILED;
 }

@@ -2,186 +2,27 @@
  *
  * Damage (unreadable, wrong checksum) makes a checkpoint invalid: an older one is tried.  A sound
  * checkpoint of another model is an error: going back in time would not help. */
-#include "runtime/checkpoint.h"
+#include "runtime/checkpoint_open.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
+#include "runtime/comm_agree.h"
 #include "runtime/convert.h"
-#include "runtime/json.h"
-#include "runtime/safetensors.h"
 
 enum { MAX_LISTED = 20 };
-
-typedef struct Opened { /* one checkpoint while it is looked at */
-    const char *dir;
-    json_t *manifest;
-    const json_t *tensors;
-    const char *file_name[16]; /* mapped files */
-    MappedFile file[16];
-    uint32_t n_files;
-} Opened;
-
-static void opened_close(Opened *o)
-{
-    for (uint32_t i = 0; i < o->n_files; i++) file_unmap(&o->file[i]);
-    if (o->manifest) json_decref(o->manifest);
-    *o = (Opened){0};
-}
-
-/* ---- manifest ---- */
-
-static bool checksum_holds(const char *text, size_t n)
-{
-    static const char key[] = ",\n\"checksum\":\"";
-    const char *found = NULL;
-    for (const char *at = text; (at = strstr(at, key)); at++) found = at;
-    if (!found || (size_t)(found - text) + sizeof key - 1 + 16 > n) return false;
-    return strtoull(found + sizeof key - 1, NULL, 16) ==
-           (uint64_t)XXH3_64bits(text, (size_t)(found - text));
-}
-
-static RtStatus read_manifest(Opened *o, Arena *a, CheckpointInfo *info, RtError *e)
-{
-    const char *path = arena_printf(a, "%s/manifest.json", o->dir);
-    char *text;
-    size_t n;
-    int err = file_read(a, path, &text, &n);
-    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
-    if (!checksum_holds(text, n))
-        return RT_FAIL(e, RT_BAD, "%s is damaged: its checksum does not hold", path);
-    RT_TRY(json_object_read(&o->manifest, text, n, path, e));
-    int64_t version = 0;
-    const char *seed = "", *order = "";
-    o->tensors = json_object_get(o->manifest, "tensors");
-    bool is_ok = json_get_int(o->manifest, "version", &version) && version == 1 &&
-                 json_get_int(o->manifest, "step", &info->step) &&
-                 json_get_int(o->manifest, "samples", &info->samples) &&
-                 json_get_text(o->manifest, "seed", &seed) &&
-                 json_get_text(o->manifest, "order", &order) &&
-                 order_from_name(order, &info->order) && json_is_object(o->tensors) &&
-                 info->step >= 0 && info->samples >= 0;
-    if (!is_ok) return RT_FAIL(e, RT_BAD, "%s is not a checkpoint manifest of version 1", path);
-    info->seed = strtoull(seed, NULL, 10);
-    const char *precision = "";
-    json_get_text(o->manifest, "precision", &precision);
-    snprintf(info->precision, sizeof info->precision, "%s", precision);
-    return RT_OK;
-}
-
-/* ---- pieces ---- */
-
-typedef struct Piece {
-    const unsigned char *at;
-    int64_t first, elems;
-} Piece;
-
-static RtStatus opened_map(Opened *o, Arena *a, const char *file, const MappedFile **out,
-                           RtError *e)
-{
-    for (uint32_t i = 0; i < o->n_files; i++)
-        if (strcmp(o->file_name[i], file) == 0) {
-            *out = &o->file[i];
-            return RT_OK;
-        }
-    const char *path = arena_printf(a, "%s/%s", o->dir, file);
-    if (o->n_files == 16) { /* many ranks: keep the newest ones mapped */
-        file_unmap(&o->file[0]);
-        o->file[0] = o->file[15];
-        o->file_name[0] = o->file_name[15];
-        o->n_files--;
-    }
-    int err = file_map(path, &o->file[o->n_files]);
-    if (err) return RT_FAIL(e, RT_BAD, "cannot read %s: %s", path, strerror(err));
-    o->file_name[o->n_files] = file;
-    *out = &o->file[o->n_files++];
-    return RT_OK;
-}
-
-static size_t chunk_bytes(size_t at, size_t n_bytes)
-{
-    return n_bytes - at < PAGES_CHUNK_BYTES ? n_bytes - at : PAGES_CHUNK_BYTES;
-}
-
-static uint64_t checksum_once(const unsigned char *at, size_t n_bytes)
-{
-    XXH3_state_t state;
-    XXH3_64bits_reset(&state);
-    for (size_t i = 0; i < n_bytes; i += PAGES_CHUNK_BYTES) {
-        XXH3_64bits_update(&state, at + i, chunk_bytes(i, n_bytes));
-        pages_forget(at + i, chunk_bytes(i, n_bytes));
-    }
-    return XXH3_64bits_digest(&state);
-}
 
 static void copy_once(char *to, const unsigned char *from, size_t n_bytes)
 {
     for (size_t i = 0; i < n_bytes; i += PAGES_CHUNK_BYTES) {
-        memcpy(to + i, from + i, chunk_bytes(i, n_bytes));
-        pages_forget(from + i, chunk_bytes(i, n_bytes));
+        memcpy(to + i, from + i, pages_chunk(i, n_bytes));
+        pages_forget(from + i, pages_chunk(i, n_bytes));
     }
-}
-
-/* Maps the piece and checks its range; `is_checked`: its checksum too. */
-static RtStatus piece_open(Opened *o, Arena *a, const char *name, const json_t *piece, int64_t each,
-                           bool is_checked, Piece *out, RtError *e)
-{
-    const char *file, *sum;
-    int64_t offset;
-    bool is_ok = json_get_text(piece, "file", &file) && json_get_int(piece, "offset", &offset) &&
-                 json_get_int(piece, "first", &out->first) &&
-                 json_get_int(piece, "elems", &out->elems) && json_get_text(piece, "xxh3", &sum) &&
-                 !strchr(file, '/') && offset >= 0 && out->first >= 0 && out->elems >= 0 &&
-                 out->elems <= INT64_MAX / 16;
-    if (!is_ok)
-        return RT_FAIL(e, RT_BAD, "%s: bad piece of tensor %s in the manifest", o->dir, name);
-    const MappedFile *map = NULL;
-    RT_TRY(opened_map(o, a, file, &map, e));
-    size_t n_bytes = (size_t)(out->elems * each);
-    if ((uint64_t)offset > map->n_bytes || n_bytes > map->n_bytes - (size_t)offset)
-        return RT_FAIL(e, RT_BAD,
-                       "%s/%s is truncated: tensor %s ends at byte %" PRId64 ", the file has %zu",
-                       o->dir, file, name, offset + (int64_t)n_bytes, map->n_bytes);
-    out->at = map->at + offset;
-    if (is_checked && strtoull(sum, NULL, 16) != checksum_once(out->at, n_bytes))
-        return RT_FAIL(e, RT_BAD, "%s/%s is damaged: the checksum of tensor %s does not hold",
-                       o->dir, file, name);
-    return RT_OK;
-}
-
-static uint32_t dtype_from_name(const char *name)
-{
-    for (uint32_t d = ZMP_I1; d <= ZMP_F64; d++)
-        if (strcmp(name, zmp_dtype_name(d)) == 0) return d;
-    return 0;
-}
-
-/* Every checksum of every tensor, whether this program has the tensor or not. */
-static RtStatus check_tensors(Opened *o, Arena *a, RtError *e)
-{
-    const char *name;
-    json_t *tensor;
-    json_object_foreach((json_t *)(uintptr_t)o->tensors, name, tensor)
-    {
-        const char *dtype = "";
-        json_get_text(tensor, "dtype", &dtype);
-        int64_t each = zmp_dtype_bytes(dtype_from_name(dtype));
-        if (!each)
-            return RT_FAIL(e, RT_BAD, "%s: tensor %s has no known dtype in the manifest", o->dir,
-                           name);
-        const json_t *pieces = json_object_get(tensor, "pieces");
-        Piece p;
-        for (size_t i = 0; i < json_array_size(pieces); i++)
-            RT_TRY(piece_open(o, a, name, json_array_get(pieces, i), each, true, &p, e));
-    }
-    return RT_OK;
 }
 
 /* ---- into the state ---- */
@@ -208,7 +49,7 @@ static Source source_named(const Opened *o, const char *name)
 {
     const char *dtype = "";
     Source s = {json_object_get(o->tensors, name), 0};
-    if (s.tensor && json_get_text(s.tensor, "dtype", &dtype)) s.dtype = dtype_from_name(dtype);
+    if (s.tensor && json_get_text(s.tensor, "dtype", &dtype)) s.dtype = zmp_dtype_named(dtype);
     return s;
 }
 
@@ -269,40 +110,40 @@ static RtStatus check_fit(const Opened *o, Arena *a, const State *s, RtError *e)
     return status;
 }
 
-static void convert_once(char *to, uint32_t dtype, const Piece *p, uint32_t from_dtype)
+/* n elements of another dtype. */
+static void convert_once(char *to, uint32_t dtype, const unsigned char *from, uint32_t from_dtype,
+                         int64_t n)
 {
     enum { CHUNK_ELEMS = 1 << 14 };
     float buf[CHUNK_ELEMS];
     int64_t each = zmp_dtype_bytes(dtype), from_each = zmp_dtype_bytes(from_dtype);
-    for (int64_t i = 0; i < p->elems; i += CHUNK_ELEMS) {
-        size_t n = (size_t)(p->elems - i < CHUNK_ELEMS ? p->elems - i : CHUNK_ELEMS);
-        convert_to_f32(buf, p->at + i * from_each, from_dtype, n);
-        convert_from_f32(to + i * each, dtype, buf, n);
+    for (int64_t i = 0; i < n; i += CHUNK_ELEMS) {
+        size_t some = (size_t)(n - i < CHUNK_ELEMS ? n - i : CHUNK_ELEMS);
+        convert_to_f32(buf, from + i * from_each, from_dtype, some);
+        convert_from_f32(to + i * each, dtype, buf, some);
+        pages_forget(from + i * from_each, some * (size_t)from_each);
     }
 }
 
-static RtStatus load_tensor(Opened *o, Arena *a, const StateTensor *t, const Source *from,
+/* The pieces, or the parts of them, that this rank holds. */
+static RtStatus load_tensor(Opened *o, Arena *a, const StateTensor *t, const Source *source,
                             RtError *e)
 {
-    const json_t *pieces = json_object_get(from->tensor, "pieces");
-    int64_t each = zmp_dtype_bytes(t->dtype), covered = 0;
+    const json_t *pieces = json_object_get(source->tensor, "pieces");
+    int64_t each = zmp_dtype_bytes(source->dtype), first;
     for (size_t k = 0; k < json_array_size(pieces); k++) {
         Piece p;
-        RT_TRY(piece_open(o, a, t->name, json_array_get(pieces, k), zmp_dtype_bytes(from->dtype),
-                          false, &p, e));
-        if (p.first > t->shape->elems || p.elems > t->shape->elems - p.first)
-            return RT_FAIL(e, RT_BAD, "%s: a piece of tensor %s lies outside it", o->dir, t->name);
-        char *to = t->at + p.first * each;
-        if (from->dtype == t->dtype)
-            copy_once(to, p.at, (size_t)(p.elems * each));
+        RT_TRY(piece_read(o, t->name, json_array_get(pieces, k), &p, e));
+        int64_t n = elems_common(p.first, p.elems, t->first, t->n, &first);
+        if (!n) continue;
+        RT_TRY(piece_map(o, a, t->name, source->dtype, &p, e));
+        const unsigned char *from = p.at + (first - p.first) * each;
+        if (source->dtype == t->dtype)
+            copy_once(state_at(t, first), from, (size_t)(n * each));
         else
-            convert_once(to, t->dtype, &p, from->dtype);
-        covered += p.elems;
+            convert_once(state_at(t, first), t->dtype, from, source->dtype, n);
     }
-    if (covered == t->shape->elems) return RT_OK;
-    return RT_FAIL(e, RT_BAD,
-                   "%s: the pieces of tensor %s hold %" PRId64 " of %" PRId64 " elements", o->dir,
-                   t->name, covered, t->shape->elems);
+    return RT_OK;
 }
 
 /* Scalars that mean the same in every precision; the others are the loss scale's state. */
@@ -326,18 +167,24 @@ static RtStatus load_tensors(Opened *o, Arena *a, const State *s, const char *pr
 
 /* ---- choosing ---- */
 
-/* RT_BAD with *is_other: sound, but of another model. */
+static RtStatus agree_damage(const State *s, RtStatus mine, RtError *e)
+{
+    return comm_agree(s->comm, mine == RT_OK ? RT_OK : RT_FAILED, "the checkpoint to resume",
+                      s->most_bytes, e);
+}
+
+/* RT_BAD: sound, but of another model; RT_FAILED: not sound.  The same on all ranks. */
 static RtStatus try_one(const char *dir, Arena *a, const State *s, const char *precision,
-                        CheckpointInfo *info, bool *is_other, RtError *e)
+                        CheckpointInfo *info, RtError *e)
 {
     Opened o = {.dir = dir};
-    RtStatus status = read_manifest(&o, a, info, e);
-    if (status == RT_OK) status = check_tensors(&o, a, e);
-    if (status == RT_OK) {
-        status = check_fit(&o, a, s, e);
-        *is_other = status != RT_OK;
-    }
-    if (status == RT_OK) status = load_tensors(&o, a, s, precision, e);
+    RtStatus status = opened_read(&o, a, info, e);
+    if (status == RT_OK)
+        status = opened_check(&o, a, comm_rank_or_0(s->comm), comm_size_or_1(s->comm), e);
+    status = agree_damage(s, status, e);
+    if (status == RT_OK)
+        status = comm_agree(s->comm, check_fit(&o, a, s, e), "the fit of the checkpoint", 0, e);
+    if (status == RT_OK) status = agree_damage(s, load_tensors(&o, a, s, precision, e), e);
     opened_close(&o);
     return status;
 }
@@ -368,44 +215,69 @@ int64_t checkpoint_newest_step(const char *dir)
     return newest;
 }
 
-RtStatus checkpoint_resume(const char *dir, const State *s, const char *precision,
-                           CheckpointInfo *info, Str *skipped, RtError *e)
+typedef struct Found { /* candidates, newest first; rank 0's */
+    VEC(const char *) all;
+} Found;
+
+static RtStatus find_all(Found *f, Arena *a, const char *dir, RtError *e)
 {
-    Arena a = {0};
-    VEC(const char *) found = {0};
-    if (access(arena_printf(&a, "%s/manifest.json", dir), F_OK) == 0)
-        VEC_PUSH(&a, &found, dir);
-    else {
-        DIR *d = opendir(dir);
-        RtStatus status =
-            d ? RT_OK
-              : RT_FAIL(e, RT_BAD, "cannot read checkpoints in %s: %s", dir, strerror(errno));
-        for (struct dirent *entry; d && (entry = readdir(d));)
-            if (is_step_name(entry->d_name)) {
-                const char *path = arena_printf(&a, "%s/%s", dir, entry->d_name);
-                VEC_PUSH(&a, &found, path);
-            }
-        if (d) closedir(d);
-        if (status != RT_OK) {
-            arena_free(&a);
-            return status;
-        }
-        if (found.n) qsort(found.at, found.n, sizeof *found.at, newest_first);
+    if (access(arena_printf(a, "%s/manifest.json", dir), F_OK) == 0) {
+        VEC_PUSH(a, &f->all, dir);
+        return RT_OK;
     }
-    RtStatus status = RT_BAD;
-    bool is_other = false;
-    for (uint32_t i = 0; i < found.n && status != RT_OK && !is_other; i++) {
+    DIR *d = opendir(dir);
+    if (!d) return RT_FAIL(e, RT_BAD, "cannot read checkpoints in %s: %s", dir, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(d));)
+        if (is_step_name(entry->d_name)) {
+            const char *path = arena_printf(a, "%s/%s", dir, entry->d_name);
+            VEC_PUSH(a, &f->all, path);
+        }
+    closedir(d);
+    if (f->all.n) qsort(f->all.at, f->all.n, sizeof *f->all.at, newest_first);
+    return RT_OK;
+}
+
+/* Candidate i of rank 0 on all ranks; NULL: no more. */
+static RtStatus propose(const Found *f, Arena *a, const State *s, uint32_t i, const char **out,
+                        RtError *e)
+{
+    _Alignas(4) char name[PATH_MAX + 64] = "";
+    if (i < f->all.n) snprintf(name, sizeof name, "%s", f->all.at[i]);
+    RT_TRY(comm_tell(s->comm, name, sizeof name, "the checkpoint to try", e));
+    *out = *name ? arena_strdup(a, name) : NULL;
+    return RT_OK;
+}
+
+/* Damaged ones are passed over with a line in *skipped. */
+static RtStatus try_all(const Found *f, Arena *a, const char *dir, const State *s,
+                        const char *precision, CheckpointInfo *info, Str *skipped, RtError *e)
+{
+    for (uint32_t i = 0;; i++) {
+        const char *path;
         RtError why = {0};
-        status = try_one(found.at[i], &a, s, precision, info, &is_other, &why);
-        if (is_other)
+        RT_TRY(propose(f, a, s, i, &path, e));
+        if (!path)
+            return RT_FAIL(e, RT_BAD,
+                           i ? "no checkpoint in %s is valid" : "%s holds no checkpoint (step-...)",
+                           dir);
+        RtStatus status = try_one(path, a, s, precision, info, &why);
+        if (status == RT_BAD)
             rt_say(e, "%s", str_c(&why.text));
         else if (status != RT_OK)
             str_addf(skipped, "%s\n", str_c(&why.text));
         str_free(&why.text);
+        if (status != RT_FAILED) return status;
     }
-    if (status != RT_OK && !is_other)
-        rt_say(e, found.n ? "no checkpoint in %s is valid" : "%s holds no checkpoint (step-...)",
-               dir);
+}
+
+RtStatus checkpoint_resume(const char *dir, const State *s, const char *precision,
+                           CheckpointInfo *info, Str *skipped, RtError *e)
+{
+    Arena a = {0};
+    Found f = {0};
+    RtStatus status = comm_rank_or_0(s->comm) == 0 ? find_all(&f, &a, dir, e) : RT_OK;
+    status = comm_agree(s->comm, status, "the checkpoints", 0, e);
+    if (status == RT_OK) status = try_all(&f, &a, dir, s, precision, info, skipped, e);
     arena_free(&a);
     return status;
 }

@@ -17,9 +17,9 @@ const char *weight_published(const Program *p,
 
 /* Both over all ranks of the state, which end with one outcome.
  *
- * Fills what this rank holds of parameters and their masters; moments and scalars keep their initial
- * values.  Missing, unexpected and mis-shaped tensors are reported together, and nothing is loaded
- * then. */
+ * Fills what this rank holds of parameters and their masters; moments and scalars keep their
+ * initial values.  Missing, unexpected and mis-shaped tensors are reported together, and nothing is
+ * loaded then. */
 RtStatus weights_load(const Exec *x, const State *s, Arena *a, const char *path, RtError *e);
 
 /* Each rank writes what is its own.  Written beside and renamed: an old file at path stays whole
