@@ -333,7 +333,7 @@ static ValueId clip_factor(Step *s, ValueId norm)
  * last addition. */
 static void take_accumulated(Step *s)
 {
-    step_add_scalars(s);
+    if (s->cfg->accumulate > 1) step_add_scalars(s);
     step_add_grads(s);
     for (uint32_t i = 0; i < s->n_params; i++) s->grad[i] = build_read(&s->b, grad_var(s, i));
 }
@@ -344,6 +344,7 @@ static void zero_accumulators(Step *s)
         VarId acc = grad_var(s, i);
         build_write(&s->b, acc, build_splat(&s->b, 0, var_cget(s->m, acc)->type));
     }
+    if (s->cfg->accumulate == 1) return;
     scalar_write(s, ZMP_S_LOSS_SUM, DT_F64, 0, f64_const(s, 0));
     scalar_write(s, ZMP_S_COUNT, DT_F64, 0, f64_const(s, 0));
 }
@@ -353,7 +354,7 @@ static void make_last(Step *s, Func *train)
     Builder *b = &s->b;
     train->name = module_str(s->m, "last");
     step_open(s, train, true);
-    bool accumulates = s->cfg->accumulate > 1;
+    bool accumulates = s->cfg->accumulate > 1 || s->cx->opt->keep_state_layout;
     if (accumulates)
         take_accumulated(s);
     else

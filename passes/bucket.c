@@ -7,9 +7,10 @@
  * its own; the update reads and writes the masters where there are some, and the 16-bit bucket gets
  * their rounding in the same kernel. One bucket per (instance of a repeat
  * or the remainder, dtype, optimizer settings), merged in order up to
- * --bucket-bytes at stages 0 to 2; at stage 3 none spans instances.  Reads of single parameters
- * stay as they are: a view copies nothing.  Gradients are gathered by `pack`, which the memory plan
- * makes free.
+ * --bucket-bytes on one rank.  On several none spans instances, at any stage of ZeRO: stage 3
+ * gathers an instance at a time, and the order of the norm's sum, which follows the buckets, is
+ * that of every other stage.  Reads of single parameters stay as they are: a view copies nothing.
+ * Gradients are gathered by `pack`, which the memory plan makes free.
  *
  * Source of the idea: flat optimizer partitions, ZeRO, arXiv:1910.02054.
  */
@@ -117,7 +118,7 @@ static bool same_class(const Bucket *x, const Bucket *y)
  * limit. */
 static void merge_buckets(Bucketing *bk)
 {
-    if (bk->m->train.zero >= 3) return;
+    if (bk->cx->opt->ranks > 1) return;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < bk->buckets.n; i++) {
         Bucket *k = &bk->buckets.at[i];

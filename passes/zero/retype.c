@@ -1,0 +1,231 @@
+/* retype.c -- the types of a function's ops, inferred again in program order once its inputs and
+ * the variables are placed (zero.h).
+ *
+ * Most follow from their operands.  An op with one sharded operand may have others that are alike
+ * on all ranks though they have the batch's dimension: constants, broadcasts of a parameter, what
+ * is made of those.  They are declared anew, sharded: that costs nothing, each rank makes its own
+ * part. Of a partial sum and a zero (the gradient of a parameter that the loss does not use) the
+ * zero becomes a partial sum of zeros.
+ *
+ * Time: each op once, each copy once. */
+#include "passes/zero/zero.h"
+
+#include <string.h>
+
+static const Type *shard_batch(Module *m, const Type *t)
+{
+    uint8_t axis[ZM_MAX_RANK] = {MESH_DATA};
+    return t->rank ? type_placed(m, t, axis, 0) : t;
+}
+
+void retype_inputs(Retype *r)
+{
+    for (uint32_t i = 0; i < r->f->params.n; i++) {
+        Value *p = value_get(r->f, r->f->params.at[i]);
+        if (!p->name || strcmp(p->name, "rng") != 0) p->type = shard_batch(r->z->m, p->type);
+    }
+}
+
+/* ---- copies under another placing ---- */
+
+static PlacedCopy *copy_of(Retype *r, ValueId v)
+{
+    while (r->copy.n <= v.i) VEC_PUSH(r->z->cx->scratch, &r->copy, (PlacedCopy){0});
+    return &r->copy.at[v.i];
+}
+
+/* May o, alike on all ranks, be declared with this placing?  An index along a sharded dimension
+ * would begin anew on each rank. */
+static bool may_declare(const Op *o, const Type *placed)
+{
+    if (o->code == OP_IOTA) return placed->partial || !placed->axis[attr_int(o->attrs, AT_AXIS, 0)];
+    return o->code == OP_CONST || o->code == OP_RANDOM;
+}
+
+static AttrList attrs_of(const Op *o)
+{
+    AttrList l = {0};
+    for (uint32_t i = 0; i < o->attrs.n; i++)
+        if (o->attrs.at[i].key != AT_SHARD) l.at[l.n++] = o->attrs.at[i];
+    return l;
+}
+
+/* The op again, with operands `in`, declared as `placed` where it says its own type.  None: its
+ * rule refuses, or gives another placing. */
+static ValueId build_again(Retype *r, const Op *o, const ValueId *in, const Type *placed)
+{
+    Builder b = {.f = r->f, .before = value_cget(r->f, o->out[0])->def, .loc = o->loc};
+    AttrList l = attrs_of(o);
+    if (op_takes_attr(o->code, AT_SHARD)) attr_add_shard(&l, placed);
+    const Type *types[3], *out[1];
+    for (uint32_t i = 0; i < o->n_in; i++) types[i] = value_type(r->f, in[i]);
+    if (op_infer(r->z->m, o->code, types, o->n_in, attrs_copy(r->z->m, &l), out) ||
+        out[0] != placed)
+        return (ValueId){0};
+    return build1(&b, o->code, in, o->n_in, &l);
+}
+
+/* The placing that an operand must have for the op's result to have `placed`. */
+static const Type *operand_placed(Module *m, OpCode code, const Type *operand, const Type *placed)
+{
+    uint8_t axis[ZM_MAX_RANK] = {0};
+    if (code == OP_REDUCE_SUM) return shard_batch(m, operand);
+    int lead = code == OP_BROADCAST ? placed->rank - operand->rank : 0;
+    for (int i = 0; i < operand->rank && lead + i < placed->rank; i++)
+        if (operand->dim[i] != 1 || placed->dim[lead + i] == 1) axis[i] = placed->axis[lead + i];
+    return type_placed(m, operand, axis, placed->partial);
+}
+
+static bool passes_placing_on(OpCode code)
+{
+    const OpInfo *info = op_info(code);
+    return info->traits & TR_POINTWISE || code == OP_BROADCAST || code == OP_RESHAPE ||
+           code == OP_SLICE || code == OP_PAD || code == OP_REDUCE_SUM;
+}
+
+enum { MAX_COPY_DEPTH = 64, MAX_COPY_OPERANDS = 3 };
+
+/* Recursion: along elementwise ops and views over constants, MAX_COPY_DEPTH at most. */
+static ValueId demand(Retype *r, ValueId v, const Type *placed, int depth)
+{
+    OpId def = value_cget(r->f, v)->def;
+    if (value_type(r->f, v) == placed) return v;
+    if (!op_ok(def) || depth == MAX_COPY_DEPTH) return (ValueId){0};
+    PlacedCopy *have = copy_of(r, v);
+    if (value_ok(have->value) && have->placing == type_placing(placed)) return have->value;
+    Op o = *op_cget(r->f, def);
+    ValueId in[MAX_COPY_OPERANDS] = {{0}}, made = {0};
+    if (may_declare(&o, placed)) {
+        if (o.n_in) in[0] = o.in[0];
+        made = build_again(r, &o, in, placed);
+    } else if (passes_placing_on(o.code) && o.n_in <= MAX_COPY_OPERANDS) {
+        for (uint32_t i = 0; i < o.n_in; i++) {
+            const Type *t = value_type(r->f, o.in[i]);
+            in[i] = demand(r, o.in[i], operand_placed(r->z->m, o.code, t, placed), depth + 1);
+            if (!value_ok(in[i])) return (ValueId){0};
+        }
+        made = build_again(r, &o, in, placed);
+    }
+    *copy_of(r, v) = (PlacedCopy){made, type_placing(placed)};
+    return made;
+}
+
+Status retype_demand(Retype *r, OpId user, ValueId v, int64_t placing, ValueId *out)
+{
+    const Type *t = value_type(r->f, v), *placed = type_placed_by(r->z->m, t, placing);
+    *out = demand(r, v, placed, 0);
+    if (value_ok(*out)) return ZM_OK;
+    const Op *o = op_cget(r->f, user);
+    Arena *a = r->z->cx->scratch;
+    return zero_refuse(r->z, o->loc, "%s needs %s, but every rank holds %s", op_info(o->code)->name,
+                       type_text(a, placed), type_text(a, t));
+}
+
+/* ---- what an op asks of its operands ---- */
+
+/* Placing of dimension 0 alone. */
+static int64_t batch_placing(Retype *r, const Type *t)
+{
+    return type_placing(shard_batch(r->z->m, t));
+}
+
+static const Type *first_placed(const Func *f, const Op *o)
+{
+    for (uint32_t i = 0; i < o->n_in; i++)
+        if (type_is_placed(value_type(f, o->in[i]))) return value_type(f, o->in[i]);
+    return NULL;
+}
+
+static bool is_elementwise(OpCode code)
+{
+    return op_info(code)->traits & TR_POINTWISE || code == OP_CONCAT || code == OP_SELECT;
+}
+
+/* The placing that operand i, alike on all ranks, must have beside the operand `placed`; its own
+ * where it may stay. */
+static int64_t asked_placing(Retype *r, const Op *o, uint32_t i, const Type *placed)
+{
+    const Type *t = value_type(r->f, o->in[i]);
+    bool is_product = o->code == OP_MUL || o->code == OP_DIV;
+    if (is_elementwise(o->code)) return placed->partial && is_product ? 0 : type_placing(placed);
+    switch ((int)o->code) {
+    case OP_PACK: return type_placing(placed);
+    case OP_CROSS_ENTROPY:
+    case OP_CROSS_ENTROPY_GRAD: return batch_placing(r, t);
+    case OP_SCATTER_ADD: return i == 0 ? INT64_C(1) << (32 + MESH_DATA) : batch_placing(r, t);
+    case OP_MATMUL: return t->rank > 2 ? batch_placing(r, t) : 0;
+    case OP_SDPA:
+    case OP_SDPA_GRAD:
+    case OP_SDPA_GRAD_BIAS: return t->rank == 4 && t->dim[0] != 1 ? batch_placing(r, t) : 0;
+    default: return 0;
+    }
+}
+
+static Status ask_operands(Retype *r, OpId id)
+{
+    const Type *placed = first_placed(r->f, op_cget(r->f, id));
+    for (uint32_t i = 0; placed && i < op_cget(r->f, id)->n_in; i++) {
+        ValueId v = op_cget(r->f, id)->in[i];
+        if (type_is_placed(value_type(r->f, v))) continue;
+        int64_t placing = asked_placing(r, op_cget(r->f, id), i, placed);
+        if (placing == 0) continue;
+        ZM_TRY(retype_demand(r, id, v, placing, &v));
+        op_set_operand(r->f, id, i, v);
+    }
+    return ZM_OK;
+}
+
+/* ---- one op ---- */
+
+/* A broadcast says its result's placing: that of its operand. */
+static void declare_broadcast(Retype *r, OpId id)
+{
+    Op *o = op_get(r->f, id);
+    if (o->code != OP_BROADCAST) return;
+    const Type *in = value_type(r->f, o->in[0]), *out = value_type(r->f, o->out[0]);
+    if (!type_is_placed(in)) return;
+    uint8_t axis[ZM_MAX_RANK] = {0};
+    for (int i = 0; i < in->rank; i++) axis[out->rank - in->rank + i] = in->axis[i];
+    AttrList l = attrs_of(o);
+    attr_add_shard(&l, type_placed(r->z->m, out, axis, in->partial));
+    o->attrs = attrs_copy(r->z->m, &l);
+}
+
+Status retype_op(Retype *r, OpId id)
+{
+    ZM_TRY(ask_operands(r, id));
+    declare_broadcast(r, id);
+    Op *o = op_get(r->f, id);
+    const Type **in = ARENA_ARRAY(r->z->cx->scratch, const Type *, o->n_in), *out[8];
+    for (uint32_t i = 0; i < o->n_in; i++) in[i] = value_type(r->f, o->in[i]);
+    const char *why = op_infer(r->z->m, o->code, in, o->n_in, o->attrs, out);
+    if (why) return zero_refuse(r->z, o->loc, "%s: %s", op_info(o->code)->name, why);
+    for (uint32_t i = 0; i < o->n_out; i++) value_get(r->f, o->out[i])->type = out[i];
+    return ZM_OK;
+}
+
+Status retype_ops(Retype *r, OpId from, OpId end)
+{
+    for (OpId op = from; op_ok(op) && op.i != end.i; op = op_cget(r->f, op)->next)
+        ZM_TRY(retype_op(r, op));
+    return ZM_OK;
+}
+
+/* ---- what is left over ---- */
+
+void retype_clean(Retype *r)
+{
+    Func *f = r->f;
+    uint32_t *n_uses = ARENA_ARRAY(r->z->cx->scratch, uint32_t, f->values.n);
+    FOR_OPS(f, op)
+    for (uint32_t i = 0; i < op_cget(f, op)->n_in; i++) n_uses[op_cget(f, op)->in[i].i]++;
+    for (OpId op = f->last, prev; op_ok(op); op = prev) {
+        const Op *o = op_cget(f, op);
+        bool is_used = !(op_info(o->code)->traits & TR_PURE) && o->code != OP_READ;
+        prev = o->prev;
+        for (uint32_t i = 0; i < o->n_out; i++) is_used |= n_uses[o->out[i].i] > 0;
+        if (is_used) continue;
+        for (uint32_t i = 0; i < o->n_in; i++) n_uses[o->in[i].i]--;
+        op_erase(f, op);
+    }
+}
