@@ -7,7 +7,8 @@
  *   memplan.c   the pass: places of variables and values
  *   check.c     independent proof: simulates which value each byte holds, op by op
  *   report.c    `zmc plan`: categories at the peak, buffers; report_recompute.c: what recomputed
- *               values save and cost; report_page.c: the page; report_compare.c: two plans
+ *               values save and cost; report_comm.c: communication; report_sweep.c: plans of many
+ * ranks and stages; report_page.c: the page; report_compare.c: two plans
  */
 #ifndef ZM_PASSES_MEMORY_H
 #define ZM_PASSES_MEMORY_H
@@ -118,8 +119,30 @@ typedef struct RecomputeReport {
     VEC(RecomputeRow) rows;
 } RecomputeReport;
 
+/* What one rank sends in a step: of each kind of collective ... */
+typedef struct CommRow {
+    const char *op, *axis, *what; /* "all_gather", "data", "params" | "grads" | "scalars" */
+    int64_t count, bytes;
+} CommRow;
+
+/* ... and of each bucket. */
+typedef struct CommBucket {
+    const char *name;                 /* "bucket.3" */
+    int64_t elems;                    /* of all ranks together */
+    int64_t gathers, reductions;      /* in a step */
+    int64_t gather_bytes, wire_bytes; /* of an element that is gathered, that is reduced */
+    int64_t bytes;
+} CommBucket;
+
+typedef struct PlanComm {
+    VEC(CommRow) rows;
+    VEC(CommBucket) buckets;
+    int64_t bytes; /* of all rows */
+} PlanComm;
+
 typedef struct PlanReport {
-    int64_t params;                      /* elements */
+    int64_t ranks;
+    int64_t params;                      /* elements, of all ranks together */
     PlanCategory cat[PLAN_N_CATEGORIES]; /* params master optimizer grads activations gathered
                                             workspace inputs other */
     int64_t padding, peak_live, arena, states, closed_form;
@@ -129,8 +152,10 @@ typedef struct PlanReport {
     double fragmentation;
     const char *peak_func;
     int32_t peak_pos;
+    PlanComm comm;
     double flops;                     /* of one step's matmuls and attention and the rest */
     const RecomputeReport *recompute; /* NULL: none */
+    const struct PlanSweep *sweep;    /* the plans that this one was chosen from; NULL: none */
 } PlanReport;
 
 /* "2469884992 bytes (2.30 GiB)" */
@@ -146,6 +171,37 @@ void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *
 void plan_print_html(const Module *m, const PlanReport *r, Arena *scratch, Str *out);
 void plan_print_csv(const Module *m, Arena *scratch,
                     Str *out); /* MiniMalloc's columns first: id,lower,upper,size,offset */
+
+/* ---- report_sweep.c ---- */
+
+/* A plan among those of `zmc plan --ranks 1..1024 --zero all`. */
+typedef struct SweepRow {
+    int64_t ranks, zero;
+    int64_t cat[PLAN_N_CATEGORIES]; /* as in PlanReport */
+    int64_t padding, states, closed_form, peak_live, arena, comm_bytes;
+    bool is_planned; /* false: refused, and why */
+    char why[200];
+} SweepRow;
+
+typedef struct PlanSweep {
+    const char *model, *precision;
+    int64_t params, batch, accumulate;
+    int64_t memory; /* budget of a rank's arena; 0: none */
+    const SweepRow *row;
+    uint32_t n; /* rows, ranks ascending, of equal ranks stages ascending */
+} PlanSweep;
+
+bool sweep_fits(const PlanSweep *s, const SweepRow *r);
+/* The fewest ranks that fit at a stage; NULL: none of the rows. */
+const SweepRow *sweep_fewest(const PlanSweep *s, int64_t zero);
+/* Of all that fit, or where none does, of all: fewest ranks, then least communication, then
+ * smallest arena; where none fits the smallest arena.  NULL: no plan. */
+const SweepRow *sweep_best(const PlanSweep *s);
+/* Among the stages that fit on r's ranks: sends least, then has the smallest arena. */
+bool sweep_is_cheapest(const PlanSweep *s, const SweepRow *r);
+void sweep_print_table(const PlanSweep *s, Str *out);
+void sweep_print_json(const PlanSweep *s, Str *out);
+void sweep_print_csv(const PlanSweep *s, Str *out);
 
 /* ---- report_compare.c ---- */
 

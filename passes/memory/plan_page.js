@@ -351,10 +351,87 @@ function drawRecompute() {
     row([el('td', v.loc), bytesCell(v.saved), numberCell(v.flops.toPrecision(4)), numberCell(count(v.ops)), el('td', v.dearest)])));
 }
 
+/* Equal buckets that follow each other, layers, are one row. */
+function bucketRows(list) {
+  const rows = [], key = b => [b.elems, b.gathers, b.gather_bytes, b.reductions, b.wire_bytes, b.bytes].join();
+  for (const b of list)
+    if (rows.length && key(rows.at(-1).first) === key(b)) rows.at(-1).last = b;
+    else rows.push({first: b, last: b});
+  return rows;
+}
+
 function drawComm() {
   $(plan.comm.length ? 'comm' : 'comm-none').hidden = false;
   $('comm').tBodies[0].append(...plan.comm.map(c =>
     row([el('td', c.op), el('td', c.axis), el('td', c.what), numberCell(count(c.count)), bytesCell(c.bytes)])));
+  if (!plan.comm_buckets.length) return;
+  const times = (n, bytes) => (n ? `${n} \u00d7 ${bytes} B` : '\u2013');
+  $('comm-buckets').hidden = false;
+  $('comm-buckets').tBodies[0].append(...bucketRows(plan.comm_buckets).map(r =>
+    row([el('td', r.first === r.last ? r.first.name : `${r.first.name} to ${r.last.name}, each`), numberCell(count(r.first.elems)),
+         numberCell(times(r.first.gathers, r.first.gather_bytes)), numberCell(times(r.first.reductions, r.first.wire_bytes)),
+         bytesCell(r.first.bytes)])));
+  const all = plan.comm_buckets.reduce((s, b) => s + b.bytes, 0);
+  $('comm-buckets').tFoot.append(row([el('td', `all ${plan.comm_buckets.length}`), el('td'), el('td'), el('td'), bytesCell(all)]));
+}
+
+// ---- ranks and stages ----
+
+const stageColor = zero => `var(--zero-${zero})`;
+
+/* Arena over ranks, a line a stage; both axes are logarithmic. */
+function drawSweepChart(plans, memory) {
+  const ranks = [...new Set(plans.map(p => p.ranks))], stages = [...new Set(plans.map(p => p.zero))];
+  const sizes = plans.map(p => p.arena).concat(memory || []);
+  const low = Math.log2(Math.min(...sizes)) - .3, high = Math.log2(Math.max(...sizes)) + .3;
+  const x = n => 1000 * (.5 + ranks.indexOf(n)) / ranks.length, y = bytes => 320 * (high - Math.log2(bytes)) / (high - low);
+  const box = $('sweep-chart');
+  for (const z of stages)
+    box.append(svg('polyline', {points: plans.filter(p => p.zero === z).map(p => `${x(p.ranks)},${y(p.arena).toFixed(2)}`).join(' '),
+                                style: `stroke:${stageColor(z)}`, 'data-zero': z}));
+  if (memory) box.append(svg('line', {id: 'sweep-memory', x1: 0, x2: 1000, y1: y(memory), y2: y(memory)}));
+  for (let k = 0; k <= 4; k++) {
+    const bytes = 2 ** (low + (high - low) * k / 4), tick = el('span', human(Math.round(bytes)));
+    tick.style.top = y(bytes) + 'px';
+    $('sweep-ticks').append(tick);
+  }
+  for (const n of ranks) {
+    const tick = el('span', n);
+    tick.style.left = x(n) / 10 + '%';
+    $('sweep-ranks').append(tick);
+  }
+  box.setAttribute('aria-label', `arena of a rank over ${ranks.join(', ')} ranks for zero ${stages.join(', ')}; the table has the numbers`);
+  $('sweep-legend').append(...stages.map(z => {
+    const name = el('span', `zero ${z}`);
+    name.prepend(el('span', undefined, {class: 'swatch', style: `background:${stageColor(z)}`}));
+    return name;
+  }));
+}
+
+function sweepAnswer(sweep) {
+  if (!sweep.memory) return '';
+  const fewest = Object.entries(sweep.fewest_ranks).map(([z, c]) => `zero ${z}: ${c ? `${c.ranks} rank${c.ranks > 1 ? 's' : ''}` : 'none'}`);
+  const best = sweep.answer ? `${sweep.answer.ranks} ranks with zero ${sweep.answer.zero}: the fewest that fit, and what sends least on them. ` : 'Nothing fits. ';
+  return `${best}Fewest ranks that fit in ${human(sweep.memory)}: ${fewest.join(', ')}.`;
+}
+
+function drawSweep() {
+  const sweep = plan.sweep;
+  if (!sweep) return;
+  const planned = sweep.plans.filter(p => !p.refused);
+  $('sweep-section').hidden = false;
+  $('sweep-note').textContent = 'Arena of a rank over the number of ranks. ' + (sweep.memory ? `Dashed: ${human(sweep.memory)}. ` : '') +
+    `The other sections show ${plan.ranks} rank${plan.ranks > 1 ? 's' : ''} with zero ${plan.zero}.`;
+  $('sweep-answer').textContent = sweepAnswer(sweep);
+  $('sweep').tBodies[0].append(...sweep.plans.map(p => {
+    const head = [numberCell(count(p.ranks)), numberCell(p.zero)];
+    if (p.refused) return row([...head, el('td', 'refused: ' + p.refused, {colspan: 6})]);
+    const fits = [sweep.memory ? (p.fits ? 'yes' : 'no') : '', p.sends_least ? 'sends least' : ''].filter(t => t).join(', ');
+    const tr = row([...head, ...['states', 'activations', 'gathered', 'arena', 'comm_bytes'].map(k => bytesCell(p[k])), el('td', fits)]);
+    if (sweep.answer && p.ranks === sweep.answer.ranks && p.zero === sweep.answer.zero) tr.className = 'answer';
+    return tr;
+  }));
+  drawSweepChart(planned, sweep.memory);
 }
 
 drawHead();
@@ -364,5 +441,6 @@ drawPeak();
 drawArena();
 drawRecompute();
 drawComm();
+drawSweep();
 document.documentElement.setAttribute('data-drawn', 'all');
 })();

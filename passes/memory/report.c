@@ -13,6 +13,11 @@ static const char *const category_names[PLAN_N_CATEGORIES] = {
     "params",   "master",    "optimizer", "grads", "activations",
     "gathered", "workspace", "inputs",    "other"};
 
+const char *plan_category_name(int i)
+{
+    return category_names[i];
+}
+
 static int64_t aligned(int64_t bytes)
 {
     return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
@@ -194,20 +199,20 @@ static void add_live(PlanReport *r, const Buffers *all)
     }
 }
 
-/* Gradients count into the states also where they live only from the backward to the update: at
- * their largest. */
-static int64_t gradient_bytes(const Buffers *all)
+/* Gradients count into the states as accumulators; without them, as what the update reads, also
+ * where that lives only from the backward to the update: at its largest. */
+static int64_t gradient_bytes(const Module *m, Arena *a)
 {
-    int64_t persistent = 0, most = 0;
-    for (uint32_t i = 0; i < all->n; i++) {
-        const Buffer *b = &all->at[i];
-        if (strcmp(b->cat, "grads") != 0) continue;
-        if (b->f)
-            most += strcmp(b->f->name, "last") == 0 ? b->bytes : 0;
-        else
-            persistent += b->bytes;
-    }
-    return persistent + most;
+    int64_t persistent = 0, read = 0;
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (m->vars.at[i].kind == VK_GRAD && !var_ok(m->vars.at[i].in))
+            persistent += m->vars.at[i].place.bytes;
+    const Func *f = func_find(m, "last");
+    if (persistent || !f) return persistent;
+    Units u = units_build(a, f);
+    for (uint32_t i = 0; i < u.n; i++)
+        if (u.at[i].kind == UNIT_TEMP && strcmp(u.at[i].cat, "grads") == 0) read += u.at[i].bytes;
+    return read;
 }
 
 static double func_flops(const Func *f)
@@ -230,9 +235,17 @@ double plan_runs(const Module *m, const Func *f)
     return strcmp(f->name, "last") == 0;
 }
 
+/* Along all axes of the mesh. */
+static int64_t plan_ranks(const Module *m)
+{
+    int64_t n = 1;
+    for (int i = MESH_NONE + 1; i < N_MESH_AXIS; i++) n *= m->mesh[i] ? m->mesh[i] : 1;
+    return n;
+}
+
 PlanReport plan_report(const Module *m, Arena *scratch)
 {
-    PlanReport r = {.arena = m->arena_bytes, .peak_func = ""};
+    PlanReport r = {.arena = m->arena_bytes, .ranks = plan_ranks(m), .peak_func = ""};
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.cat[i].name = category_names[i];
     for (uint32_t i = 1; i < m->vars.n; i++)
         if (m->vars.at[i].kind == VK_PARAM && !m->vars.at[i].is_bucket)
@@ -244,9 +257,10 @@ PlanReport plan_report(const Module *m, Arena *scratch)
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.peak_live += r.cat[i].bytes;
     r.peak_live += r.padding;
     r.states = *category(&r, "params") + *category(&r, "master") + *category(&r, "optimizer") +
-               gradient_bytes(&all);
-    r.closed_form = precision_closed_form(m);
+               gradient_bytes(m, scratch);
+    r.closed_form = precision_closed_form(m, r.ranks);
     r.fragmentation = r.peak_live ? (double)r.arena / (double)r.peak_live - 1 : 0;
+    r.comm = plan_comm(m, scratch);
     for (uint32_t i = 0; i < m->funcs.n; i++) {
         r.flops += plan_runs(m, m->funcs.at[i]) * func_flops(m->funcs.at[i]);
     }
@@ -327,15 +341,21 @@ static void add_largest(const Module *m, const PlanReport *r, Arena *a, Str *out
 void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str *out)
 {
     bool is_autocast = m->train.precision != PREC_FP32 && m->train.amp == AMP_AUTOCAST;
-    str_addf(out,
-             "model %s: %lld parameters, micro-batch %lld, accumulate %lld, 1 rank, zero 0, %s%s\n",
-             m->name, (long long)r->params, (long long)m->batch, (long long)m->train.accumulate,
-             precision_name(m->train.precision),
-             is_autocast     ? " autocast"
-             : m->train.pure ? " pure"
-                             : "");
+    str_addf(
+        out,
+        "model %s: %lld parameters, micro-batch %lld, accumulate %lld, %lld rank%s, zero %lld, "
+        "%s%s\n",
+        m->name, (long long)r->params, (long long)m->batch, (long long)m->train.accumulate,
+        (long long)r->ranks, r->ranks > 1 ? "s" : "", (long long)m->train.zero,
+        precision_name(m->train.precision),
+        is_autocast     ? " autocast"
+        : m->train.pure ? " pure"
+                        : "");
     precision_print_table(m, out);
-    str_add(out, "memory of a rank at its peak:\n");
+    if (r->ranks == 1)
+        str_add(out, "memory of a rank at its peak:\n");
+    else
+        str_addf(out, "memory of each of %lld ranks at its peak:\n", (long long)r->ranks);
     for (int i = 0; i < PLAN_N_CATEGORIES; i++)
         if (r->cat[i].bytes) add_line(out, r->cat[i].name, r->cat[i].bytes);
     add_line(out, "padding", r->padding);
@@ -348,6 +368,7 @@ void plan_print_table(const Module *m, const PlanReport *r, Arena *scratch, Str 
     add_line(out, "states", r->states);
     add_line(out, "closed form", r->closed_form);
     str_addf(out, "  %-14s %15.4g per step\n", "flops", r->flops);
+    comm_print_table(r, out);
     add_largest(m, r, scratch, out);
     if (r->recompute) recompute_print_table(r, out);
 }
@@ -404,11 +425,17 @@ void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *
     str_add_json(out, m->name);
     str_addf(out, ",\"micro_batch\":%lld,\"accumulate\":%lld,", (long long)m->batch,
              (long long)m->train.accumulate);
-    str_add(out, "\"ranks\":1,\"zero\":0,");
+    str_addf(out, "\"ranks\":%lld,\"zero\":%lld,", (long long)r->ranks, (long long)m->train.zero);
     precision_print_json(m, out);
-    str_addf(out, ",\"params\":%lld,\"per_rank\":[{", (long long)r->params);
-    json_category(r, out);
-    str_add(out, "}],\"comm\":[],\"buffers\":[");
+    str_addf(out, ",\"params\":%lld,\"per_rank\":[", (long long)r->params);
+    for (int64_t rank = 0; rank < r->ranks; rank++) { /* all run the same program */
+        str_add(out, rank ? ",\n{" : "{");
+        json_category(r, out);
+        str_add(out, "}");
+    }
+    str_add(out, "]");
+    comm_print_json(r, out);
+    str_add(out, ",\"buffers\":[");
     Buffers all = plan_buffers(scratch, m);
     for (uint32_t i = 0; i < all.n; i++) {
         const Buffer *b = &all.at[i];
@@ -429,6 +456,10 @@ void plan_print_json(const Module *m, const PlanReport *r, Arena *scratch, Str *
     str_add(out, ",\"flops\":");
     str_add_f64(out, r->flops);
     if (r->recompute) recompute_print_json(r, out);
+    if (r->sweep) {
+        str_add(out, ",\"sweep\":");
+        sweep_print_json(r->sweep, out);
+    }
     str_add(out, "}\n");
 }
 

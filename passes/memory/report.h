@@ -20,17 +20,22 @@ typedef VEC(Buffer) Buffers;
 Buffers plan_buffers(Arena *a, const Module *m);
 bool buffer_is_at_peak(const Buffer *b, const PlanReport *r);
 double plan_runs(const Module *m, const Func *f); /* of f in one step */
+const char *plan_category_name(int i);            /* i of PlanReport.cat */
 void plan_add_bytes(Str *out, int64_t bytes);
 const char *plan_loc_text(Arena *a, const Module *m, LocId loc); /* "gpt2.zm:9:10", "" */
 
 /* plan_page.html with its style and script (plan_page.cmake); the plan goes where @PLAN@ stands. */
 extern const char plan_page[];
 
-/* Bytes of parameters, masters, gradients and two moments, for each padded parameter (docs of the
- * plan: docs/memory.md). */
-int64_t precision_closed_form(const Module *m);
+/* Bytes of parameters, masters, gradients and two moments on one of so many ranks, by the stage of
+ * m's train settings, for each padded parameter (docs/memory.md). */
+int64_t precision_closed_form(const Module *m, int64_t ranks);
 void precision_print_table(const Module *m, Str *out);
 void precision_print_json(const Module *m, Str *out); /* "precision", "amp" and "dtypes" */
+
+PlanComm plan_comm(const Module *m, Arena *a); /* strings are m's */
+void comm_print_table(const PlanReport *r, Str *out);
+void comm_print_json(const PlanReport *r, Str *out); /* ,"comm":[..],"comm_buckets":[..] */
 
 void recompute_print_table(const PlanReport *r, Str *out);
 void recompute_print_json(const PlanReport *r, Str *out);

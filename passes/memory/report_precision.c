@@ -51,35 +51,63 @@ enum { N_TENSOR_KINDS = 6 };
 static const char *const tensor_kinds[N_TENSOR_KINDS] = {"params", "grads",  "accumulators",
                                                          "wire",   "master", "moments"};
 
-/* In the order of tensor_kinds.  Nothing is on the wire: one rank. */
+/* What is reduced between ranks. */
+static DTypeSet dtypes_of_wire(const Module *m)
+{
+    DTypeSet s = {0};
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        const Func *f = m->funcs.at[i];
+        FOR_OPS(f, id)
+        {
+            const Op *op = op_cget(f, id);
+            if (op->code == OP_REDUCE_SCATTER) s.has[value_type(f, op->in[0])->dtype] = true;
+        }
+    }
+    return s;
+}
+
+/* In the order of tensor_kinds. */
 static void list_dtypes(const Module *m, DTypeSet out[N_TENSOR_KINDS])
 {
     out[0] = dtypes_of_kind(m, VK_PARAM);
     out[1] = dtypes_of_grads(m);
     out[2] = dtypes_of_kind(m, VK_GRAD);
-    out[3] = (DTypeSet){0};
+    out[3] = dtypes_of_wire(m);
     out[4] = dtypes_of_kind(m, VK_MASTER);
     out[5] = dtypes_of_kind(m, VK_MOMENT);
 }
 
 /* ---- states ---- */
 
-/* An f32 parameter, of any mode, has no master. */
-static int64_t bytes_per_param(const TrainConfig *t, DType param)
+typedef struct StateBytes {
+    int64_t param, grad, rest; /* rest: master and moments */
+} StateBytes;
+
+/* Of one element.  An f32 parameter, of any mode, has no master. */
+static StateBytes state_bytes(const TrainConfig *t, DType param)
 {
     int64_t moments = t->moments_bf16 ? 2 * 2 : 2 * 4;
     int64_t grad = t->precision != PREC_FP32 && t->grad_low ? 2 : 4;
-    if (param == DT_F32) return 4 + grad + moments;
-    return 2 + grad + moments + (t->pure ? 0 : 4);
+    bool has_master = param != DT_F32 && !t->pure;
+    return (StateBytes){dtype_bytes(param), grad, moments + (has_master ? 4 : 0)};
 }
 
-int64_t precision_closed_form(const Module *m)
+/* Of n elements on one of so many ranks: stage 1 shares out what is left of the states, 2 the
+ * gradients too, 3 the parameters too. */
+static int64_t shared_bytes(StateBytes b, int64_t stage, int64_t n, int64_t ranks)
+{
+    int64_t whole = (stage < 1 ? b.rest : 0) + (stage < 2 ? b.grad : 0) + (stage < 3 ? b.param : 0);
+    return n * whole + n * (b.rest + b.grad + b.param - whole) / ranks;
+}
+
+int64_t precision_closed_form(const Module *m, int64_t ranks)
 {
     int64_t bytes = 0;
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Var *v = &m->vars.at[i];
-        if (v->kind == VK_PARAM && !var_ok(v->in))
-            bytes += bytes_per_param(&m->train, v->type->dtype) * type_elems(v->type);
+        if (v->kind != VK_PARAM || var_ok(v->in)) continue;
+        int64_t n = type_elems(v->type) * (type_is_placed(v->type) ? ranks : 1);
+        bytes += shared_bytes(state_bytes(&m->train, v->type->dtype), m->train.zero, n, ranks);
     }
     return bytes;
 }

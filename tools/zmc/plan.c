@@ -48,13 +48,9 @@ static int print_comparison(Session *s, CodegenTarget *t, const Module *m, Str *
 int command_plan(Session *s)
 {
     CodegenTarget t;
-    if (options_are_many(&s->opt)) {
-        diag_error(&s->diag, (SrcPos){0}, E_USAGE,
-                   "many ranks or stages are not compared by this version of zmc");
-        return EXIT_BAD_INPUT;
-    }
     if (codegen_target_init(&t, &s->arena, &s->diag, s->opt.target, s->opt.cpu) != ZM_OK)
         return EXIT_BAD_INPUT;
+    if (options_are_many(&s->opt)) return command_sweep(s, &t);
     Module *m = session_compile(s, &t);
     if (!m) return session_exit_code(s);
     Str text = {0};

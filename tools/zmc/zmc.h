@@ -35,6 +35,7 @@ typedef struct Session {
     Diag diag;
     Options opt;
     bool is_plan;              /* `zmc plan`, not `zmc` */
+    bool is_sweep;             /* --memory chooses among plans, it refuses none */
     LossScale loss_scale;      /* of opt.loss_scale, when given */
     RecomputeReport recompute; /* steps only */
     const Module *without;     /* the model planned without recomputation; NULL: as it is */
@@ -73,6 +74,8 @@ Status session_write_text(Session *s, const Str *text);
 
 int command_compile(Session *s);
 int command_plan(Session *s);
+/* `zmc plan` of a range of ranks or all stages (sweep.c). */
+int command_sweep(Session *s, CodegenTarget *t);
 int command_run(int argc, char **argv, const Session *s);
 
 #endif

@@ -1,0 +1,186 @@
+/* report_comm.c -- what one rank sends in a step, from the collectives of the planned functions.
+ *
+ * Of a tensor of S bytes over n ranks a rank sends S (n-1)/n in a gather or a reduction, and both
+ * in an all-reduce (runtime/comm.h).  Where n does not divide a tensor, which is so of the few
+ * scalars only, the numbers are those of rank 0.
+ */
+#include <string.h>
+
+#include "passes/memory/report.h"
+
+static const char gather_of[] = "gather of ", reduction_of[] = "reduction of ";
+
+static bool is_collective(OpCode code)
+{
+    return code == OP_ALL_GATHER || code == OP_REDUCE_SCATTER || code == OP_ALL_REDUCE;
+}
+
+/* The whole tensor. */
+static const Type *comm_type(const Func *f, const Op *op)
+{
+    return value_type(f, op->code == OP_ALL_GATHER ? op->out[0] : op->in[0]);
+}
+
+static int64_t comm_bytes(const Func *f, const Op *op, int64_t ranks)
+{
+    const Type *t = comm_type(f, op);
+    int64_t all = type_elems(t), own = all / ranks + (all % ranks > 0);
+    int64_t reduced = op->code == OP_ALL_GATHER ? 0 : all - own;
+    int64_t gathered = op->code == OP_REDUCE_SCATTER ? 0 : (ranks - 1) * own;
+    return (reduced + gathered) * dtype_bytes(t->dtype);
+}
+
+/* The tensor that pass zero named the collective by: "bucket.3", "grad.bucket.3"; "": none. */
+static const char *comm_tensor(const Module *m, const Op *op)
+{
+    LocId by = loc_ok(op->loc) ? loc_by_pass(m, op->loc, "zero") : (LocId){0};
+    const char *why = loc_ok(by) ? loc_get(m, by)->why : "";
+    if (strncmp(why, gather_of, strlen(gather_of)) == 0) return why + strlen(gather_of);
+    if (strncmp(why, reduction_of, strlen(reduction_of)) == 0) return why + strlen(reduction_of);
+    return "";
+}
+
+static const char grad_prefix[] = "grad.";
+
+static bool is_of_grad(const char *tensor)
+{
+    return strncmp(tensor, grad_prefix, strlen(grad_prefix)) == 0;
+}
+
+static const char *comm_what(const Op *op, const char *tensor)
+{
+    if (op->code == OP_ALL_REDUCE) return "scalars";
+    return op->code == OP_REDUCE_SCATTER || is_of_grad(tensor) ? "grads" : "params";
+}
+
+static void add_row(Arena *a, PlanComm *c, const Op *op, const char *what, int64_t runs,
+                    int64_t bytes)
+{
+    const char *name = op_info(op->code)->name, *axis = attr_str(op->attrs, AT_MESH);
+    uint32_t i = 0;
+    while (i < c->rows.n &&
+           (strcmp(c->rows.at[i].op, name) != 0 || strcmp(c->rows.at[i].axis, axis) != 0 ||
+            strcmp(c->rows.at[i].what, what) != 0))
+        i++;
+    if (i == c->rows.n) VEC_PUSH(a, &c->rows, ((CommRow){name, axis, what, 0, 0}));
+    c->rows.at[i].count += runs;
+    c->rows.at[i].bytes += runs * bytes;
+}
+
+static void add_bucket(Arena *a, PlanComm *c, const Func *f, const Op *op, const char *tensor,
+                       int64_t runs, int64_t bytes)
+{
+    const char *name = is_of_grad(tensor) ? tensor + strlen(grad_prefix) : tensor;
+    const Type *t = comm_type(f, op);
+    uint32_t i = 0;
+    while (i < c->buckets.n && strcmp(c->buckets.at[i].name, name) != 0) i++;
+    if (i == c->buckets.n)
+        VEC_PUSH(a, &c->buckets, ((CommBucket){.name = name, .elems = type_elems(t)}));
+    CommBucket *b = &c->buckets.at[i];
+    b->bytes += runs * bytes;
+    if (op->code == OP_ALL_GATHER) {
+        b->gathers += runs;
+        b->gather_bytes = dtype_bytes(t->dtype);
+    } else {
+        b->reductions += runs;
+        b->wire_bytes = dtype_bytes(t->dtype);
+    }
+}
+
+PlanComm plan_comm(const Module *m, Arena *a)
+{
+    PlanComm c = {0};
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        const Func *f = m->funcs.at[i];
+        int64_t runs = (int64_t)plan_runs(m, f);
+        if (runs <= 0) continue;
+        FOR_OPS(f, id)
+        {
+            const Op *op = op_cget(f, id);
+            if (!is_collective(op->code)) continue;
+            MeshAxis axis = mesh_axis_from_name(attr_str(op->attrs, AT_MESH),
+                                                strlen(attr_str(op->attrs, AT_MESH)));
+            int64_t ranks = m->mesh[axis] ? m->mesh[axis] : 1, bytes = comm_bytes(f, op, ranks);
+            const char *tensor = comm_tensor(m, op);
+            add_row(a, &c, op, comm_what(op, tensor), runs, bytes);
+            if (op->code != OP_ALL_REDUCE) add_bucket(a, &c, f, op, tensor, runs, bytes);
+            c.bytes += runs * bytes;
+        }
+    }
+    return c;
+}
+
+/* ---- text ---- */
+
+static void print_rows(const PlanComm *c, Str *out)
+{
+    str_add(out, "  collective      axis    what           count         bytes sent\n");
+    for (uint32_t i = 0; i < c->rows.n; i++) {
+        const CommRow *r = &c->rows.at[i];
+        str_addf(out, "  %-14s  %-6s  %-8s  %10lld  %15lld B  ", r->op, r->axis, r->what,
+                 (long long)r->count, (long long)r->bytes);
+        plan_add_bytes(out, r->bytes);
+        str_add(out, "\n");
+    }
+    str_addf(out, "  %-14s  %-6s  %-8s  %10s  %15lld B  ", "together", "", "", "",
+             (long long)c->bytes);
+    plan_add_bytes(out, c->bytes);
+    str_add(out, "\n");
+}
+
+static bool is_same_traffic(const CommBucket *x, const CommBucket *y)
+{
+    return x->elems == y->elems && x->gathers == y->gathers && x->reductions == y->reductions &&
+           x->bytes == y->bytes;
+}
+
+/* One line for equal buckets that follow each other: layers. */
+static void print_buckets(const PlanComm *c, Str *out)
+{
+    str_add(out, "  buckets                          elements      gathers  reductions  bytes sent "
+                 "for each\n");
+    for (uint32_t i = 0, end; i < c->buckets.n; i = end) {
+        const CommBucket *b = &c->buckets.at[i];
+        for (end = i + 1; end < c->buckets.n && is_same_traffic(b, &c->buckets.at[end]);) end++;
+        Str name = {0};
+        str_add(&name, *b->name ? b->name : "?");
+        if (end > i + 1) str_addf(&name, " to %s", c->buckets.at[end - 1].name);
+        str_addf(out, "  %-26s  %13lld  %5lld x %d B  %5lld x %d B  %15lld B\n", str_c(&name),
+                 (long long)b->elems, (long long)b->gathers, (int)b->gather_bytes,
+                 (long long)b->reductions, (int)b->wire_bytes, (long long)b->bytes);
+        str_free(&name);
+    }
+}
+
+void comm_print_table(const PlanReport *r, Str *out)
+{
+    if (r->ranks == 1) return;
+    str_addf(out, "communication: what each of %lld ranks sends in a step:\n", (long long)r->ranks);
+    print_rows(&r->comm, out);
+    print_buckets(&r->comm, out);
+}
+
+void comm_print_json(const PlanReport *r, Str *out)
+{
+    const PlanComm *c = &r->comm;
+    str_add(out, ",\"comm\":[");
+    for (uint32_t i = 0; i < c->rows.n; i++) {
+        const CommRow *x = &c->rows.at[i];
+        str_addf(out,
+                 "%s\n{\"op\":\"%s\",\"axis\":\"%s\",\"what\":\"%s\",\"count\":%lld,"
+                 "\"bytes\":%lld}",
+                 i ? "," : "", x->op, x->axis, x->what, (long long)x->count, (long long)x->bytes);
+    }
+    str_add(out, "],\"comm_buckets\":[");
+    for (uint32_t i = 0; i < c->buckets.n; i++) {
+        const CommBucket *b = &c->buckets.at[i];
+        str_add(out, i ? ",\n{\"name\":" : "\n{\"name\":");
+        str_add_json(out, b->name);
+        str_addf(out,
+                 ",\"elems\":%lld,\"gathers\":%lld,\"gather_bytes\":%d,\"reductions\":%lld,"
+                 "\"wire_bytes\":%d,\"bytes\":%lld}",
+                 (long long)b->elems, (long long)b->gathers, (int)b->gather_bytes,
+                 (long long)b->reductions, (int)b->wire_bytes, (long long)b->bytes);
+    }
+    str_add(out, "]");
+}
