@@ -411,7 +411,7 @@ function drawSweepChart(plans, memory) {
 function sweepAnswer(sweep) {
   if (!sweep.memory) return '';
   const fewest = Object.entries(sweep.fewest_ranks).map(([z, c]) => `zero ${z}: ${c ? `${c.ranks} rank${c.ranks > 1 ? 's' : ''}` : 'none'}`);
-  const best = sweep.answer ? `${sweep.answer.ranks} ranks with zero ${sweep.answer.zero}: the fewest that fit, and what sends least on them. ` : 'Nothing fits. ';
+  const best = sweep.answer ? `${sweep.answer.ranks} rank${sweep.answer.ranks > 1 ? 's' : ''} with zero ${sweep.answer.zero}: the fewest that fit, and what sends least on them. ` : 'Nothing fits. ';
   return `${best}Fewest ranks that fit in ${human(sweep.memory)}: ${fewest.join(', ')}.`;
 }
 

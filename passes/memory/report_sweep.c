@@ -96,28 +96,37 @@ static void add_row(const PlanSweep *s, const SweepRow *r, Str *out)
     str_addf(out, "%s%s\n", *fit ? "  " : "", fit);
 }
 
+static void add_trimmed(Str *out, int64_t bytes)
+{
+    Str text = {0};
+    plan_add_bytes(&text, bytes);
+    str_add(out, str_c(&text) + strspn(str_c(&text), " "));
+    str_free(&text);
+}
+
+static void add_fewest(const SweepRow *r, int64_t zero, Str *out)
+{
+    str_addf(out, "zero %lld: ", (long long)zero);
+    if (!r) {
+        str_add(out, "fits on none of these ranks\n");
+        return;
+    }
+    str_addf(out, "fewest ranks %lld, arena ", (long long)r->ranks);
+    add_trimmed(out, r->arena);
+    str_add(out, ", sent in a step ");
+    add_trimmed(out, r->comm_bytes);
+    str_add(out, "\n");
+}
+
 static void add_answers(const PlanSweep *s, Str *out)
 {
-    for (int64_t zero = 0; zero < N_STAGES; zero++) {
-        if (!(stages(s) & 1u << zero)) continue;
-        const SweepRow *r = sweep_fewest(s, zero);
-        str_addf(out, "zero %lld: ", (long long)zero);
-        if (!r) {
-            str_addf(out, "fits on none of these ranks\n");
-            continue;
-        }
-        str_addf(out, "fits on %lld rank%s and more; arena", (long long)r->ranks,
-                 r->ranks > 1 ? "s" : "");
-        add_size(out, r->arena);
-        str_add(out, ", sent");
-        add_size(out, r->comm_bytes);
-        str_add(out, " a step\n");
-    }
+    for (int64_t zero = 0; zero < N_STAGES; zero++)
+        if (stages(s) & 1u << zero) add_fewest(sweep_fewest(s, zero), zero, out);
     const SweepRow *best = sweep_best(s);
     if (best && sweep_fits(s, best))
         str_addf(out,
-                 "answer: --ranks %lld --zero %lld: the fewest ranks, and what sends least on "
-                 "them\n",
+                 "answer: --ranks %lld --zero %lld: the fewest ranks that fit, and what sends "
+                 "least on them\n",
                  (long long)best->ranks, (long long)best->zero);
 }
 
@@ -126,8 +135,8 @@ void sweep_print_table(const PlanSweep *s, Str *out)
     str_addf(out, "model %s: %lld parameters, micro-batch %lld, accumulate %lld, %s", s->model,
              (long long)s->params, (long long)s->batch, (long long)s->accumulate, s->precision);
     if (s->memory) {
-        str_add(out, ";");
-        plan_add_bytes(out, s->memory);
+        str_add(out, ", ");
+        add_trimmed(out, s->memory);
         str_add(out, " for a rank");
     }
     str_add(out, "\n  ranks  zero        states   activations      gathered         arena  "

@@ -108,6 +108,24 @@ def test_numbers():
     same(int(c["data-drawn"]) + int(c["data-small"]), len(plan["buffers"]), "buffers of the map and of the plan")
 
 
+def test_ranks_and_stages():
+    """The comparison has a row for each plan, a line for each stage, and marks the answer."""
+    args = ["--ranks", "1..8", "--zero", "all"]
+    sizes = [r["arena"] for r in json.loads(run([ZMC, "plan", GPT2, *defines(SMALL), *args, "--json"])[0])["plans"]]
+    page, sweep = make("sweep.html", [*args, "--memory", sorted(sizes)[len(sizes) // 2]])
+    dom = load(page)
+    assert "hidden" not in dom.id["sweep-section"].attrs
+    rows = dom.id["sweep"].rows()
+    same([[int(c.text()) for c in r.children[:2]] for r in rows], [[p["ranks"], p["zero"]] for p in sweep["plans"]], "ranks and stages")
+    same([r.bytes() for r in rows], [[p[k] for k in ("states", "activations", "gathered", "arena", "comm_bytes")] for p in sweep["plans"]], "bytes of the table")
+    same([r.children[-1].text().startswith("yes") for r in rows], [p["fits"] for p in sweep["plans"]], "what fits")
+    marked = [[int(c.text()) for c in r.children[:2]] for r in rows if r.attrs.get("class") == "answer"]
+    same(marked, [[sweep["answer"]["ranks"], sweep["answer"]["zero"]]], "the row that is marked")
+    same([e.attrs["data-zero"] for e in dom.id["sweep-chart"].all() if e.tag == "polyline"], ["0", "1", "2", "3"], "lines of the picture")
+    contains(dom.id["sweep-answer"].text(), f"{sweep['answer']['ranks']} rank", f"zero {sweep['answer']['zero']}")
+    assert "hidden" in load(make("one.html")[0]).id["sweep-section"].attrs
+
+
 def test_an_op_by_link_and_by_keys():
     page, plan = make("ops.html")
     last = next(f["ops"] for f in plan["funcs"] if f["name"] == plan["peak"]["func"])

@@ -8,7 +8,7 @@ import shutil
 from zmtest import *
 
 PLAN = re.compile(r'<script type="application/json" id="plan">(.*?)</script>', re.S)
-SECTIONS = ("h-summary", "h-timeline", "h-peak", "h-arena", "h-recompute", "h-comm")
+SECTIONS = ("h-summary", "h-timeline", "h-peak", "h-arena", "h-recompute", "h-comm", "h-sweep")
 
 
 class Outline(html.parser.HTMLParser):
@@ -50,6 +50,17 @@ def check_data(page, printed):
     assert "<" not in found[0]
     same(found[0].replace("\\u003c", "<"), printed, "the page's data and --json")
     same(json.loads(found[0]), json.loads(printed), "the page's data and --json")
+
+
+def test_many_ranks():
+    """The page of many plans holds them all, and the plan that they lead to."""
+    args = [*defines(SMALL), "--ranks", "1..4", "--zero", "all", "--memory", "16MiB"]
+    page, printed = page_and_json(GPT2, args)
+    Outline(page)
+    data, sweep = json.loads(PLAN.findall(page)[0]), json.loads(printed)
+    same(data["sweep"], sweep, "the page's comparison and --json")
+    same({k: data[k] for k in ("ranks", "zero")}, sweep["answer"], "the plan of the page and the answer")
+    same(data["per_rank"][0]["arena"], next(r["arena"] for r in sweep["plans"] if (r["ranks"], r["zero"]) == (data["ranks"], data["zero"])), "arena")
 
 
 def test_structure_and_data():

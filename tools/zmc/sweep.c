@@ -166,7 +166,7 @@ static int exit_code(Session *s, const PlanSweep *all)
     const SweepRow *best = sweep_best(all);
     if (sweep_fits(all, best)) return EXIT_DONE;
     diag_error(&s->diag, (SrcPos){0}, E_PLAN_BUDGET,
-               "none of the %u plans fits: the smallest, of %lld ranks and zero %lld, needs %s, "
+               "none of the %u plans fits: the smallest, --ranks %lld --zero %lld, needs %s, "
                "--memory allows %s",
                all->n, (long long)best->ranks, (long long)best->zero,
                plan_bytes_text(&s->arena, best->arena), plan_bytes_text(&s->arena, all->memory));

@@ -1,0 +1,94 @@
+"""zmc plan of many ranks and stages: every plan that it lists is the plan of that number of ranks and stage; what fits; what it answers."""
+import csv
+import io
+import json
+
+from zmtest import *
+
+LOW = ("--precision", "bf16", "--grad-dtype", "low")
+COLUMNS = ("params", "master", "optimizer", "grads", "activations", "gathered", "workspace", "inputs", "other", "padding", "peak_live", "arena", "states", "closed_form")
+
+
+def plan(*args, code=0):
+    return run([ZMC, "plan", GPT2, *defines(SMALL), *LOW, *args], code)
+
+
+def sweep(*args, code=0):
+    return json.loads(plan("--json", *args, code=code)[0])
+
+
+def test_rows_are_the_plans():
+    rows = sweep("--ranks", "1..8", "--zero", "all")["plans"]
+    same([(r["ranks"], r["zero"]) for r in rows], [(n, z) for n in (1, 2, 4, 8) for z in range(4)], "ranks and stages")
+    for r in rows:
+        one = sweep("--ranks", r["ranks"], "--zero", r["zero"])
+        for key in COLUMNS:
+            same(r[key], one["per_rank"][0][key], f"{key} of {r['ranks']} ranks, zero {r['zero']}")
+        same(r["comm_bytes"], sum(c["bytes"] for c in one["comm"]), "bytes sent")
+
+
+def test_ranges():
+    def ranks(*args):
+        return [(r["ranks"], r["zero"]) for r in sweep(*args)["plans"]]
+    same(ranks("--ranks", "3..13"), [(3, 0), (6, 0), (12, 0)], "3..13")
+    same(ranks("--ranks", "4..8", "--zero", 2), [(4, 2), (8, 2)], "4..8 at one stage")
+    same(ranks("--ranks", 5, "--zero", "all"), [(5, z) for z in range(4)], "all stages of 5 ranks")
+
+
+def answer(rows, memory):
+    """The rule, said once more: fewest ranks that fit, then least sent, then smallest arena."""
+    fit = sorted((r["ranks"], r["comm_bytes"], r["arena"], r["zero"]) for r in rows if r["arena"] <= memory)
+    return {"ranks": fit[0][0], "zero": fit[0][3]} if fit else None
+
+
+def test_answer():
+    rows = sweep("--ranks", "1..16", "--zero", "all")["plans"]
+    for memory in sorted({r["arena"] for r in rows}):
+        got = sweep("--ranks", "1..16", "--zero", "all", "--memory", memory)
+        same(got["answer"], answer(rows, memory), f"answer for {memory}")
+        same([r["fits"] for r in got["plans"]], [r["arena"] <= memory for r in rows], f"what fits in {memory}")
+        for zero in range(4):
+            fit = [r["ranks"] for r in rows if r["zero"] == zero and r["arena"] <= memory]
+            same(got["fewest_ranks"][str(zero)], {"ranks": fit[0], "zero": zero} if fit else None, f"fewest ranks of zero {zero}")
+
+
+def test_nothing_fits():
+    least = min(r["arena"] for r in sweep("--ranks", "1..4", "--zero", "all")["plans"])
+    got = sweep("--ranks", "1..4", "--zero", "all", "--memory", least - 1, code=3)
+    same((got["answer"], any(r["fits"] for r in got["plans"])), (None, False), "answer")
+    out, err = plan("--ranks", "1..4", "--zero", "all", "--memory", least - 1, code=3)
+    contains(err, "error[E0602]", "none of the 12 plans fits", f"the smallest budget that fits is {least} bytes")
+    contains(out, "zero 3: fits on none of these ranks")
+    plan("--ranks", "1..4", "--zero", "all", "--memory", least)
+
+
+def test_text_and_csv():
+    rows = sweep("--ranks", "1..4", "--zero", "all")["plans"]
+    memory = max(r["arena"] for r in rows)
+    out, _ = plan("--ranks", "1..4", "--zero", "all", "--memory", memory)
+    lines = [l.split() for l in out.splitlines()[2:]]
+    same([l[:2] for l in lines[:12]], [[str(r["ranks"]), str(r["zero"])] for r in rows], "first columns")
+    contains(out, "answer: --ranks 1 --zero ", "zero 0: fewest ranks 1, arena ")
+    table = list(csv.DictReader(io.StringIO(plan("--ranks", "1..4", "--zero", "all", "--memory", memory, "--csv")[0])))
+    same(len(table), len(rows), "lines and rows")
+    for line, r in zip(table, rows):
+        for key in ("ranks", "zero", *COLUMNS, "comm_bytes"):
+            same(int(line[key]), r[key], key)
+        same(line["fits"], "1", "what fits")
+
+
+def test_a_bad_model_is_told_once():
+    bad = write("bad.zm", b"model m(x: [3, 4]) {\n  output y = x + z\n}\n")
+    _, err = run([ZMC, "plan", bad, "--ranks", "1..4"], code=1)
+    same(err.count("error["), 1, "number of errors")
+    contains(err, "bad.zm:2:")
+
+
+def test_one_stage_refused():
+    """A stage that a pass refuses has a line that says why; the others are planned."""
+    out, err = run([ZMC, "plan", GPT2, *defines(SMALL), "--precision", "fp16", "--ranks", "1..2"])
+    same(err.count("fp16 without a loss scale"), 1, "number of warnings")
+    assert "refused" not in out, out
+
+
+main()
