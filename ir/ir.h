@@ -83,6 +83,7 @@ int64_t type_elems(const Type *t);
 int64_t type_bytes(const Type *t);
 bool type_same_shape(const Type *a, const Type *b); /* of one rank's parts */
 bool type_is_placed(const Type *t);                 /* sharded or partial over an axis */
+bool type_is_sharded(const Type *t);                /* a dimension is divided among ranks */
 int64_t
 type_placing(const Type *t); /* axis of dimension i in bits 4i ..., partial from bit 32 on */
 bool type_same_placing(const Type *a, const Type *b); /* equal axis and partial */
@@ -436,6 +437,7 @@ const Type *type_get(Module *m, DType dtype, int rank, const int64_t *dims); /* 
 const Type *type_placed(Module *m, const Type *t, const uint8_t *axis, uint8_t partial);
 const Type *type_placed_by(Module *m, const Type *t, int64_t placing); /* of type_placing() */
 const Type *type_plain(Module *m, const Type *t);                      /* t without its placing */
+int64_t type_whole_elems(const Module *m, const Type *t);              /* of all ranks' parts */
 const Type *type_with_dtype(Module *m, const Type *t, DType dtype);    /* keeps the placing */
 const char *module_str(Module *m, const char *text);                   /* interned */
 

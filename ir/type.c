@@ -128,10 +128,23 @@ int64_t type_placing(const Type *t)
     return packed;
 }
 
-bool type_is_placed(const Type *t)
+bool type_is_sharded(const Type *t)
 {
     static const uint8_t none[ZM_MAX_RANK];
-    return t->partial || memcmp(t->axis, none, sizeof none) != 0;
+    return memcmp(t->axis, none, sizeof none) != 0;
+}
+
+bool type_is_placed(const Type *t)
+{
+    return t->partial || type_is_sharded(t);
+}
+
+int64_t type_whole_elems(const Module *m, const Type *t)
+{
+    int64_t n = type_elems(t);
+    for (int i = 0; i < t->rank; i++)
+        if (t->axis[i] && m->mesh[t->axis[i]] > 1) n *= m->mesh[t->axis[i]];
+    return n;
 }
 
 const char *type_text(Arena *a, const Type *t)

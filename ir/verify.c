@@ -66,11 +66,11 @@ static Status check_storage(const Verifier *v, const Var *var, VarId id)
                             dtype_name(var->type->dtype), in->name, dtype_name(in->type->dtype));
     int64_t end;
     if (var->in_offset < 0 || __builtin_add_overflow(var->in_offset, type_elems(var->type), &end) ||
-        end > type_elems(in->type))
-        return verify_error(v, var->loc,
-                            "variable @%s ends outside of @%s: offset %lld, %lld elements of %lld",
-                            var->name, in->name, (long long)var->in_offset,
-                            (long long)type_elems(var->type), (long long)type_elems(in->type));
+        end > type_whole_elems(m, in->type))
+        return verify_error(
+            v, var->loc, "variable @%s ends outside of @%s: offset %lld, %lld elements of %lld",
+            var->name, in->name, (long long)var->in_offset, (long long)type_elems(var->type),
+            (long long)type_whole_elems(m, in->type));
     return ZM_OK;
 }
 
@@ -253,7 +253,7 @@ static Status check_fused(const Verifier *v, const Func *f, const Op *o)
 static Status check_in_body(const Verifier *v, const Op *o)
 {
     const OpInfo *info = op_info(o->code);
-    bool is_ok = info->traits & TR_PRIMITIVE && o->code != OP_FUSED &&
+    bool is_ok = info->traits & TR_PRIMITIVE && o->code != OP_FUSED && o->code != OP_SHARD &&
                  (info->traits & (TR_PURE | TR_TERMINATOR));
     return is_ok ? ZM_OK
                  : verify_error(v, o->loc, "the body of a fused op may not hold %s", info->name);
@@ -304,6 +304,7 @@ static Status check_func(Verifier *v, const Func *f)
     v->func = arena_printf(v->scratch, "@%s", f->name);
     if (func_find(v->m, f->name) != f) return verify_error(v, (LocId){0}, "is defined twice");
     ZM_TRY(check_ops(v, f, false));
+    ZM_TRY(verify_async(v, f));
     return verify_effects(v, f);
 }
 

@@ -1,5 +1,5 @@
-/* verify.h -- the verifier's parts: verify.c (structure) and verify_effects.c (reads and writes).
- */
+/* verify.h -- the verifier's parts: verify.c (structure), verify_effects.c (reads and writes) and
+ * verify_async.c (collectives in flight). */
 #ifndef ZM_IR_VERIFY_H
 #define ZM_IR_VERIFY_H
 
@@ -21,5 +21,9 @@ const char *verify_name(const Verifier *v, const Func *f, ValueId id); /* for me
 /* A value that stands for a variable's bytes -- a read, and what views and packs make of it -- has
  * no use after the first later write that touches those bytes.  The write itself may use it. */
 Status verify_effects(const Verifier *v, const Func *f);
+
+/* The result of an `async` collective has one use, a wait that also holds the collective's operand.
+ * A variable inside of a sharded bucket is neither read nor written. */
+Status verify_async(const Verifier *v, const Func *f);
 
 #endif

@@ -98,7 +98,7 @@ Status verify_effects(const Verifier *v, const Func *f)
             Write read = extent_of(f, o, pos);
             e.stale_from[o->out[0].i] = first_overlap(&e, &read);
         } else if (op_info(o->code)->lower_kind == LK_VIEW) {
-            uint32_t n_shown = o->code == OP_AFTER ? 1 : o->n_in;
+            uint32_t n_shown = o->code == OP_AFTER || o->code == OP_WAIT ? 1 : o->n_in;
             for (uint32_t i = 0; i < n_shown; i++)
                 e.stale_from[o->out[0].i] =
                     earlier(&e, e.stale_from[o->out[0].i], e.stale_from[o->in[i].i]);

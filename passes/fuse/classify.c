@@ -43,7 +43,8 @@ typedef struct Classifier {
 bool op_is_host(OpCode code)
 {
     return code == OP_READ || code == OP_WRITE || code == OP_PACK || code == OP_PROBE ||
-           code == OP_AFTER || code == OP_RETURN || code == OP_FUSED;
+           code == OP_AFTER || code == OP_RETURN || code == OP_FUSED || code == OP_WAIT ||
+           code == OP_SHARD || op_takes_attr(code, AT_ASYNC);
 }
 
 ValueId fuse_strip_views(const Func *f, ValueId v)
@@ -299,7 +300,7 @@ static FuseClass class_of(Classifier *c, OpId id)
 static uint32_t end_of(const Classifier *c, const Op *o)
 {
     FuseClass class = (FuseClass)c->s->class[value_cget(c->s->f, o->out[0])->def.i];
-    if (o->code == OP_READ) return c->s->read_end[o->out[0].i];
+    if (o->code == OP_READ || o->code == OP_SHARD) return c->s->read_end[o->out[0].i];
     uint32_t end = UINT32_MAX;
     for (uint32_t i = 0; i < o->n_in && (class == FC_VIEW || class == FC_INLINE); i++)
         if (c->end[o->in[i].i] < end) end = c->end[o->in[i].i];

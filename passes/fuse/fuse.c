@@ -60,6 +60,10 @@ static void bound_reads(Fuse *s)
     collect_writes(s, &e);
     for (uint32_t p = 1; p <= s->n_pos; p++) {
         const Op *o = op_cget(s->f, s->op_at[p]);
+        if (o->code == OP_SHARD) { /* shows what its operand shows */
+            s->read_end[o->out[0].i] = s->read_end[fuse_strip_views(s->f, o->in[0]).i];
+            continue;
+        }
         if (o->code != OP_READ) continue;
         uint32_t v = o->out[0].i;
         Write r = range_of(&e, o, p);

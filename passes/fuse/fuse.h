@@ -17,7 +17,7 @@
 
 typedef enum {
     FC_NONE,
-    FC_HOST,   /* stays outside: read, write, pack, probe, return */
+    FC_HOST,   /* stays outside: read, write, pack, probe, collectives, return */
     FC_VIEW,   /* absorbed by whoever reads it; outside only as an alias of a held value */
     FC_INLINE, /* computed again in every kernel that uses it */
     FC_HOME    /* computed in one kernel */
@@ -50,8 +50,8 @@ typedef struct Fuse {
     uint32_t *group_of; /* by op: index + 1 */
     ValueList *leaves;  /* by op, home ops: held values that it reads, each once */
     uint32_t *read_pos; /* by value, results of reads: position from which the value may be used */
-    uint32_t *
-        read_end; /* by value, results of reads: position of the first overlapping write after it */
+    uint32_t *read_end; /* by value, results of reads and shards of them: position of the first
+                           overlapping write after it; 0: another value */
     VEC(FuseGroup) groups;
     uint32_t *user_start; /* by value: users[user_start[v] ..] = home and host ops that need v in
                              memory or inside */

@@ -416,9 +416,7 @@ static void make_groups(Fuse *s)
         g.n_ops += n_ops;
         for (uint32_t k = 0; k < s->leaves[op.i].n; k++) {
             ValueId v = s->leaves[op.i].at[k];
-            OpId def = value_cget(f, v)->def;
-            if (op_ok(def) && op_cget(f, def)->code == OP_READ && s->read_end[v.i] < g.deadline)
-                g.deadline = s->read_end[v.i];
+            if (s->read_end[v.i] && s->read_end[v.i] < g.deadline) g.deadline = s->read_end[v.i];
         }
         VEC_PUSH(s->a, &s->groups, g);
         s->group_of[op.i] = s->groups.n;

@@ -5,6 +5,10 @@
  * place; results overwrite ranges.  Views and readings of variables carry the origin of what they
  * show.  Uses nothing that the planner computed but the places, and fused_may_alias() for results
  * that overwrite operands of the same op.
+ *
+ * From the start of a collective to its wait nobody writes to the bytes of its operand, and nobody
+ * touches those of its result.  A `shard` is some part of its operand, another one on each rank:
+ * whoever uses it needs all of the operand.
  */
 #include "passes/memory/memory.h"
 
@@ -23,6 +27,11 @@ typedef struct Data { /* what a value is, as bytes */
 
 typedef VEC(Range) Memory; /* sorted, disjoint */
 
+typedef struct Flight { /* a collective between start and wait */
+    OpId start;
+    Place from, to; /* its operand (the whole of it where that is a shard) and its result */
+} Flight;
+
 typedef struct Checker {
     Arena *scratch;
     const Module *m;
@@ -33,6 +42,8 @@ typedef struct Checker {
     Data *data;    /* by value id */
     Memory
         *parts; /* by value id: what a reading of several writings shows, from its first byte on */
+    ValueId *whole; /* by value id: of views of a shard the operand of `shard` */
+    VEC(Flight) flights;
 } Checker;
 
 /* ---- the memory ---- */
@@ -163,6 +174,16 @@ static Status refuse(const Checker *c, const Op *op, ValueId operand, uint32_t o
 
 /* ---- ops ---- */
 
+static bool ranges_meet(int64_t lo, int64_t n, int64_t lo2, int64_t n2)
+{
+    return lo < lo2 + n2 && lo2 < lo + n;
+}
+
+static bool places_meet(const Place *x, const Place *y)
+{
+    return ranges_meet(x->offset, x->bytes, y->offset, y->bytes);
+}
+
 static Status check_place(const Checker *c, LocId loc, ValueId id)
 {
     const Value *v = value_cget(c->f, id);
@@ -183,23 +204,86 @@ static Status check_place(const Checker *c, LocId loc, ValueId id)
         (long long)c->m->arena_bytes);
 }
 
+/* The value whose bytes must be there for v to be, on whatever rank. */
+static ValueId all_of(const Checker *c, ValueId v)
+{
+    return value_ok(c->whole[v.i]) ? c->whole[v.i] : v;
+}
+
+static const Place *place_of_all(const Checker *c, ValueId v)
+{
+    return &value_cget(c->f, all_of(c, v))->place;
+}
+
 static Status check_operand(const Checker *c, const Op *op, ValueId id)
 {
-    const Place *p = &value_cget(c->f, id)->place;
     ZM_TRY(check_place(c, op->loc, id));
-    uint32_t other = find_other(c, p, c->data[id.i]);
-    return other == c->data[id.i].origin ? ZM_OK : refuse(c, op, id, other);
+    ValueId all = all_of(c, id);
+    uint32_t other = find_other(c, &value_cget(c->f, all)->place, c->data[all.i]);
+    return other == c->data[all.i].origin ? ZM_OK : refuse(c, op, id, other);
 }
 
-static bool ranges_meet(int64_t lo, int64_t n, int64_t lo2, int64_t n2)
+/* ---- collectives in flight ---- */
+
+static bool is_async(const Op *op)
 {
-    return lo < lo2 + n2 && lo2 < lo + n;
+    return op_takes_attr(op->code, AT_ASYNC) && attr_int(op->attrs, AT_ASYNC, 0);
 }
 
-static bool places_meet(const Place *x, const Place *y)
+static Status refuse_flight(const Checker *c, const Op *op, const char *does, const Place *p,
+                            const Flight *fl, const char *whose)
 {
-    return ranges_meet(x->offset, x->bytes, y->offset, y->bytes);
+    const Op *start = op_cget(c->f, fl->start);
+    return diag_error(c->m->diag, loc_pos(c->m, op->loc), E_PLAN_OVERLAP,
+                      "@%s: %s %s bytes %lld..%lld, which are the %s of %s at line %u, in flight "
+                      "until it is waited for",
+                      c->f->name, op_info(op->code)->name, does, (long long)p->offset,
+                      (long long)(p->offset + p->bytes), whose, op_info(start->code)->name,
+                      loc_pos(c->m, start->loc).line);
 }
+
+/* op writes to the bytes of p. */
+static Status check_store(const Checker *c, const Op *op, const Place *p)
+{
+    for (uint32_t i = 0; i < c->flights.n; i++) {
+        const Flight *fl = &c->flights.at[i];
+        if (places_meet(p, &fl->to)) return refuse_flight(c, op, "writes", p, fl, "result");
+        if (places_meet(p, &fl->from)) return refuse_flight(c, op, "writes", p, fl, "operand");
+    }
+    return ZM_OK;
+}
+
+static Status check_load(const Checker *c, const Op *op, const Place *p)
+{
+    for (uint32_t i = 0; i < c->flights.n; i++)
+        if (places_meet(p, &c->flights.at[i].to))
+            return refuse_flight(c, op, "reads", p, &c->flights.at[i], "result");
+    return ZM_OK;
+}
+
+/* What a kernel, a pack, or a collective touches while others are in flight. */
+static Status check_flights(const Checker *c, const Op *op)
+{
+    for (uint32_t i = 0; c->flights.n && i < op->n_in; i++)
+        ZM_TRY(check_load(c, op, place_of_all(c, op->in[i])));
+    for (uint32_t i = 0; c->flights.n && i < op->n_out; i++)
+        ZM_TRY(check_store(c, op, &value_cget(c->f, op->out[i])->place));
+    return ZM_OK;
+}
+
+static Status run_wait(Checker *c, const Op *op)
+{
+    OpId start = value_cget(c->f, op->in[0])->def;
+    uint32_t i = 0;
+    while (i < c->flights.n && c->flights.at[i].start.i != start.i) i++;
+    if (i == c->flights.n)
+        return diag_error(c->m->diag, loc_pos(c->m, op->loc), E_PLAN_OVERLAP,
+                          "@%s: wait is for a collective that is not in flight", c->f->name);
+    c->flights.at[i] = c->flights.at[--c->flights.n];
+    return ZM_OK;
+}
+
+/* ---- effects ---- */
 
 /* Results must not touch operands of the same op, unless the kernel may overwrite that very
  * operand; nor each other. */
@@ -209,9 +293,10 @@ static Status check_results(const Checker *c, OpId id)
     for (uint32_t r = 0; r < op->n_out; r++) {
         const Place *out = &value_cget(c->f, op->out[r])->place;
         for (uint32_t i = 0; i < op->n_in; i++) {
-            const Place *in = &value_cget(c->f, op->in[i])->place;
+            const Place *in = place_of_all(c, op->in[i]);
             if (!places_meet(out, in)) continue;
-            bool same = out->offset == in->offset && out->bytes == in->bytes;
+            bool same = out->offset == in->offset && out->bytes == in->bytes &&
+                        !value_ok(c->whole[op->in[i].i]);
             if (!same || !fused_may_alias(c->scratch, c->f, id, r, i))
                 return refuse(c, op, op->in[i], op->out[r].i);
         }
@@ -234,11 +319,11 @@ static Status check_pack(const Checker *c, const Op *op)
     Memory in_place = {0}; /* slots that are not touched */
     for (uint32_t i = 0; i < op->n_in; i++) {
         const Place *in = &value_cget(c->f, op->in[i])->place;
-        if (in->offset == whole->offset + start[i] * elem)
+        if (in->offset == whole->offset + start[i] * elem && !value_ok(c->whole[op->in[i].i]))
             memory_set(c->scratch, &in_place, in->offset, in->bytes, (Data){0, in->offset});
     }
     for (uint32_t i = 0; i < op->n_in; i++) {
-        const Place *in = &value_cget(c->f, op->in[i])->place;
+        const Place *in = place_of_all(c, op->in[i]);
         int64_t lo = in->offset > whole->offset ? in->offset : whole->offset;
         int64_t end = whole->offset + whole->bytes;
         if (in->offset + in->bytes < end) end = in->offset + in->bytes;
@@ -271,6 +356,19 @@ static Status run_view(Checker *c, const Op *op, ValueId from)
                           "@%s: %s lies outside of its operand's place", c->f->name,
                           op_info(op->code)->name);
     c->data[op->out[0].i] = (Data){c->data[from.i].origin, c->data[from.i].byte + delta};
+    c->whole[op->out[0].i] = c->whole[from.i];
+    return ZM_OK;
+}
+
+/* Rank r's part is r times its bytes behind rank 0's, which has the operand's place. */
+static Status run_shard(Checker *c, const Op *op)
+{
+    const Value *in = value_cget(c->f, op->in[0]), *out = value_cget(c->f, op->out[0]);
+    if (out->place.offset != in->place.offset)
+        return diag_error(c->m->diag, loc_pos(c->m, op->loc), E_PLAN_OVERLAP,
+                          "@%s: a shard is not at its operand's place", c->f->name);
+    c->data[op->out[0].i] = c->data[op->in[0].i];
+    c->whole[op->out[0].i] = all_of(c, op->in[0]);
     return ZM_OK;
 }
 
@@ -316,9 +414,13 @@ static Status run_read(Checker *c, const Op *op)
 static Status run_write(Checker *c, const Op *op)
 {
     const Place *p = &var_cget(c->m, op_var(c, op))->place;
-    const Place *from = &value_cget(c->f, op->in[0])->place;
-    if (from->offset != p->offset && places_meet(p, from))
-        return refuse(c, op, op->in[0], c->data[op->in[0].i].origin);
+    const Place *from = place_of_all(c, op->in[0]);
+    bool is_there = from->offset == p->offset && !value_ok(c->whole[op->in[0].i]);
+    if (!is_there) {
+        if (places_meet(p, from)) return refuse(c, op, op->in[0], c->data[op->in[0].i].origin);
+        ZM_TRY(check_load(c, op, from));
+        ZM_TRY(check_store(c, op, p));
+    }
     memory_set(c->scratch, &c->memory, p->offset, p->bytes, c->data[op->in[0].i]);
     memory_set(c->scratch, &c->kept, p->offset, p->bytes, c->data[op->in[0].i]);
     return ZM_OK;
@@ -330,25 +432,28 @@ static Status run_op(Checker *c, OpId id)
     for (uint32_t i = 0; i < op->n_out; i++) ZM_TRY(check_place(c, op->loc, op->out[i]));
     if (op->code == OP_READ) return run_read(c, op);
     if (op->code == OP_WORKSPACE) {
+        ZM_TRY(check_flights(c, op));
         set_result(c, op->out[0]);
         return ZM_OK;
     }
     for (uint32_t i = 0; i < op->n_in; i++) ZM_TRY(check_operand(c, op, op->in[i]));
     switch ((int)op->code) {
+    case OP_WAIT: ZM_TRY(run_wait(c, op)); return run_view(c, op, op->in[0]);
     case OP_RESHAPE:
     case OP_AFTER:
     case OP_SLICE: return run_view(c, op, op->in[0]);
+    case OP_SHARD: return run_shard(c, op);
     case OP_WRITE: return run_write(c, op);
-    case OP_PACK:
-        ZM_TRY(check_pack(c, op));
-        set_result(c, op->out[0]);
-        return ZM_OK;
-    case OP_PROBE:
-    case OP_RETURN: return ZM_OK;
     default: break;
     }
-    ZM_TRY(check_results(c, id));
+    ZM_TRY(check_flights(c, op));
+    if (op->code == OP_PROBE || op->code == OP_RETURN) return ZM_OK;
+    ZM_TRY(op->code == OP_PACK ? check_pack(c, op) : check_results(c, id));
     for (uint32_t i = 0; i < op->n_out; i++) set_result(c, op->out[i]);
+    if (is_async(op)) {
+        Flight fl = {id, *place_of_all(c, op->in[0]), value_cget(c->f, op->out[0])->place};
+        VEC_PUSH(c->scratch, &c->flights, fl);
+    }
     return ZM_OK;
 }
 
@@ -369,6 +474,7 @@ static Status check_function(Arena *scratch, const Module *m, const Func *f)
     Checker c = {
         .scratch = scratch, .m = m, .f = f, .data = ARENA_ARRAY(scratch, Data, f->values.n)};
     c.parts = ARENA_ARRAY(scratch, Memory, f->values.n);
+    c.whole = ARENA_ARRAY(scratch, ValueId, f->values.n);
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Var *v = &m->vars.at[i];
         if (var_ok(v->in)) continue;
@@ -381,24 +487,32 @@ static Status check_function(Arena *scratch, const Module *m, const Func *f)
         set_result(&c, f->params.at[i]);
     }
     FOR_OPS(f, op) ZM_TRY(run_op(&c, op));
+    if (c.flights.n) {
+        const Op *start = op_cget(f, c.flights.at[0].start);
+        return diag_error(m->diag, loc_pos(m, start->loc), E_PLAN_OVERLAP,
+                          "@%s: %s is never waited for", f->name, op_info(start->code)->name);
+    }
     return check_kept(&c);
 }
 
-/* A variable has bytes of its own in the arena, or its place in the one that it is part of. */
+/* A variable has bytes of its own in the arena, or its place in the one that it is part of; inside
+ * of a sharded one it has no bytes of its own, and that one's place. */
 static Status check_variable(const Module *m, VarId id)
 {
     const Var *v = var_cget(m, id);
     int64_t elems;
     const Var *own = var_cget(m, var_storage(m, id, &elems));
-    int64_t offset = own->place.offset + elems * dtype_bytes(own->type->dtype);
-    if (v->place.bytes == type_bytes(v->type) && v->place.offset == offset && offset >= 0 &&
-        offset <= m->arena_bytes - v->place.bytes)
+    bool is_part = var_ok(v->in) && type_is_sharded(own->type);
+    int64_t offset = own->place.offset + (is_part ? 0 : elems * dtype_bytes(own->type->dtype));
+    int64_t bytes = type_bytes(is_part ? own->type : v->type);
+    if (v->place.bytes == bytes && v->place.offset == offset && offset >= 0 &&
+        offset <= m->arena_bytes - bytes)
         return ZM_OK;
     return diag_error(m->diag, loc_pos(m, v->loc), E_PLAN_OVERLAP,
                       "variable @%s has the place %lld + %lld instead of %lld + %lld, in an arena "
                       "of %lld bytes",
                       v->name, (long long)v->place.offset, (long long)v->place.bytes,
-                      (long long)offset, (long long)type_bytes(v->type), (long long)m->arena_bytes);
+                      (long long)offset, (long long)bytes, (long long)m->arena_bytes);
 }
 
 static Status check_variables(const Module *m)

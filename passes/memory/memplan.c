@@ -34,6 +34,7 @@ static int64_t place_variables(Module *m)
         int64_t elems;
         const Var *own = var_cget(m, var_storage(m, (VarId){i}, &elems));
         v->place = own->place;
+        if (type_is_sharded(own->type)) continue; /* no rank need hold all of it */
         v->place.offset += elems * dtype_bytes(own->type->dtype);
         v->place.bytes = type_bytes(v->type);
     }

@@ -2,7 +2,8 @@
  *
  * Every value starts as a unit of its own; then, in this order, units are merged where nothing is
  * copied by it:
- *   1. views: reshape, and slices that are one contiguous range;
+ *   1. views: reshape, slices that are one contiguous range, `shard`, and `wait`, which shows the
+ * collective's result;
  *   2. reads: the variable's storage;
  *   3. operands of a pack that fill their unit: placed inside the pack's, with what they are made
  * over;
@@ -10,6 +11,10 @@
  * used later, with what they are made over;
  *   5. results of a kernel over an operand that dies there.
  * What cannot be merged is copied at run time by the `pack` or `write` itself.
+ *
+ * A `shard` lies at its operand's place, at rank 0's: which of the operand's bytes it is depends on
+ * the rank, so it counts as all of them.  The result of a collective begins where that starts: a
+ * gathered value may be made in a variable only when older readings were used up by then.
  */
 #include "passes/memory/memory.h"
 
@@ -29,6 +34,7 @@ typedef struct Build {
     bool *is_plain;      /* by unit: one kernel result and its views, not merged by rules 3 to 5 */
     uint32_t *member;    /* by unit: its first value, 0 = none */
     uint32_t *next;      /* by value: the next value of its unit */
+    ValueId *whole;      /* by value: for views of a shard the operand of `shard` */
     OpId *op_at;         /* by position */
     VEC(WriteAt) writes; /* in program order */
 } Build;
@@ -116,6 +122,30 @@ static int64_t slice_offset(const Func *f, const Op *op)
     return offset;
 }
 
+/* The bytes of its unit that v may stand for, on whatever rank. */
+static int64_t extent(const Build *b, uint32_t v, int64_t *from)
+{
+    if (value_ok(b->whole[v])) v = b->whole[v].i;
+    *from = b->u.of[v].offset;
+    return type_bytes(b->f->values.at[v].type);
+}
+
+static bool is_view(const Func *f, const Op *op)
+{
+    return op->code == OP_RESHAPE || op->code == OP_AFTER || op->code == OP_WAIT ||
+           op->code == OP_SHARD || (op->code == OP_SLICE && slice_offset(f, op) >= 0);
+}
+
+static void assign_view(Build *b, const Op *op)
+{
+    ValueId in = op->in[0], out = op->out[0];
+    struct UnitOf whole = b->u.of[in.i];
+    int64_t start = op->code == OP_SLICE ? slice_offset(b->f, op) : 0;
+    value_in_unit(b, out, whole.unit, whole.offset + start);
+    b->whole[out.i] = b->whole[in.i];
+    if (op->code == OP_SHARD && !value_ok(b->whole[in.i])) b->whole[out.i] = in;
+}
+
 static void assign_first(Build *b, const Op *op)
 {
     if (op->code == OP_READ) {
@@ -124,12 +154,8 @@ static void assign_first(Build *b, const Op *op)
         value_in_unit(b, op->out[0], unit, offset);
         return;
     }
-    bool is_view = op->code == OP_RESHAPE || op->code == OP_AFTER ||
-                   (op->code == OP_SLICE && slice_offset(b->f, op) >= 0);
-    if (is_view) {
-        struct UnitOf whole = b->u.of[op->in[0].i];
-        int64_t start = op->code == OP_SLICE ? slice_offset(b->f, op) : 0;
-        value_in_unit(b, op->out[0], whole.unit, whole.offset + start);
+    if (is_view(b->f, op)) {
+        assign_view(b, op);
         return;
     }
     for (uint32_t i = 0; i < op->n_out; i++) {
@@ -199,26 +225,26 @@ static bool is_written_between(const Build *b, uint32_t home, int64_t lo, int64_
 
 /* May value x, whose storage would be [lo, lo + n) of variable unit `home`, be made there? Readings
  * of these bytes that are older than x must have been used up; the op that makes x may read them
- * itself where its kernel allows. */
+ * itself where its kernel allows.  A collective makes x from its start on. */
 static bool may_live_in_variable(Build *b, ValueId x, uint32_t home, int64_t lo, int32_t write_pos)
 {
     const Func *f = b->f;
     int64_t n = type_bytes(value_type(f, x));
     int32_t made = unit_first_def(b, b->u.of[x.i].unit);
     const Op *maker = op_cget(f, b->op_at[made]);
-    if (maker->code != OP_FUSED) return false;
+    if (maker->code != OP_FUSED && !op_takes_attr(maker->code, AT_ASYNC)) return false;
     uint32_t result = 0;
     while (result < maker->n_out && maker->out[result].i != x.i &&
            b->u.of[maker->out[result].i].unit != b->u.of[x.i].unit)
         result++;
     if (result == maker->n_out || is_written_between(b, home, lo, n, made, write_pos)) return false;
     for (uint32_t v = b->member[home]; v; v = b->next[v]) {
-        int64_t nv = type_bytes(f->values.at[v].type);
-        if (!ranges_meet(b->u.of[v].offset, nv, lo, n)) continue;
+        int64_t at, nv = extent(b, v, &at);
+        if (!ranges_meet(at, nv, lo, n)) continue;
         if (b->u.def_pos[v] > write_pos || b->u.last_use[v] < made)
             continue; /* a later reading, or used up */
         if (b->u.def_pos[v] > made || b->u.last_use[v] > made) return false;
-        if (b->u.of[v].offset != lo || nv != n) return false;
+        if (at != lo || nv != n || value_ok(b->whole[v])) return false;
         for (uint32_t i = 0; i < maker->n_in; i++)
             if (maker->in[i].i == v && !fused_may_alias(b->scratch, f, b->op_at[made], result, i))
                 return false;
@@ -239,9 +265,11 @@ static bool may_overwrite(const Build *b, OpId id, uint32_t r, uint32_t in)
 {
     const Op *op = op_cget(b->f, id);
     uint32_t unit = b->u.of[op->in[in].i].unit;
-    for (uint32_t i = 0; i < op->n_in; i++)
-        if (b->u.of[op->in[i].i].unit == unit && !fused_may_alias(b->scratch, b->f, id, r, i))
+    for (uint32_t i = 0; i < op->n_in; i++) {
+        if (b->u.of[op->in[i].i].unit != unit) continue;
+        if (value_ok(b->whole[op->in[i].i]) || !fused_may_alias(b->scratch, b->f, id, r, i))
             return false;
+    }
     return true;
 }
 
@@ -343,6 +371,22 @@ const char *mem_var_category(VarKind kind)
     ZM_UNREACHABLE("variable kind");
 }
 
+static void name_value(Build *b, ValueId v, const char *cat)
+{
+    Unit *u = &b->u.at[b->u.of[v.i].unit];
+    if (u->kind == UNIT_TEMP) u->cat = cat;
+}
+
+/* Gathered parameters and the parts that they are gathered from; what is gathered of gradients is
+ * gradients. */
+static void name_gather(Build *b, const Op *o)
+{
+    const Unit *from = &b->u.at[b->u.of[o->in[0].i].unit];
+    const char *cat = strcmp(from->cat, "grads") == 0 ? "grads" : "gathered";
+    name_value(b, o->in[0], cat);
+    name_value(b, o->out[0], cat);
+}
+
 static void name_units(Build *b)
 {
     const Func *f = b->f;
@@ -356,11 +400,14 @@ static void name_units(Build *b)
     {
         const Op *o = op_cget(f, op);
         if (o->code == OP_PROBE)
-            for (uint32_t i = 0; i + 1 < o->n_in; i++)
-                if (b->u.at[b->u.of[o->in[i].i].unit].kind == UNIT_TEMP)
-                    b->u.at[b->u.of[o->in[i].i].unit].cat = "grads";
-        if (o->code == OP_WORKSPACE) b->u.at[b->u.of[o->out[0].i].unit].cat = "workspace";
+            for (uint32_t i = 0; i + 1 < o->n_in; i++) name_value(b, o->in[i], "grads");
+        if (o->code == OP_WORKSPACE) name_value(b, o->out[0], "workspace");
+        if (o->code != OP_REDUCE_SCATTER) continue;
+        name_value(b, o->in[0], "grads");
+        name_value(b, o->out[0], "grads");
     }
+    FOR_OPS(f, op)
+    if (op_cget(f, op)->code == OP_ALL_GATHER) name_gather(b, op_cget(f, op));
 }
 
 /* Lifetimes of units; drops merged ones. */
@@ -393,6 +440,7 @@ Units units_build(Arena *scratch, const Func *f)
     b.is_plain = ARENA_ARRAY(scratch, bool, most);
     b.member = ARENA_ARRAY(scratch, uint32_t, most);
     b.next = ARENA_ARRAY(scratch, uint32_t, f->values.n);
+    b.whole = ARENA_ARRAY(scratch, ValueId, f->values.n);
     for (uint32_t i = 0; i < f->params.n; i++) value_in_new_unit(&b, UNIT_INPUT, f->params.at[i]);
     for (int32_t p = 0; p < b.u.n_ops; p++) assign_first(&b, op_cget(f, b.op_at[p]));
     for (int32_t p = 0; p < b.u.n_ops; p++)
