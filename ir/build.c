@@ -256,6 +256,8 @@ static ValueId build_shaped(Builder *b, OpCode code, ValueId a, int rank, const 
 ValueId build_broadcast(Builder *b, ValueId a, const Type *shape)
 {
     const Type *t = value_type(b->f, a);
+    /* A partial sum stays one, and only one does. */
+    if (shape->partial != t->partial) shape = type_placed(b->f->m, shape, shape->axis, t->partial);
     if (type_same_shape(t, shape) && type_same_placing(t, shape)) return a;
     AttrList l = {0};
     attr_add_type(&l, shape);

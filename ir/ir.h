@@ -88,6 +88,8 @@ int64_t
 type_placing(const Type *t); /* axis of dimension i in bits 4i ..., partial from bit 32 on */
 bool type_same_placing(const Type *a, const Type *b); /* equal axis and partial */
 const char *type_text(Arena *a, const Type *t);       /* "f32[4,256]"; "f64[]" for a scalar */
+enum { TYPE_TEXT_MAX = ZM_MAX_RANK * 30 + N_MESH_AXIS * 8 + 16 };
+void type_put(const Type *t, char text[TYPE_TEXT_MAX]);
 
 /* ---- facts: what holds for a module (facts.def); passes need, give and break them
  * ---------------------------------------------------------------------------------------------- */

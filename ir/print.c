@@ -25,9 +25,9 @@ static void print_name(Str *out, const char *name)
 
 static void print_type(Str *out, const Type *t)
 {
-    str_addf(out, "%s[", dtype_name(t->dtype));
-    for (int i = 0; i < t->rank; i++) str_addf(out, "%s%lld", i ? "," : "", (long long)t->dim[i]);
-    str_add(out, "]");
+    char text[TYPE_TEXT_MAX];
+    type_put(t, text);
+    str_add(out, text);
 }
 
 static void print_place(Str *out, const Place *p)

@@ -6,7 +6,7 @@
  * no result has was summed over one rank's part only: the result is partial;
  *   - a partial sum stays one through linear ops (docs/ir.md lists them) and is refused by all
  * others: reduce it first;
- *   - of a sharded dimension, slice, pad and concat work on each rank's part;
+ *   - of a sharded dimension, slice, pad, concat and pack work on each rank's part;
  *   - only collectives (and `shard`) change a placing.
  * Source of the idea: Shardy's factors (docs/sharding_representation.md of openxla/shardy); partial
  * sums as types: spmd_types of meta-pytorch. */
@@ -17,5 +17,9 @@
 
 /* As op_infer(), for an op with placed operands or attribute `shard`. */
 const char *sharding_infer(const TypeIn *t, OpCode code, const Type **out);
+
+/* Why no tensor of module m may be placed as t is: an axis twice, or one that the mesh does not
+ * have; NULL: fine. */
+const char *sharding_refusal(Module *m, const Type *t);
 
 #endif

@@ -147,18 +147,23 @@ int64_t type_whole_elems(const Module *m, const Type *t)
     return n;
 }
 
-const char *type_text(Arena *a, const Type *t)
+void type_put(const Type *t, char text[TYPE_TEXT_MAX])
 {
-    char buf[ZM_MAX_RANK * 30 + N_MESH_AXIS * 8 + 16];
-    int n = snprintf(buf, sizeof buf, "%s[", dtype_name(t->dtype));
+    int n = snprintf(text, TYPE_TEXT_MAX, "%s[", dtype_name(t->dtype));
     for (int i = 0; i < t->rank; i++)
-        n += snprintf(buf + n, sizeof buf - (size_t)n, "%s%s%s%lld", i ? "," : "",
+        n += snprintf(text + n, TYPE_TEXT_MAX - (size_t)n, "%s%s%s%lld", i ? "," : "",
                       axis_names[t->axis[i]], t->axis[i] ? ":" : "", (long long)t->dim[i]);
-    n += snprintf(buf + n, sizeof buf - (size_t)n, "]");
+    n += snprintf(text + n, TYPE_TEXT_MAX - (size_t)n, "]");
     for (int i = MESH_NONE + 1; i < N_MESH_AXIS; i++)
         if (t->partial >> i & 1)
-            n += snprintf(buf + n, sizeof buf - (size_t)n, "+%s", axis_names[i]);
-    return arena_strdup(a, buf);
+            n += snprintf(text + n, TYPE_TEXT_MAX - (size_t)n, "+%s", axis_names[i]);
+}
+
+const char *type_text(Arena *a, const Type *t)
+{
+    char text[TYPE_TEXT_MAX];
+    type_put(t, text);
+    return arena_strdup(a, text);
 }
 
 /* The kept type that equals t. */

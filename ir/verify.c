@@ -4,6 +4,7 @@
  * plan's own verifier. */
 #include "ir/verify.h"
 #include "ir/loss_scale.h"
+#include "ir/sharding.h"
 
 #include <string.h>
 
@@ -80,6 +81,8 @@ static Status check_var(const Verifier *v, VarId id)
     if (!var->type || !var->name)
         return verify_error(v, var->loc, "a variable has no type or no name");
     ZM_TRY(check_loc(v, var->loc, var->name));
+    const char *why = sharding_refusal((Module *)v->m, var->type);
+    if (why) return verify_error(v, var->loc, "variable @%s: %s", var->name, why);
     if (var_find(v->m, var->name).i != id.i)
         return verify_error(v, var->loc, "two variables are called @%s", var->name);
     return check_storage(v, var, id);
@@ -286,6 +289,8 @@ static Status check_ops(const Verifier *v, const Func *f, bool is_body)
         const Value *p = value_cget(f, f->params.at[i]);
         if (op_ok(p->def) || p->index != i || !p->type)
             return verify_error(v, at, "parameter %u is not a parameter's value", i);
+        const char *why = sharding_refusal((Module *)v->m, p->type);
+        if (why) return verify_error(v, at, "parameter %u: %s", i, why);
         is_defined[f->params.at[i].i] = true;
     }
     uint32_t before = v->m->diag->n_errors;

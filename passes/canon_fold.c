@@ -23,6 +23,6 @@ ValueId rule_fold_point(Rewrite *rw)
     }
     const Type *t = rewrite_type(rw);
     double y = o->code == OP_CAST ? v[0] : fn(v[0], v[1], v[2]);
-    if (!fits(t->dtype, y)) return (ValueId){0};
+    if (!fits(t->dtype, y) || (t->partial && y != 0)) return (ValueId){0};
     return build_splat(&rw->b, dtype_round(t->dtype, y), t);
 }

@@ -3,6 +3,7 @@
 #include "passes/canon_rules.h"
 
 #include <math.h>
+#include <string.h>
 
 static const Op *const_def(const Rewrite *rw, ValueId v)
 {
@@ -96,7 +97,8 @@ ValueId rule_div_by_power_of_two(Rewrite *rw)
     FloatRange r = float_range(rewrite_type(rw)->dtype);
     if (e < r.min || e > r.max || 2 - e < r.min || 2 - e > r.max) return (ValueId){0};
     ValueId x = rewrite_op(rw, 0)->in[0];
-    return build_binary(&rw->b, OP_MUL, x, build_splat(&rw->b, 1 / v, rewrite_type(rw)));
+    const Type *t = value_type(rw->b.f, divisor->out[0]);
+    return build_binary(&rw->b, OP_MUL, x, build_splat(&rw->b, 1 / v, t));
 }
 
 ValueId rule_select_const(Rewrite *rw)
@@ -119,7 +121,8 @@ static int first_broadcast(const Rewrite *rw, const Op *o)
         if (!def || (def->code != OP_CONST && def->code != OP_BROADCAST)) return -1;
         if (def->code == OP_CONST) continue;
         const Type *t = value_type(rw->b.f, def->in[0]);
-        if (from && !type_same_shape(from, t)) return -1;
+        if (from && (!type_same_shape(from, t) || memcmp(from->axis, t->axis, sizeof t->axis) != 0))
+            return -1;
         if (!from) first = (int)i;
         from = t;
     }
@@ -143,7 +146,9 @@ ValueId rule_point_of_broadcasts(Rewrite *rw)
             in[i] = def->in[0];
             rw->op[rw->n_ops++] = value_cget(rw->b.f, o.in[i])->def;
         } else {
-            in[i] = build_splat(&rw->b, const_value(def), type_with_dtype(rw->b.f->m, from, dt));
+            uint8_t partial = value_type(rw->b.f, o.in[i])->partial;
+            const Type *t = type_placed(rw->b.f->m, from, from->axis, partial);
+            in[i] = build_splat(&rw->b, const_value(def), type_with_dtype(rw->b.f->m, t, dt));
         }
     }
     AttrList l = list_of(o.attrs);

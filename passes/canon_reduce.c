@@ -20,7 +20,7 @@ ValueId rule_reduce_unit(Rewrite *rw)
 {
     const Type *t = rewrite_type(rw);
     if (type_elems(value_type(rw->b.f, rw->var[0])) != type_elems(t)) return none;
-    return build_reshape(&rw->b, rw->var[0], t->rank, t->dim);
+    return rule_reshape_to(rw, t);
 }
 
 ValueId rule_reduce_of_reduce(Rewrite *rw)
@@ -79,7 +79,8 @@ static ValueId reduce_of_broadcast(Rewrite *rw)
     if (2 * elems >= type_elems(wide)) return none;
     ValueId y = build_reduce(&rw->b, reduce.code, rw->var[0], dims, n);
     if (reduce.code == OP_REDUCE_SUM && repeats > 1) {
-        ValueId k = build_splat(&rw->b, (double)repeats, value_type(rw->b.f, y));
+        const Type *t = value_type(rw->b.f, y);
+        ValueId k = build_splat(&rw->b, (double)repeats, type_placed(rw->b.f->m, t, t->axis, 0));
         y = build_binary(&rw->b, OP_MUL, y, k);
     }
     return build_broadcast(&rw->b, y, rewrite_type(rw));

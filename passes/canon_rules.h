@@ -17,6 +17,8 @@ RewriteFn rule_broadcast_same, rule_broadcast_of_broadcast, rule_broadcast_of_re
     rule_reshape_of_reshape, rule_slice_everything, rule_slice_of_broadcast, rule_slice_of_concat,
     rule_slice_of_pad, rule_slice_of_slice, rule_transpose_identity, rule_transpose_of_transpose,
     rule_transpose_to_reshape;
+/* var[0] reshaped to t's dimensions; none where that is not of type t. */
+ValueId rule_reshape_to(Rewrite *rw, const Type *t);
 /* canon_reduce.c: reductions, matmul, pack, scatter */
 RewriteFn rule_drop_nothing, rule_matmul_of_transpose, rule_pack_of_one, rule_pack_of_views,
     rule_reduce_max_of_broadcast, rule_reduce_max_of_const, rule_reduce_of_reduce,

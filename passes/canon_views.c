@@ -17,6 +17,31 @@ static const Type *var_type(const Rewrite *rw, int i)
     return value_type(rw->b.f, rw->var[i]);
 }
 
+/* Is the view one of type `want`?  Of a sharded tensor it may be another, or none at all. */
+static bool gives(const Rewrite *rw, OpCode code, ValueId x, const AttrList *l, const Type *want)
+{
+    const Type *in = value_type(rw->b.f, x), *out;
+    return !op_infer(rw->b.f->m, code, &in, 1, (Attrs){l->at, l->n}, &out) && out == want;
+}
+
+ValueId rule_reshape_to(Rewrite *rw, const Type *t)
+{
+    ValueId x = rw->var[0];
+    AttrList l = {0};
+    if (value_type(rw->b.f, x) == t) return x;
+    attr_add_list(&l, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    return gives(rw, OP_RESHAPE, x, &l, t) ? build1(&rw->b, OP_RESHAPE, &x, 1, &l) : none;
+}
+
+static ValueId broadcast_to(Rewrite *rw, const Type *t)
+{
+    ValueId x = rw->var[0];
+    AttrList l = {0};
+    if (value_type(rw->b.f, x) == t) return x;
+    attr_add_type(&l, t);
+    return gives(rw, OP_BROADCAST, x, &l, t) ? build1(&rw->b, OP_BROADCAST, &x, 1, &l) : none;
+}
+
 /* The view changes nothing. */
 static ValueId same_type(Rewrite *rw)
 {
@@ -55,7 +80,7 @@ ValueId rule_view_of_const(Rewrite *rw)
 
 ValueId rule_broadcast_of_broadcast(Rewrite *rw)
 {
-    return build_broadcast(&rw->b, rw->var[0], rewrite_type(rw));
+    return broadcast_to(rw, rewrite_type(rw));
 }
 
 /* Equal but for leading dimensions of size 1. */
@@ -72,24 +97,21 @@ ValueId rule_broadcast_of_reshape(Rewrite *rw)
 {
     const Type *x = var_type(rw, 0), *middle = value_type(rw->b.f, rewrite_op(rw, 1)->out[0]);
     if (x->rank > rewrite_type(rw)->rank || !same_but_leading_ones(x, middle)) return none;
-    return build_broadcast(&rw->b, rw->var[0], rewrite_type(rw));
+    return broadcast_to(rw, rewrite_type(rw));
 }
 
 /* Only new leading dimensions of size 1. */
 ValueId rule_broadcast_to_reshape(Rewrite *rw)
 {
     const Type *t = rewrite_type(rw);
-    return type_elems(var_type(rw, 0)) == type_elems(t)
-               ? build_reshape(&rw->b, rw->var[0], t->rank, t->dim)
-               : none;
+    return type_elems(var_type(rw, 0)) == type_elems(t) ? rule_reshape_to(rw, t) : none;
 }
 
 /* ---- reshape, transpose ---- */
 
 ValueId rule_reshape_of_reshape(Rewrite *rw)
 {
-    const Type *t = rewrite_type(rw);
-    return build_reshape(&rw->b, rw->var[0], t->rank, t->dim);
+    return rule_reshape_to(rw, rewrite_type(rw));
 }
 
 ValueId rule_transpose_identity(Rewrite *rw)
@@ -120,7 +142,7 @@ ValueId rule_transpose_to_reshape(Rewrite *rw)
         if (perm[i] < last) return none;
         last = perm[i];
     }
-    return build_reshape(&rw->b, rw->var[0], t->rank, t->dim);
+    return rule_reshape_to(rw, t);
 }
 
 /* ---- slice, pad ---- */

@@ -235,7 +235,8 @@ static ValueId reduce_to(Builder *b, ValueId x, const Type *t)
     const Type *full = value_type(b->f, x);
     for (int i = 0; i < full->rank; i++) {
         int k = i - (full->rank - t->rank);
-        if (k < 0 || (t->dim[k] == 1 && full->dim[i] != 1)) dims[n++] = i;
+        bool repeats = k >= 0 && t->dim[k] == 1 && !t->axis[k];
+        if (k < 0 || (repeats && (full->dim[i] != 1 || full->axis[i]))) dims[n++] = i;
     }
     return build_reshape(b, build_reduce(b, OP_REDUCE_SUM, x, dims, n), t->rank, t->dim);
 }

@@ -229,6 +229,13 @@ static bool readings_hold(const Driver *d, uint32_t n_before, ValueId old, Value
     return true;
 }
 
+/* Erases what a rule made from n_before on.  Returns false: not applied. */
+static bool take_back(Driver *d, uint32_t n_before)
+{
+    for (uint32_t i = d->f->ops.n; i-- > n_before;) op_erase(d->f, (OpId){i});
+    return false;
+}
+
 static bool apply(Driver *d, const Rule *rule, OpId op)
 {
     Rewrite rw = {.n_ops = 0};
@@ -242,14 +249,13 @@ static bool apply(Driver *d, const Rule *rule, OpId op)
         ZM_CHECK(d->f->ops.n == n_before);
         return false;
     }
-    ZM_CHECK(v.i != old.i && value_type(d->f, v) == value_type(d->f, old));
-    check_measure(d, rule, &rw, n_before, v);
+    const Type *t = value_type(d->f, old), *have = value_type(d->f, v);
+    ZM_CHECK(v.i != old.i && have->dtype == t->dtype && type_same_shape(have, t));
     grow_tables(d);
+    if (have != t) return take_back(d, n_before); /* another placing over ranks */
+    check_measure(d, rule, &rw, n_before, v);
     for (uint32_t i = n_before; i < d->f->ops.n; i++) readings_add(&d->readings, (OpId){i}, op);
-    if (!readings_hold(d, n_before, old, v)) {
-        for (uint32_t i = d->f->ops.n; i-- > n_before;) op_erase(d->f, (OpId){i});
-        return false;
-    }
+    if (!readings_hold(d, n_before, old, v)) return take_back(d, n_before);
     for (uint32_t i = n_before; i < d->f->ops.n; i++) {
         op_get(d->f, (OpId){i})->loc = pass_loc(d->cx, rw.b.loc, why);
         register_op(d, (OpId){i});

@@ -161,12 +161,12 @@ Status eval_op(const EvalCall *c)
     return ZM_OK;
 }
 
-static Status run_op(Eval *e, const Func *f, OpId op, Frame *fr, EvalTensor *results)
+/* The operands of op and memory for its results; results of the function go to `results`. */
+static EvalCall call_open(Eval *e, const Func *f, const Op *o, Frame *fr, Arena *scratch,
+                          EvalTensor *results)
 {
-    const Op *o = op_cget(f, op);
-    Arena scratch = {0};
-    EvalTensor *in = ARENA_ARRAY(&scratch, EvalTensor, o->n_in);
-    EvalTensor *out = ARENA_ARRAY(&scratch, EvalTensor, o->n_out);
+    EvalTensor *in = ARENA_ARRAY(scratch, EvalTensor, o->n_in);
+    EvalTensor *out = ARENA_ARRAY(scratch, EvalTensor, o->n_out);
     for (uint32_t i = 0; i < o->n_in; i++) in[i] = fr->value[o->in[i].i];
     for (uint32_t i = 0; i < o->n_out; i++) {
         const Type *t = value_type(f, o->out[i]);
@@ -174,42 +174,77 @@ static Status run_op(Eval *e, const Func *f, OpId op, Frame *fr, EvalTensor *res
         ZM_CHECK(out[i].at != NULL);
         fr->value[o->out[i].i] = out[i];
     }
-    EvalCall c = {e, f, o, in, o->code == OP_RETURN ? results : out};
-    Status st = eval_op(&c);
-    for (uint32_t i = 0; i < o->n_out; i++) round_tensor(e, out[i]);
+    return (EvalCall){e, f, o, in, o->code == OP_RETURN ? results : out};
+}
+
+/* The same op on every rank. */
+static Status call_ranks(const EvalCall *call, uint32_t ranks)
+{
+    const Op *o = call->op;
+    if (ranks > 1 && eval_is_collective(o->code)) return eval_over_ranks(call, ranks);
+    for (uint32_t r = 0; r < ranks; r++) {
+        ZM_TRY(eval_op(&call[r]));
+        for (uint32_t i = 0; i < o->n_out; i++) round_tensor(call[r].e, call[r].out[i]);
+    }
+    return ZM_OK;
+}
+
+static void drop_dead(Frame *fr, const Func *f, const Op *o, uint32_t pos)
+{
+    for (uint32_t i = 0; i < o->n_in; i++)
+        if (fr->last_use[o->in[i].i] == pos) frame_drop(fr, f, o->in[i]);
+    for (uint32_t i = 0; i < o->n_out; i++)
+        if (fr->last_use[o->out[i].i] == 0) frame_drop(fr, f, o->out[i]);
+}
+
+/* in, out: rank by rank. */
+static Status run_func(Eval *const *e, uint32_t ranks, const Func *f, const EvalTensor *in,
+                       EvalTensor *out)
+{
+    Arena scratch = {0};
+    Frame *fr = ARENA_ARRAY(&scratch, Frame, ranks);
+    EvalCall *call = ARENA_ARRAY(&scratch, EvalCall, ranks);
+    uint32_t n_results = op_cget(f, f->last)->n_in, pos = 0;
+    Status st = ZM_OK;
+    for (uint32_t r = 0; r < ranks; r++) frame_open(&fr[r], f, in + r * f->params.n);
+    FOR_OPS(f, op)
+    {
+        Arena one = {0};
+        const Op *o = op_cget(f, op);
+        pos++;
+        for (uint32_t r = 0; r < ranks; r++)
+            call[r] = call_open(e[r], f, o, &fr[r], &one, out + r * n_results);
+        st = call_ranks(call, ranks);
+        arena_free(&one);
+        if (st != ZM_OK) break;
+        for (uint32_t r = 0; r < ranks; r++) drop_dead(&fr[r], f, o, pos);
+    }
+    for (uint32_t r = 0; r < ranks; r++) frame_close(&fr[r], f);
     arena_free(&scratch);
     return st;
 }
 
 Status eval_func(Eval *e, const Func *f, const EvalTensor *in, EvalTensor *out)
 {
-    Frame fr;
-    frame_open(&fr, f, in);
-    uint32_t pos = 0;
-    Status st = ZM_OK;
-    FOR_OPS(f, op)
-    {
-        pos++;
-        if ((st = run_op(e, f, op, &fr, out)) != ZM_OK) break;
-        const Op *o = op_cget(f, op);
-        for (uint32_t i = 0; i < o->n_in; i++)
-            if (fr.last_use[o->in[i].i] == pos) frame_drop(&fr, f, o->in[i]);
-        for (uint32_t i = 0; i < o->n_out; i++)
-            if (fr.last_use[o->out[i].i] == 0) frame_drop(&fr, f, o->out[i]);
+    return run_func(&e, 1, f, in, out);
+}
+
+Status eval_run_ranks(Eval *const *e, uint32_t ranks, const Func *f, const EvalTensor *in, Arena *a,
+                      EvalTensor *out)
+{
+    const Op *ret = op_cget(f, f->last);
+    for (uint32_t i = 0; i < ranks * f->params.n; i++) {
+        const Type *want = value_type(f, f->params.at[i % f->params.n]);
+        ZM_CHECK(in[i].type->dtype == want->dtype && type_same_shape(in[i].type, want));
     }
-    frame_close(&fr, f);
-    return st;
+    for (uint32_t i = 0; i < ranks * ret->n_in; i++)
+        out[i] = eval_tensor(a, value_type(f, ret->in[i % ret->n_in]));
+    return run_func(e, ranks, f, in, out);
 }
 
 Status eval_run(Eval *e, const Func *f, const EvalTensor *in, Arena *a, EvalTensor *out)
 {
-    for (uint32_t i = 0; i < f->params.n; i++) {
-        const Type *want = value_type(f, f->params.at[i]);
-        ZM_CHECK(in[i].type->dtype == want->dtype && type_same_shape(in[i].type, want));
-    }
-    const Op *ret = op_cget(f, f->last);
-    for (uint32_t i = 0; i < ret->n_in; i++) out[i] = eval_tensor(a, value_type(f, ret->in[i]));
-    return eval_func(e, f, in, out);
+    return eval_run_ranks(&e, 1, f, in, a, out);
 }
 
 /* ---- structure ---- */

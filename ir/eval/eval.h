@@ -43,9 +43,9 @@ const char *eval_result_name(Arena *a, const Func *f, uint32_t i); /* from `name
  * target out of range. */
 Status eval_run(Eval *e, const Func *f, const EvalTensor *in, Arena *a, EvalTensor *out);
 
-/* Runs f on `ranks` ranks at once, op by op: rank r has the state e[r], the inputs in[r * params
- * ...] and gets the results out[r * results ...].  Collectives work over the axis `data`, whose
- * size is `ranks`. */
+/* Runs f on `ranks` ranks at once, op by op: rank r has the state e[r], the inputs
+ * in[r * params ...] and gets the results out[r * results ...].  Collectives work over the axis
+ * `data`; ZM_FAIL after a diagnostic where its size is not `ranks`. */
 Status eval_run_ranks(Eval *const *e, uint32_t ranks, const Func *f, const EvalTensor *in, Arena *a,
                       EvalTensor *out);
 

@@ -36,6 +36,10 @@ Status eval_op(const EvalCall *c);
 /* Runs f into out[], which has room. */
 Status eval_func(Eval *e, const Func *f, const EvalTensor *in, EvalTensor *out);
 
+/* Collectives, and shard, need what other ranks hold: the calls of one op on all ranks. */
+bool eval_is_collective(OpCode code);
+Status eval_over_ranks(const EvalCall *call, uint32_t ranks);
+
 /* ---- indices: row-major ---- */
 
 void index_of(const Type *t, int64_t flat, int64_t *coord);

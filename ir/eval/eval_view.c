@@ -146,10 +146,3 @@ Status eval_pack(const EvalCall *c)
                (size_t)type_elems(c->in[n].type) * sizeof(double));
     return ZM_OK;
 }
-
-/* Ranks that each run this op: eval_run_ranks(). */
-Status eval_collective(const EvalCall *c)
-{
-    return eval_fail(c, "works over %s ranks; the function has to run on all of them",
-                     attr_str(c->op->attrs, AT_MESH));
-}

@@ -89,7 +89,8 @@ static void check_every_op_occurs(void)
     const Module *m = random_module(&cx.arena, &cx.sources, &cx.diag, 0);
     bool seen[N_OP] = {0};
     FOR_OPS(m->funcs.at[0], op) seen[op_cget(m->funcs.at[0], op)->code] = true;
-    for (int code = OP_NONE + 1; code < N_OP; code++) ZM_CHECK(seen[code]);
+    for (int code = OP_NONE + 1; code < N_OP; code++) /* collectives need a mesh: placing.c */
+        ZM_CHECK(seen[code] || strcmp(op_info((OpCode)code)->factors, "collective") == 0);
     arena_free(&cx.arena);
 }
 
