@@ -270,25 +270,63 @@ static void find_differences(PlanCompare *c)
     if (n) qsort(l->at, n, sizeof *l->at, compare_peaks);
 }
 
-static void add_total(PlanCompare *c, const char *name, int64_t a, int64_t b)
+static void add_total(PlanCompare *c, const char *name, bool is_bytes, int64_t a, int64_t b)
 {
-    VEC_PUSH(c->arena, &c->totals, ((Total){name, {a, b}}));
+    VEC_PUSH(c->arena, &c->totals, ((Total){name, is_bytes, {a, b}}));
     c->is_equal &= a == b;
 }
 
 static void add_totals(PlanCompare *c)
 {
     const PlanReport *a = c->side[A].r, *b = c->side[B].r;
-    add_total(c, "parameters", a->params, b->params);
+    add_total(c, "ranks", false, a->ranks, b->ranks);
+    add_total(c, "zero", false, c->side[A].m->train.zero, c->side[B].m->train.zero);
+    add_total(c, "parameters", false, a->params, b->params);
     for (int i = 0; i < PLAN_N_CATEGORIES; i++)
-        add_total(c, a->cat[i].name, a->cat[i].bytes, b->cat[i].bytes);
-    add_total(c, "padding", a->padding, b->padding);
-    add_total(c, "peak_live", a->peak_live, b->peak_live);
-    add_total(c, "arena", a->arena, b->arena);
-    add_total(c, "lower_bound", a->lower_bound, b->lower_bound);
-    add_total(c, "states", a->states, b->states);
-    add_total(c, "closed_form", a->closed_form, b->closed_form);
-    c->is_equal &= a->flops == b->flops && !c->groups.n && !c->lines.n;
+        add_total(c, a->cat[i].name, true, a->cat[i].bytes, b->cat[i].bytes);
+    add_total(c, "padding", true, a->padding, b->padding);
+    add_total(c, "peak_live", true, a->peak_live, b->peak_live);
+    add_total(c, "arena", true, a->arena, b->arena);
+    add_total(c, "lower_bound", true, a->lower_bound, b->lower_bound);
+    add_total(c, "states", true, a->states, b->states);
+    add_total(c, "closed_form", true, a->closed_form, b->closed_form);
+    add_total(c, "comm_bytes", true, a->comm.bytes, b->comm.bytes);
+    c->is_equal &= a->flops == b->flops && !c->groups.n && !c->lines.n && !c->comm.n;
+}
+
+/* ---- communication ---- */
+
+static bool is_same_kind(const CommRow *x, const CommRow *y)
+{
+    return strcmp(x->op, y->op) == 0 && strcmp(x->axis, y->axis) == 0 &&
+           strcmp(x->what, y->what) == 0;
+}
+
+static void add_comm(PlanCompare *c, int side)
+{
+    const PlanComm *comm = &c->side[side].r->comm;
+    for (uint32_t i = 0; i < comm->rows.n; i++) {
+        const CommRow *row = &comm->rows.at[i];
+        uint32_t k = 0;
+        while (k < c->comm.n && !is_same_kind(&c->comm.at[k].row[A], row)) k++;
+        if (k == c->comm.n) {
+            CommRow none = {row->op, row->axis, row->what, 0, 0};
+            VEC_PUSH(c->arena, &c->comm, ((CommPair){{none, none}}));
+        }
+        c->comm.at[k].row[side] = *row;
+    }
+}
+
+static void find_comm(PlanCompare *c)
+{
+    uint32_t n = 0;
+    for (int side = 0; side < N_PLANS; side++) add_comm(c, side);
+    for (uint32_t i = 0; i < c->comm.n; i++) {
+        const CommRow *row = c->comm.at[i].row;
+        if (row[A].count != row[B].count || row[A].bytes != row[B].bytes)
+            c->comm.at[n++] = c->comm.at[i];
+    }
+    c->comm.n = n;
 }
 
 static uint32_t count_moved(const PlanCompare *c)
@@ -308,6 +346,7 @@ PlanCompare *plan_compare(Arena *arena, PlanSide a, PlanSide b)
     if (text_a && text_b) c->map = match_lines(arena, text_a, text_b);
     for (int side = 0; side < N_PLANS; side++) add_plan(c, side);
     find_differences(c);
+    find_comm(c);
     add_totals(c);
     c->n_moved = count_moved(c);
     return c;

@@ -9,8 +9,14 @@ enum { A, B, N_PLANS };
 
 typedef struct Total {
     const char *name; /* as in the plan's JSON, and "parameters": their number */
+    bool is_bytes;
     int64_t value[N_PLANS];
 } Total;
+
+/* A kind of collective; count 0: not in that plan. */
+typedef struct CommPair {
+    CommRow row[N_PLANS];
+} CommPair;
 
 /* Buffers of one kind, or what lies at one line (lines: at_peak only). */
 typedef struct Group {
@@ -35,6 +41,7 @@ struct PlanCompare {
     Buffers all[N_PLANS];
     VEC(Total) totals;
     Groups groups, lines; /* that differ, largest change first */
+    VEC(CommPair) comm;   /* that differ */
     bool is_equal;
     uint32_t n_moved;        /* when all else is equal: buffers at other offsets */
     uint32_t *slot, n_slots; /* hash table of groups while they are collected: index + 1 */

@@ -49,7 +49,7 @@ static void print_totals(const PlanCompare *c, Str *out)
         if (!t->value[A] && !t->value[B]) continue;
         str_addf(out, "  %-14s %18lld %18lld", t->name, (long long)t->value[A],
                  (long long)t->value[B]);
-        if (t->value[A] != t->value[B] && strcmp(t->name, "parameters") == 0)
+        if (t->value[A] != t->value[B] && !t->is_bytes)
             str_addf(out, "  %+lld", (long long)(t->value[B] - t->value[A]));
         else if (t->value[A] != t->value[B]) {
             str_add(out, "  ");
@@ -59,6 +59,19 @@ static void print_totals(const PlanCompare *c, Str *out)
     }
     str_addf(out, "  %-14s %18.6g %18.6g per step\n", "flops", c->side[A].r->flops,
              c->side[B].r->flops);
+}
+
+static void print_comm(const PlanCompare *c, Str *out)
+{
+    if (c->comm.n) str_add(out, "communication: number in a step, bytes that a rank sends\n");
+    for (uint32_t i = 0; i < c->comm.n; i++) {
+        const CommRow *r = c->comm.at[i].row;
+        str_addf(out, "  %7lld -> %-7lld", (long long)r[A].count, (long long)r[B].count);
+        plan_add_bytes(out, r[A].bytes);
+        str_add(out, " -> ");
+        plan_add_bytes(out, r[B].bytes);
+        str_addf(out, "  %s %s (%s)\n", r->op, r->what, r->axis);
+    }
 }
 
 static void print_rest(Str *out, uint32_t n)
@@ -121,6 +134,7 @@ void plan_compare_print_table(const PlanCompare *c, Str *out)
         return;
     }
     print_totals(c, out);
+    print_comm(c, out);
     print_lines(c, out);
     print_groups(c, ONLY_A, "buffers only in A", out);
     print_groups(c, ONLY_B, "buffers only in B", out);
@@ -171,6 +185,21 @@ static void json_groups(const PlanCompare *c, GroupKind kind, const char *name, 
     str_add(out, "]");
 }
 
+static void json_comm(const PlanCompare *c, Str *out)
+{
+    str_add(out, "],\n\"comm\":[");
+    for (uint32_t i = 0; i < c->comm.n; i++) {
+        const CommRow *r = c->comm.at[i].row;
+        str_addf(out, "%s\n{\"op\":\"%s\",\"axis\":\"%s\",\"what\":\"%s\",", i ? "," : "", r->op,
+                 r->axis, r->what);
+        json_pair(out, "count", r[A].count, r[B].count);
+        str_add(out, ",");
+        json_pair(out, "bytes", r[A].bytes, r[B].bytes);
+        str_add(out, "}");
+    }
+    str_add(out, "]");
+}
+
 static void json_side(const PlanCompare *c, int side, Str *out)
 {
     str_addf(out, "\"%s\":{\"file\":", side == A ? "a" : "b");
@@ -200,7 +229,7 @@ void plan_compare_print_json(const PlanCompare *c, Str *out)
         json_pair(out, "at_peak", c->lines.at[i].at_peak[A], c->lines.at[i].at_peak[B]);
         str_add(out, "}");
     }
-    str_add(out, "]");
+    json_comm(c, out);
     json_groups(c, ONLY_A, "only_a", out);
     json_groups(c, ONLY_B, "only_b", out);
     json_groups(c, CHANGED, "changed", out);
