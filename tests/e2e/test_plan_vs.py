@@ -31,13 +31,16 @@ def at_peak(p):
     return [b for b in p["buffers"] if not b["func"] or b["func"] == p["peak"]["func"] and b["from"] <= at <= b["to"]]
 
 
+def total(p, key):
+    if key == "comm_bytes":
+        return sum(c["bytes"] for c in p["comm"])
+    return p[{"parameters": "params"}.get(key, key)] if key in ("parameters", "ranks", "zero") else p["per_rank"][0][key]
+
+
 def check_sums(a, b, *args):
     pa, pb, d = plan(a, *args), plan(b, *args), vs(a, b, *args)
     for key, t in d["totals"].items():
-        if key == "parameters":
-            same([t["a"], t["b"]], [pa["params"], pb["params"]], key)
-        else:
-            same([t["a"], t["b"]], [pa["per_rank"][0][key], pb["per_rank"][0][key]], key)
+        same([t["a"], t["b"]], [total(pa, key), total(pb, key)], key)
         same(t["change"], t["b"] - t["a"], "change and difference")
     change = sum(x["bytes"] for x in at_peak(pb)) - sum(x["bytes"] for x in at_peak(pa))
     same(sum(l["at_peak"]["change"] for l in d["lines"]), change, "changes of the lines at the peak and change of the peak's buffers")
@@ -168,6 +171,33 @@ def test_refused():
     assert need[1] < need[0]
     run([ZMC, "plan", b, "--vs", a, *defines(SMALL), "--memory", need[1]], code=3)
     run([ZMC, "plan", b, "--vs", a, *defines(SMALL), "--memory", need[0]])
+
+
+
+def dump(name, *args):
+    folder = path(name)
+    run([ZMC, GPT2, *defines(SMALL), *args, "--dump-dir", folder])
+    return os.path.join(folder, max(f for f in os.listdir(folder) if f.endswith("-memplan.zir")))
+
+
+def test_ranks_and_stages():
+    """Dumps of different stages: what a rank sends, by kind, is that of the plans."""
+    for a, b in (((4, 1), (4, 3)), ((2, 2), (8, 2)), ((1, 0), (4, 0))):
+        files = [dump(f"dump-{n}-{z}", "--ranks", n, "--zero", z) for n, z in (a, b)]
+        pa, pb = (json.loads(run([ZMC, "plan", f, "--json"])[0]) for f in files)
+        d = json.loads(run([ZMC, "plan", files[0], "--vs", files[1], "--json"])[0])
+        same([[t["a"], t["b"]] for t in (d["totals"][k] for k in ("ranks", "zero"))], [list(x) for x in zip(a, b)], "ranks and stages")
+        same([d["totals"]["comm_bytes"][k] for k in "ab"], [total(pa, "comm_bytes"), total(pb, "comm_bytes")], "bytes sent")
+        want = {}
+        for side, p in (("a", pa), ("b", pb)):
+            for c in p["comm"]:
+                want.setdefault((c["op"], c["axis"], c["what"]), {})[side] = (c["count"], c["bytes"])
+        want = {k: v for k, v in want.items() if v.get("a") != v.get("b")}
+        got = {(c["op"], c["axis"], c["what"]): {s: (c["count"][s], c["bytes"][s]) for s in "ab" if c["count"][s]} for c in d["comm"]}
+        same(got, want, f"what changes between {a} and {b}")
+        assert want and not d["equal"]
+        out, _ = run([ZMC, "plan", files[0], "--vs", files[1]])
+        contains(out, "communication: number in a step, bytes that a rank sends", *(f"{op} {what} (data)" for op, _, what in want))
 
 
 main()
