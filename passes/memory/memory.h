@@ -128,6 +128,7 @@ typedef struct CommRow {
 /* ... and of each bucket. */
 typedef struct CommBucket {
     const char *name;                 /* "bucket.3" */
+    uint32_t var;                     /* VarId; their order */
     int64_t elems;                    /* of all ranks together */
     int64_t gathers, reductions;      /* in a step */
     int64_t gather_bytes, wire_bytes; /* of an element that is gathered, that is reduced */

@@ -33,7 +33,8 @@ int64_t precision_closed_form(const Module *m, int64_t ranks);
 void precision_print_table(const Module *m, Str *out);
 void precision_print_json(const Module *m, Str *out); /* "precision", "amp" and "dtypes" */
 
-PlanComm plan_comm(const Module *m, Arena *a); /* strings are m's */
+const char *comm_what(const Func *f, const Op *op); /* of a collective: as CommRow.what */
+PlanComm plan_comm(const Module *m, Arena *a);      /* strings are m's */
 void comm_print_table(const PlanReport *r, Str *out);
 void comm_print_json(const PlanReport *r, Str *out); /* ,"comm":[..],"comm_buckets":[..] */
 

@@ -4,6 +4,7 @@
  * in an all-reduce (runtime/comm.h).  Where n does not divide a tensor, which is so of the few
  * scalars only, the numbers are those of rank 0.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "passes/memory/report.h"
@@ -47,10 +48,10 @@ static bool is_of_grad(const char *tensor)
     return strncmp(tensor, grad_prefix, strlen(grad_prefix)) == 0;
 }
 
-static const char *comm_what(const Op *op, const char *tensor)
+const char *comm_what(const Func *f, const Op *op)
 {
     if (op->code == OP_ALL_REDUCE) return "scalars";
-    return op->code == OP_REDUCE_SCATTER || is_of_grad(tensor) ? "grads" : "params";
+    return op->code == OP_REDUCE_SCATTER || is_of_grad(comm_tensor(f->m, op)) ? "grads" : "params";
 }
 
 static void add_row(Arena *a, PlanComm *c, const Op *op, const char *what, int64_t runs,
@@ -67,15 +68,18 @@ static void add_row(Arena *a, PlanComm *c, const Op *op, const char *what, int64
     c->rows.at[i].bytes += runs * bytes;
 }
 
-static void add_bucket(Arena *a, PlanComm *c, const Func *f, const Op *op, const char *tensor,
-                       int64_t runs, int64_t bytes)
+static void add_bucket(Arena *a, PlanComm *c, const Func *f, const Op *op, int64_t runs,
+                       int64_t bytes)
 {
+    const char *tensor = comm_tensor(f->m, op);
     const char *name = is_of_grad(tensor) ? tensor + strlen(grad_prefix) : tensor;
     const Type *t = comm_type(f, op);
     uint32_t i = 0;
     while (i < c->buckets.n && strcmp(c->buckets.at[i].name, name) != 0) i++;
     if (i == c->buckets.n)
-        VEC_PUSH(a, &c->buckets, ((CommBucket){.name = name, .elems = type_elems(t)}));
+        VEC_PUSH(
+            a, &c->buckets,
+            ((CommBucket){.name = name, .var = var_find(f->m, name).i, .elems = type_elems(t)}));
     CommBucket *b = &c->buckets.at[i];
     b->bytes += runs * bytes;
     if (op->code == OP_ALL_GATHER) {
@@ -85,6 +89,12 @@ static void add_bucket(Arena *a, PlanComm *c, const Func *f, const Op *op, const
         b->reductions += runs;
         b->wire_bytes = dtype_bytes(t->dtype);
     }
+}
+
+static int compare_buckets(const void *x, const void *y)
+{
+    const CommBucket *a = x, *b = y;
+    return a->var < b->var ? -1 : a->var > b->var;
 }
 
 PlanComm plan_comm(const Module *m, Arena *a)
@@ -101,12 +111,12 @@ PlanComm plan_comm(const Module *m, Arena *a)
             MeshAxis axis = mesh_axis_from_name(attr_str(op->attrs, AT_MESH),
                                                 strlen(attr_str(op->attrs, AT_MESH)));
             int64_t ranks = m->mesh[axis] ? m->mesh[axis] : 1, bytes = comm_bytes(f, op, ranks);
-            const char *tensor = comm_tensor(m, op);
-            add_row(a, &c, op, comm_what(op, tensor), runs, bytes);
-            if (op->code != OP_ALL_REDUCE) add_bucket(a, &c, f, op, tensor, runs, bytes);
+            add_row(a, &c, op, comm_what(f, op), runs, bytes);
+            if (op->code != OP_ALL_REDUCE) add_bucket(a, &c, f, op, runs, bytes);
             c.bytes += runs * bytes;
         }
     }
+    if (c.buckets.n) qsort(c.buckets.at, c.buckets.n, sizeof *c.buckets.at, compare_buckets);
     return c;
 }
 
