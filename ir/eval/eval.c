@@ -37,6 +37,14 @@ static double first_value(const Var *v)
     ZM_UNREACHABLE("init");
 }
 
+/* In a bucket that is divided among ranks: no rank holds all of it. */
+static bool is_divided(const Module *m, VarId v)
+{
+    return var_ok(var_cget(m, v)->in) &&
+           type_is_placed(var_cget(m, var_storage(m, v, NULL))->type) &&
+           !var_cget(m, var_storage(m, v, NULL))->type->partial;
+}
+
 Eval *eval_new(Arena *a, const Module *m)
 {
     Eval *e = ARENA_NEW(a, Eval);
@@ -46,7 +54,8 @@ Eval *eval_new(Arena *a, const Module *m)
             e->storage[i] = ARENA_ARRAY(a, double, type_elems(m->vars.at[i].type));
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Var *v = &m->vars.at[i];
-        if (v->init == INIT_ZEROS) continue; /* a bucket's own zeros must not hide its views */
+        bool is_zero = v->init == INIT_ZEROS; /* a bucket's own zeros must not hide its views */
+        if (is_zero || is_divided(m, (VarId){i})) continue;
         double *at = eval_var(e, (VarId){i});
         for (int64_t k = 0; k < type_elems(v->type); k++) at[k] = first_value(v);
     }
@@ -60,12 +69,21 @@ double *eval_var(const Eval *e, VarId v)
     return e->storage[storage.i] + offset;
 }
 
+double *eval_element(const Eval *e, uint32_t rank, VarId v, int64_t i)
+{
+    int64_t at;
+    VarId storage = var_storage(e->m, v, &at);
+    int64_t part = type_elems(var_cget(e->m, storage)->type);
+    at += i - (is_divided(e->m, v) ? part * rank : 0);
+    return at < 0 || at >= part ? NULL : &e->storage[storage.i][at];
+}
+
 void eval_copy_vars(Eval *to, const Eval *from)
 {
     for (uint32_t i = 1; i < to->m->vars.n; i++) {
         const Var *v = &to->m->vars.at[i];
         VarId source = var_find(from->m, v->name);
-        if (!var_ok(source)) continue;
+        if (!var_ok(source) || is_divided(to->m, (VarId){i})) continue;
         const Type *t = var_cget(from->m, source)->type;
         ZM_CHECK(type_elems(t) == type_elems(v->type));
         memcpy(eval_var(to, (VarId){i}), eval_var(from, source),

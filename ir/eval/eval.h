@@ -26,12 +26,16 @@ typedef struct Eval {
 
 EvalTensor eval_tensor(Arena *a, const Type *t); /* zeros */
 
-/* Variables start as zeros, ones or their constant; normal and uniform ones as zeros, which the
- * caller fills. */
+/* Variables start as zeros, ones or their constant; normal and uniform ones, and those in divided
+ * buckets, as zeros, which the caller fills. */
 Eval *eval_new(Arena *a, const Module *m);
 /* The elements of a variable: type_elems(type) doubles inside of its storage. */
 double *eval_var(const Eval *e, VarId v);
-/* Sets each variable of `to` that `from` has too, by name; types agree. */
+/* Element i of v as this rank holds it; NULL: v lies in a bucket that is divided among the ranks, and
+ * another holds that element. */
+double *eval_element(const Eval *e, uint32_t rank, VarId v, int64_t i);
+/* Sets each variable of `to` that `from` has too, by name, but for those in divided buckets; types
+ * agree. */
 void eval_copy_vars(Eval *to, const Eval *from);
 
 /* Results of f: type and number are those of its return's operands. */
