@@ -96,19 +96,27 @@ static void add_companion(State *s, Arena *a, const Exec *x, const ZmpVar *v)
     }
 }
 
+/* How many of t's elements, which start at byte `at` of what is cut, begin before byte `cut`. */
+static int64_t elems_before(const StateTensor *t, int64_t at, int64_t cut)
+{
+    int64_t each = zmp_dtype_bytes(t->dtype), n = (cut - at + each - 1) / each;
+    return cut <= at ? 0 : n < t->n ? n : t->n;
+}
+
 /* Who writes what of the tensors that every rank holds. */
 static void cut_replicated(State *s, int rank, int ranks)
 {
     int64_t total = 0, at = 0, first;
     for (uint32_t i = 0; i < s->all.n; i++)
-        if (s->all.at[i].is_replicated) total += s->all.at[i].n;
-    int64_t n = comm_shard(total, rank, ranks, &first);
+        if (s->all.at[i].is_replicated)
+            total += s->all.at[i].n * zmp_dtype_bytes(s->all.at[i].dtype);
+    int64_t end = comm_shard(total, rank, ranks, &first) + first;
     for (uint32_t i = 0; i < s->all.n; i++) {
         StateTensor *t = &s->all.at[i];
         if (!t->is_replicated) continue;
-        t->own_n = elems_common(at, t->n, first, n, &t->own_first);
-        t->own_first = t->own_n ? t->own_first - at : 0;
-        at += t->n;
+        t->own_first = elems_before(t, at, first);
+        t->own_n = elems_before(t, at, end) - t->own_first;
+        at += t->n * zmp_dtype_bytes(t->dtype);
     }
 }
 
