@@ -9,6 +9,7 @@
 #include "codegen/cuda/cuda.h"
 #include "codegen/link.h"
 #include "codegen/program.h"
+#include "ir/base/file.h"
 
 /* ---- target ---- */
 
@@ -80,17 +81,32 @@ static KernelCode *kernel_codes(Arena *a, const CpuObjects *o)
     return code;
 }
 
-/* An object with zm_program, zm_program_bytes and zm_kernel_fns. */
-static Status write_program(Arena *a, const CodegenTarget *t, const char *blob, size_t n_bytes,
+/* An executable without the shim looks for it when it starts. */
+static void read_shim(Arena *a, const char *path, CpuProgramObject *out)
+{
+    char *text;
+    if (!path || file_read(a, path, &text, &out->shim_bytes) != 0)
+        out->shim_bytes = 0;
+    else
+        out->shim = text;
+}
+
+static Status write_program(Arena *a, const CodegenTarget *t, const CodegenOptions *opt, Program *p,
                             const CpuObjects *o, const char *path)
 {
+    CpuProgramObject out = {0};
+    out.blob = program_blob(p, &out.n_bytes);
+    if (p->header.ranks > 1) read_shim(a, opt->mpi_shim, &out);
+
     uint32_t n_fns = 0;
     for (uint32_t i = 0; i < o->n_kernels; i++) n_fns += o->code[i].n_phases;
     const char **fns = ARENA_ARRAY(a, const char *, n_fns + 1);
     n_fns = 0;
     for (uint32_t i = 0; i < o->n_kernels; i++)
-        for (uint32_t p = 0; p < o->code[i].n_phases; p++) fns[n_fns++] = o->code[i].fn[p];
-    return cpu_write_program(a, t->diag, t->cpu, blob, n_bytes, fns, n_fns, path);
+        for (uint32_t k = 0; k < o->code[i].n_phases; k++) fns[n_fns++] = o->code[i].fn[k];
+    out.fns = fns;
+    out.n_fns = n_fns;
+    return cpu_write_program(a, t->diag, t->cpu, &out, path);
 }
 
 static ProgramInfo program_info(const CodegenTarget *t, const CodegenOptions *opt)
@@ -127,14 +143,12 @@ Status codegen_objects(Arena *a, const Module *m, const CodegenTarget *t, const 
     ZM_TRY(compile_kernels(a, t, opt, &set, dir, &o));
     ProgramInfo info = program_info(t, opt);
     ZM_TRY(program_build(a, m, &set, kernel_codes(a, &o), &info, p));
-    size_t n_bytes;
-    const char *blob = program_blob(p, &n_bytes);
     const char **all = ARENA_ARRAY(a, const char *, o.n_files + 1);
     all[0] = arena_printf(a, "%s/program.o", dir);
     for (uint32_t i = 0; i < o.n_files; i++) all[i + 1] = o.files[i];
     *objects = all;
     *n_objects = o.n_files + 1;
-    return write_program(a, t, blob, n_bytes, &o, all[0]);
+    return write_program(a, t, opt, p, &o, all[0]);
 }
 
 static Status build_in(Arena *a, const Module *m, const CodegenTarget *t, const CodegenOptions *opt,

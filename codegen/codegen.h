@@ -28,7 +28,9 @@ Status codegen_target_init(CodegenTarget *t, Arena *arena, Diag *diag, const cha
 int64_t codegen_workspace_bytes(void *target, const Func *f, OpId fused);
 
 typedef struct CodegenOptions {
-    const char *runtime_lib;                                   /* path of libzmrt.a */
+    const char *runtime_lib; /* path of libzmrt.a */
+    const char
+        *mpi_shim; /* path of libzmc_mpi.so, put into programs of many ranks; may be absent */
     const char *source, *command_line, *plan_text, *precision; /* for OUT --info */
     uint32_t n_threads; /* compile kernels on this many threads; 0 = cores */
     bool timing;        /* seconds per part on stderr */

@@ -2,6 +2,7 @@
 #include "runtime/cli.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,11 +13,14 @@ typedef struct OptionInfo {
     OptionKind kind;
     size_t offset; /* of the member in Options */
     const char *arg, *doc;
+    bool is_own; /* may differ between ranks */
 } OptionInfo;
 
+enum { RANKS_SAME, RANKS_OWN };
+
 static const OptionInfo infos[] = {
-#define OPTION(MEMBER, NAME, KIND, ARG, DOC)                                                       \
-    {NAME, KIND_##KIND, offsetof(Options, MEMBER), ARG, DOC},
+#define OPTION(MEMBER, RANKS, NAME, KIND, ARG, DOC)                                                \
+    {NAME, KIND_##KIND, offsetof(Options, MEMBER), ARG, DOC, RANKS_##RANKS == RANKS_OWN},
 #include "runtime/options.def"
 #undef OPTION
 };
@@ -121,6 +125,7 @@ RtStatus options_check(const Options *o, RtError *e)
     if (o->eval_every >= 0 && !o->eval_data)
         return RT_FAIL(e, RT_BAD, "--eval-every needs --eval-data FILE");
     if (o->eval_every == 0) return RT_FAIL(e, RT_BAD, "--eval-every takes 1 or more steps");
+    if (o->check_replicas == 0) return RT_FAIL(e, RT_BAD, "--check-replicas takes 1 or more steps");
     if (o->threads == 0 || o->threads > 1024)
         return RT_FAIL(e, RT_BAD, "--threads takes 1 to 1024");
     if (o->prompt && o->generate < 0) return RT_FAIL(e, RT_BAD, "--prompt needs --generate N");
@@ -130,6 +135,42 @@ RtStatus options_check(const Options *o, RtError *e)
     if (o->order && strcmp(o->order, "random") != 0 && strcmp(o->order, "sequential") != 0)
         return RT_FAIL(e, RT_BAD, "--order takes random or sequential, not \"%s\"", o->order);
     return RT_OK;
+}
+
+static void option_value(const Options *o, const OptionInfo *info, Str *out)
+{
+    const char *at = (const char *)o + info->offset;
+    switch (info->kind) {
+    case KIND_FLAG: str_add(out, *(const OptionFlag *)at ? "given" : "not given"); return;
+    case KIND_TEXT: {
+        OptionText text = *(const OptionText *)at;
+        str_add(out, text ? text : "not given");
+        return;
+    }
+    case KIND_COUNT: {
+        OptionCount n = *(const OptionCount *)at;
+        if (n < 0)
+            str_add(out, "not given");
+        else
+            str_addf(out, "%lld", (long long)n);
+        return;
+    }
+    case KIND_SEED: str_addf(out, "%llu", (unsigned long long)((const OptionSeed *)at)->value);
+    }
+}
+
+const char *options_shared(const Options *o, uint32_t i, char *value, size_t n, uint64_t *hash)
+{
+    for (int k = 0; k < N_OPTIONS; k++) {
+        if (infos[k].is_own || i-- > 0) continue;
+        Str text = {0};
+        option_value(o, &infos[k], &text);
+        snprintf(value, n, "%s", str_c(&text));
+        *hash = hash_bytes(str_c(&text), text.n, 0);
+        str_free(&text);
+        return infos[k].name;
+    }
+    return NULL;
 }
 
 void options_help(Str *out, const char *program)

@@ -18,7 +18,7 @@ typedef struct Options {
 #define OPTION_COUNT OptionCount
 #define OPTION_SEED OptionSeed
 #define OPTION_FLAG OptionFlag
-#define OPTION(MEMBER, NAME, KIND, ARG, DOC) OPTION_##KIND MEMBER;
+#define OPTION(MEMBER, RANKS, NAME, KIND, ARG, DOC) OPTION_##KIND MEMBER;
 #include "runtime/options.def"
 #undef OPTION
 } Options;
@@ -28,6 +28,10 @@ RtStatus options_parse(Options *o, int argc, char **argv, RtError *e);
 
 /* What contradicts itself, before anything is opened. */
 RtStatus options_check(const Options *o, RtError *e);
+
+/* Option i of those that every rank must be given alike: its name, or NULL behind the last one.
+ * value: as it was given, cut at n; hash: of the whole value. */
+const char *options_shared(const Options *o, uint32_t i, char *value, size_t n, uint64_t *hash);
 
 void options_help(Str *out, const char *program);
 

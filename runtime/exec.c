@@ -177,6 +177,7 @@ static RtStatus run_start(Exec *x, const ZmpCommand *c, RtError *e)
     call.in = x->arg_at[c->first_arg + 1];
     call.tensor = program_str(x->p, k->tensor);
     call.loc = program_str(x->p, k->loc);
+    call.limit_s = x->limit_s;
     x->n_in_flight++;
     return comm_start(x->comm, &call, &x->in_flight[c->kernel], e);
 }

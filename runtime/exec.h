@@ -37,6 +37,7 @@ typedef struct Exec {
     Comm *comm;        /* NULL: one rank */
     CommOp *in_flight; /* by collective of the program */
     int n_in_flight;
+    double limit_s; /* CommCall.limit_s of each: where a rank may be slow between commands */
     Observer observers[EXEC_MAX_OBSERVERS];
     uint32_t n_observers;
 } Exec;

@@ -3,7 +3,7 @@
  * The window holds the last T tokens at most; positions behind them are zero, which a causal model
  * does not see.  The next token is drawn among the 40 likeliest at temperature 0.8, by Philox keyed
  * with the seed and the token's number. */
-#include "runtime/run.h"
+#include "runtime/ranks.h"
 
 #include <errno.h>
 #include <math.h>
@@ -170,8 +170,9 @@ static RtStatus next_token(Run *r, Generator *g, RtError *e)
     return RT_OK;
 }
 
-static RtStatus show(const Generator *g, int64_t from, RtError *e)
+static RtStatus show(const Run *r, const Generator *g, int64_t from, RtError *e)
 {
+    if (r->rank > 0) return RT_OK; /* all ranks draw the same */
     for (int64_t i = from; i < g->n; i++) {
         if (g->V <= MAX_BYTE_VOCABULARY)
             putchar(g->text[i]);
@@ -183,11 +184,15 @@ static RtStatus show(const Generator *g, int64_t from, RtError *e)
 
 static RtStatus generate_all(Run *r, Generator *g, RtError *e)
 {
-    if (r->o.prompt) RT_TRY(show(g, 0, e));
-    for (int64_t i = 0; i < r->o.generate && !signal_pending(); i++) {
+    if (r->o.prompt) RT_TRY(show(r, g, 0, e));
+    for (int64_t i = 0; i < r->o.generate; i++) {
+        int64_t signal;
+        RT_TRY(ranks_max(r, signal_pending(), &signal, "a signal", e));
+        if (signal) break;
         RT_TRY(next_token(r, g, e));
-        RT_TRY(show(g, g->n - 1, e));
+        RT_TRY(show(r, g, g->n - 1, e));
     }
+    if (r->rank > 0) return RT_OK;
     putchar('\n');
     return fflush(stdout) == 0 ? RT_OK : output_failed("stdout", errno, e);
 }

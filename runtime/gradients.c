@@ -207,12 +207,29 @@ static bool find_writer(FaultPlan *f, const Program *p)
     return false;
 }
 
+/* On many ranks: the operand of the first reduction of gradients, before it starts. */
+static bool find_reduction(FaultPlan *f, const Program *p)
+{
+    for (uint32_t i = 0; i < p->last->n_commands; i++) {
+        const ZmpCommand *c = &p->commands[p->last->first_command + i];
+        if (c->kind != ZMP_START) continue;
+        const ZmpCollective *k = &p->collectives[c->kernel];
+        if (k->kind == ZMP_ALL_GATHER || strcmp(program_str(p, k->what), "grads") != 0) continue;
+        f->command = p->last->first_command + i;
+        f->arg = c->first_arg + 1;
+        f->dtype = p->args[f->arg].dtype;
+        f->is_before = true;
+        return true;
+    }
+    return false;
+}
+
 RtStatus fault_parse(FaultPlan *f, const char *text, const Exec *x, RtError *e)
 {
     *f = (FaultPlan){0};
     if (!text) return RT_OK;
     RT_TRY(parse_list(f, text, x->p->h->ranks, e));
-    if (!find_writer(f, x->p))
+    if (!find_reduction(f, x->p) && !find_writer(f, x->p))
         return RT_FAIL(e, RT_BAD,
                        "--fault: this program has no place where a gradient can be reached");
     return RT_OK;
@@ -225,17 +242,29 @@ bool fault_is_due(const FaultPlan *f, int64_t step, int64_t rank)
     return false;
 }
 
+static RtStatus fault_before(void *self, const Exec *x, const ZmpFunc *f, uint32_t command,
+                             RtError *e)
+{
+    (void)f;
+    (void)e;
+    FaultPlan *plan = self;
+    if (plan->is_before && command == plan->command)
+        scalar_set(x->arg_at[plan->arg], plan->dtype, INFINITY);
+    return RT_OK;
+}
+
 static RtStatus fault_after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command,
                             RtError *e)
 {
     (void)f;
     (void)e;
     FaultPlan *plan = self;
-    if (command == plan->command) scalar_set(x->arg_at[plan->arg], plan->dtype, INFINITY);
+    if (!plan->is_before && command == plan->command)
+        scalar_set(x->arg_at[plan->arg], plan->dtype, INFINITY);
     return RT_OK;
 }
 
 Observer fault_observer(FaultPlan *f)
 {
-    return (Observer){.self = f, .after = fault_after};
+    return (Observer){.self = f, .before = fault_before, .after = fault_after};
 }

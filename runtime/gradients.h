@@ -31,7 +31,8 @@ typedef struct FaultPlan {
         int64_t rank; /* -1: every rank */
     } at[32];
     uint32_t n;
-    uint32_t command; /* after this one the first gradient is there */
+    uint32_t command; /* after this one the first gradient is there ... */
+    bool is_before;   /* ... or before this one, which sends it to the other ranks */
     uint32_t arg;
     uint32_t dtype;
 } FaultPlan;

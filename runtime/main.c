@@ -6,10 +6,17 @@
 extern const unsigned char zm_program[];
 extern const uint64_t zm_program_bytes;
 extern const ZmKernelFn zm_kernel_fns[];
+extern const unsigned char zm_mpi_shim[];
+extern const uint64_t zm_mpi_shim_bytes;
 extern const AuditHooks zm_audit; /* audit/ */
 
 int main(int argc, char **argv)
 {
-    ZmrtImage image = {zm_program, zm_program_bytes, zm_kernel_fns, &zm_audit};
+    ZmrtImage image = {.program = zm_program,
+                       .program_bytes = zm_program_bytes,
+                       .kernel_fns = zm_kernel_fns,
+                       .audit = &zm_audit,
+                       .mpi_shim = zm_mpi_shim,
+                       .mpi_shim_bytes = zm_mpi_shim_bytes};
     return zmrt_main(argc, argv, &image);
 }

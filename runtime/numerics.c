@@ -48,20 +48,48 @@ static int64_t nonfinite_find(const char *at, uint32_t dtype, int64_t n_bytes)
     return -1;
 }
 
+/* The parameter that holds element *at of a bucket; *at becomes its own element.  NULL: padding. */
+static const ZmpVar *member_at(const Program *p, const ZmpVar *bucket, int64_t *at)
+{
+    for (uint32_t i = 0; i < p->n_vars; i++) {
+        const ZmpVar *v = &p->vars[i];
+        if (v->kind != ZMP_PARAM || v->in != (int32_t)(bucket - p->vars) || *at < v->in_offset ||
+            *at >= v->in_offset + v->elems)
+            continue;
+        *at -= v->in_offset;
+        return v;
+    }
+    return NULL;
+}
+
+/* "w[3]", "adam.m of w[3]", by the element of this rank's part of a variable. */
+static void add_element(Str *out, const Exec *x, const ZmpVar *v, int64_t at)
+{
+    const Program *p = x->p;
+    const ZmpVar *bucket = v->is_bucket ? v : v->of >= 0 ? &p->vars[v->of] : v;
+    const ZmpVar *member = NULL;
+    if (v->is_sharded) at += exec_rank(x) * v->elems;
+    if (bucket->is_bucket) member = member_at(p, bucket, &at);
+    if (member && v->kind != ZMP_PARAM) str_addf(out, "%s of ", program_str(p, v->name));
+    str_addf(out, "%s[%" PRId64 "]", program_str(p, (member ? member : v)->name), at);
+}
+
+/* Views show more than their bucket; a sharded one has no other way to be looked at. */
 void numerics_scan_state(Numerics *n, const Exec *x)
 {
     const Program *p = x->p;
     for (uint32_t i = 0; i < p->n_vars && !n->is_found; i++) {
-        const ZmpVar *v = &p->vars[i];
-        if (v->kind == ZMP_SCALAR || v->kind == ZMP_GRAD || v->is_bucket) continue;
+        const ZmpVar *v = &p->vars[i], *own = program_storage(p, v);
+        if (v->kind == ZMP_SCALAR || v->kind == ZMP_GRAD) continue;
+        if (own->is_sharded ? v != own : v->is_bucket) continue;
         const char *at = exec_var(x, v);
         int64_t each = zmp_dtype_bytes(v->dtype),
                 bad = nonfinite_find(at, v->dtype, v->elems * each);
         if (bad < 0) continue;
         n->is_found = true;
-        str_addf(&n->text, "%s[%" PRId64 "] = %g, before the step (declared at %s)",
-                 program_str(p, v->name), bad, scalar_get(at + bad * each, v->dtype),
-                 program_str(p, v->loc));
+        add_element(&n->text, x, v, bad);
+        str_addf(&n->text, " = %g, before the step (declared at %s)",
+                 scalar_get(at + bad * each, v->dtype), program_str(p, v->loc));
     }
 }
 
@@ -94,24 +122,22 @@ static const ZmpArg *shown_later(const Program *p, const ZmpFunc *f, uint32_t co
     return NULL;
 }
 
-/* "gradient of w[3]"; false: it is none. */
-static bool add_gradient(Str *out, const Program *p, const ZmpFunc *f, uint32_t command,
+/* "gradient of w[3]"; false: it is none.  A rank shows its part of a bucket. */
+static bool add_gradient(Str *out, const Exec *x, const ZmpFunc *f, uint32_t command,
                          const ZmpArg *arg, int64_t element)
 {
+    const Program *p = x->p;
     int64_t each = zmp_dtype_bytes(arg->dtype), byte = arg->offset + element * each;
     const ZmpArg *shown = shown_later(p, f, command, arg->buffer, byte);
     const ZmpVar *of = shown ? program_var(p, program_str(p, shown->name)) : NULL;
     if (!of) return false;
     if (of->kind != ZMP_PARAM && of->of >= 0) of = &p->vars[of->of];
-    int64_t at = (byte - shown->offset) / each;
-    for (uint32_t i = 0; of->is_bucket && i < p->n_vars; i++) {
-        const ZmpVar *v = &p->vars[i];
-        if (v->kind != ZMP_PARAM || v->in != (int32_t)(of - p->vars) || at < v->in_offset ||
-            at >= v->in_offset + v->elems)
-            continue;
-        at -= v->in_offset;
-        of = v;
-        break;
+    int64_t at = (byte - shown->offset) / each, n = shown->bytes / each;
+    if (of->is_bucket) {
+        int64_t whole = of->is_sharded ? of->elems * p->h->ranks : of->elems;
+        if (n < whole) at += exec_rank(x) * n;
+        const ZmpVar *member = member_at(p, of, &at);
+        if (member) of = member;
     }
     str_addf(out, "gradient of %s[%" PRId64 "]", program_str(p, of->name), at);
     return true;
@@ -128,7 +154,7 @@ static void describe(Numerics *n, const Exec *x, const ZmpFunc *f, uint32_t comm
     n->is_found = true;
     n->text.n = 0;
     str_addf(&n->text, "%s: ", program_str(p, c->loc));
-    if (add_gradient(&n->text, p, f, command, a, element))
+    if (add_gradient(&n->text, x, f, command, a, element))
         str_addf(&n->text, " = %g, written by %s", value, label);
     else if (!*name || *name == '%') /* a value without a name in the model */
         str_addf(&n->text, "element %" PRId64 " of the result of %s is %g", element, label, value);
@@ -155,7 +181,7 @@ static RtStatus before(void *self, const Exec *x, const ZmpFunc *f, uint32_t com
 {
     (void)f;
     Numerics *n = self;
-    if (!n->audit || x->p->commands[command].kind != ZMP_KERNEL) return RT_OK;
+    if (!n->audit || n->is_found || x->p->commands[command].kind != ZMP_KERNEL) return RT_OK;
     return kernel_inputs_take(&n->inputs, x, command, e);
 }
 
@@ -164,14 +190,18 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
     Numerics *n = self;
     const Program *p = x->p;
     const ZmpCommand *c = &p->commands[command];
-    if (c->kind != ZMP_KERNEL && c->kind != ZMP_COPY) return RT_OK;
+    n->n_seen++;
+    if (n->is_found || (c->kind != ZMP_KERNEL && c->kind != ZMP_COPY && c->kind != ZMP_WAIT))
+        return RT_OK;
     for (uint32_t i = c->first_arg; i < c->first_arg + c->n_args; i++) {
         const ZmpArg *arg = &p->args[i];
         if (!(arg->flags & ZMP_ARG_WRITE) || is_workspace(p, arg)) continue;
         int64_t bad = nonfinite_find(x->arg_at[i], arg->dtype, arg->bytes);
         if (bad < 0) continue;
         describe(n, x, f, command, i, bad);
+        n->found_at = n->n_seen;
         if (c->kind == ZMP_KERNEL) describe_inside(n, x, f, command);
+        if (n->is_quiet) return RT_OK;
         return RT_FAIL(e, RT_FAILED, "first number that is not finite: %s", str_c(&n->text));
     }
     return RT_OK;

@@ -5,7 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, NAME_WIDTH = 44, LOC_WIDTH = 20 };
+enum {
+    PATH_BYTES = 4096,
+    NAME_WIDTH = 44,
+    LOC_WIDTH = 20,
+    N_COLLECTIVE_KINDS = ZMP_ALL_REDUCE + 1
+};
 static const double SHOWN_SHARE = 0.995; /* rows up to this share of the step */
 
 typedef struct Row {
@@ -55,27 +60,38 @@ static double median_seconds(const Roofline *r, uint32_t command, float *scratch
     return n % 2 ? scratch[n / 2] : (scratch[n / 2 - 1] + scratch[n / 2]) / 2;
 }
 
-/* Rows 0 .. n_kernels - 1 are kernels; then copies and zeros. */
+/* Rows 0 .. n_kernels - 1 are kernels; then copies, zeros, and each kind of collective: the time to
+ * begin it and to wait for its end. */
+static uint32_t row_of(const Program *p, const ZmpCommand *c, const char **name)
+{
+    switch ((enum ZmpCommandKind)c->kind) {
+    case ZMP_KERNEL: *name = program_str(p, p->kernels[c->kernel].name); return c->kernel;
+    case ZMP_COPY: *name = "copy"; return p->n_kernels;
+    case ZMP_PROBE:
+    case ZMP_ZERO: *name = "zero"; return p->n_kernels + 1;
+    case ZMP_START:
+    case ZMP_WAIT: break;
+    }
+    uint32_t kind = p->collectives[c->kernel].kind;
+    *name = comm_kind_name((CommKind)kind);
+    return p->n_kernels + 2 + kind;
+}
+
 static void add_command(const Roofline *r, Row *rows, uint32_t command, int64_t calls,
                         float *scratch)
 {
     const Program *p = r->p;
     const ZmpCommand *c = &p->commands[command];
     if (c->kind == ZMP_PROBE) return;
-    uint32_t at = c->kind == ZMP_KERNEL ? c->kernel : p->n_kernels + (c->kind == ZMP_ZERO);
-    Row *row = &rows[at];
-    if (!row->calls) {
-        row->name = c->kind == ZMP_KERNEL ? program_str(p, p->kernels[c->kernel].name)
-                    : c->kind == ZMP_COPY ? "copy"
-                                          : "zero";
-        row->loc = program_str(p, c->loc);
-    }
+    const char *name;
+    Row *row = &rows[row_of(p, c, &name)];
+    if (!row->calls) *row = (Row){.name = name, .loc = program_str(p, c->loc)};
     bool is_bf16 = c->kind == ZMP_KERNEL && p->kernels[c->kernel].flags & ZMP_BF16_PRODUCTS &&
                    r->peaks.flops_bf16 > 0;
     double n = (double)calls, t = median_seconds(r, command, scratch);
     double by_flops = c->flops / (is_bf16 ? r->peaks.flops_bf16 : r->peaks.flops);
     double by_bytes = c->bytes / peaks_bandwidth(&r->peaks);
-    row->calls += calls;
+    row->calls += c->kind == ZMP_WAIT ? 0 : calls;
     row->seconds += t;
     row->flops += n * c->flops;
     row->bytes += n * c->bytes;
@@ -144,7 +160,7 @@ void roofline_add_text(Str *out, const Roofline *r, Arena *a)
 {
     if (!r->p || !r->n_steps) return;
     const Program *p = r->p;
-    uint32_t n = p->n_kernels + 2;
+    uint32_t n = p->n_kernels + 2 + N_COLLECTIVE_KINDS;
     Row *rows = ARENA_ARRAY(a, Row, n);
     float *scratch = ARENA_ARRAY(a, float, (size_t)r->max_steps);
     const ZmpFunc *funcs[] = {p->micro, p->last};

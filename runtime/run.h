@@ -1,5 +1,5 @@
 /* run.h -- one run of a training executable: what zmrt.c opens and train.c, evaluate.c and
- * generate.c work on. One rank of `p.h->ranks`; a communicator will join it here. */
+ * generate.c work on.  One rank of `p.h->ranks`; ranks.h is how it meets the others. */
 #ifndef ZM_RUNTIME_RUN_H
 #define ZM_RUNTIME_RUN_H
 
@@ -10,6 +10,7 @@
 #include "runtime/metrics.h"
 #include "runtime/numerics.h"
 #include "runtime/progress.h"
+#include "runtime/replicas.h"
 #include "runtime/trace.h"
 
 enum { MAX_SKIPS_IN_ROW = 100 };
@@ -31,7 +32,12 @@ typedef struct Run {
     Numerics numerics;
     const AuditHooks *audit_hooks; /* NULL: this program has none */
     Audit *audit;                  /* --audit-numerics */
+    Comm *comm;                    /* NULL: one rank */
     int64_t rank;
+    bool is_agreed;      /* the failure that ends the run is known to all ranks */
+    int64_t stop_signal; /* that ended the steps, on any rank; 0: none */
+    int n_threads;
+    Replicas replicas;     /* --check-replicas */
     int64_t step;          /* attempts done */
     int64_t first_step;    /* of this process */
     int64_t first_samples; /* running number of the first sample of first_step */
@@ -46,6 +52,9 @@ int64_t run_first_sample(const Run *r, int64_t s, int64_t m);
 
 /* Steps until o.steps or a signal; checkpoints and evaluations on the way (train.c). */
 RtStatus run_steps(Run *r, RtError *e);
+RtStatus run_micros(Run *r, RtError *e); /* all micro-batches of step r->step */
+/* RT_FAILED, with why too many steps were skipped (explain.c). */
+RtStatus run_explain_skips(Run *r, const StepResult *last, RtError *e);
 RtStatus run_save(Run *r, RtError *e); /* a checkpoint of now */
 
 /* One pass over the evaluation data, a line of metrics (evaluate.c).  A signal stops it without a

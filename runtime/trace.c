@@ -3,6 +3,7 @@
 #include "runtime/trace.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "runtime/output.h"
 #include "runtime/progress.h"
@@ -23,15 +24,24 @@ static void text_json(FILE *out, const char *text)
 
 static void event(Trace *t, const char *name, const char *cat, double from, double to)
 {
-    fprintf(t->out, "%s\n{\"ph\":\"X\",\"pid\":0,\"tid\":0,\"name\":", t->n_events++ ? "," : "");
+    fprintf(t->out, "%s\n{\"ph\":\"X\",\"pid\":%d,\"tid\":0,\"name\":", t->n_events++ ? "," : "",
+            t->rank);
     text_json(t->out, name);
     fprintf(t->out, ",\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f", cat, (from - t->started) * 1e6,
             (to - from) * 1e6);
 }
 
+const char *trace_path(Arena *a, const char *path, int rank)
+{
+    if (rank == 0) return path;
+    const char *name = strrchr(path, '/'), *dot = strrchr(name ? name : path, '.');
+    if (!dot) return arena_printf(a, "%s.rank%d", path, rank);
+    return arena_printf(a, "%.*s.rank%d%s", (int)(dot - path), path, rank, dot);
+}
+
 RtStatus trace_open(Trace *t, Arena *a, const char *path, const Exec *x, RtError *e)
 {
-    *t = (Trace){.path = path};
+    *t = (Trace){.path = path, .rank = exec_rank(x)};
     if (!path) return RT_OK;
     RT_TRY(roofline_open(&t->roofline, a, x->p, x->pool, TRACE_STEPS, e));
     t->out = fopen(path, "we");
@@ -42,7 +52,8 @@ RtStatus trace_open(Trace *t, Arena *a, const char *path, const Exec *x, RtError
     t->started = t->last_s = now_seconds();
     fprintf(t->out, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"model\":");
     text_json(t->out, program_str(x->p, x->p->h->model));
-    fprintf(t->out, ",\"threads\":%d},\"traceEvents\":[", pool_n_threads(x->pool));
+    fprintf(t->out, ",\"threads\":%d,\"rank\":%d,\"ranks\":%u},\"traceEvents\":[",
+            pool_n_threads(x->pool), t->rank, x->p->h->ranks);
     return RT_OK;
 }
 
@@ -63,8 +74,8 @@ static const char *kernel_name(const Program *p, const ZmpCommand *c)
     case ZMP_COPY: return "copy";
     case ZMP_ZERO: return "zero";
     case ZMP_PROBE: return "probe";
-    case ZMP_START: return "start";
-    case ZMP_WAIT: return "wait";
+    case ZMP_START:
+    case ZMP_WAIT: return comm_kind_name((CommKind)p->collectives[c->kernel].kind);
     }
     return "";
 }

@@ -14,8 +14,12 @@ typedef struct Trace {
     FILE *out; /* NULL: not asked for, or done */
     double started, last_s;
     int64_t n_events;
+    int rank;
     Roofline roofline; /* of the same commands */
 } Trace;
+
+/* Where a rank writes: TRACE.json, then TRACE.rank1.json ... */
+const char *trace_path(Arena *a, const char *path, int rank);
 
 /* path NULL: off.  Tables go into a. */
 RtStatus trace_open(Trace *t, Arena *a, const char *path, const Exec *x, RtError *e);

@@ -3,7 +3,7 @@
  *   for each step:  micro-batches 0 .. A-2: fill, @micro;  A-1: fill, @last  ->  scalars ->
  * metrics, progress A step is finished before anything else is looked at: signals, checkpoints and
  * evaluations come between steps. */
-#include "runtime/run.h"
+#include "runtime/ranks.h"
 
 #include <string.h>
 
@@ -36,8 +36,7 @@ static void print_audit(Run *r)
     str_free(&text);
 }
 
-/* All micro-batches of step r->step. */
-static RtStatus run_micros(Run *r, RtError *e)
+RtStatus run_micros(Run *r, RtError *e)
 {
     int64_t n = r->p.h->accumulate;
     bool is_audited = r->audit && r->step == r->first_step;
@@ -56,77 +55,6 @@ static RtStatus run_micros(Run *r, RtError *e)
     return s;
 }
 
-/* ---- a run that does not move ---- */
-
-/* No target of the whole step counts: then no number is wrong, there is nothing to learn. */
-static bool all_ignored(Run *r)
-{
-    const Program *p = &r->p;
-    RtError unused = {0};
-    bool is_empty = data_can_pad(p);
-    for (int64_t m = 0; m < p->h->accumulate && is_empty; m++) {
-        int64_t k = run_first_sample(r, r->step, m);
-        is_empty = data_fill(&r->data, &r->x, p->last, k, p->h->batch, &unused) == RT_OK;
-        for (uint32_t i = 0; i < p->n_feeds && is_empty; i++) {
-            const ZmpPort *port = program_in(p, p->last, program_str(p, p->feeds[i].input));
-            if (!feed_is_targets(p->feeds[i].kind) || !port) continue;
-            const int32_t *v = (const void *)exec_port(&r->x, port);
-            for (int64_t e = 0; e < port_elems(port); e++)
-                is_empty = is_empty && v[e] == p->feeds[i].ignore;
-        }
-    }
-    str_free(&unused.text);
-    return is_empty;
-}
-
-/* A skipped step leaves the state as it was but for the scaler's, so the step can be run again,
- * looking at every number that is written. */
-static void find_nonfinite(Run *r, Numerics *n)
-{
-    numerics_scan_state(n, &r->x);
-    if (n->is_found) return;
-    RtError unused = {0};
-    exec_set_scalar(&r->x, ZMP_S_SCALE, exec_scalar(&r->x, ZMP_S_SCALE_USED, 1));
-    exec_observe(&r->x, numerics_observer(n));
-    run_micros(r, &unused); /* ends where the first one is written */
-    exec_unobserve(&r->x, n);
-    str_free(&unused.text);
-}
-
-static const char *remedy(const Run *r)
-{
-    if (strcmp(program_str(&r->p, r->p.h->precision), "fp16") != 0)
-        return "lower the learning rate, clip, or look at the data of this step";
-    return "if it is beyond 65504, the largest fp16: keep it in f32 (precision f32 { } or "
-           "--precision-of) or compile with --precision bf16; else lower the learning rate, clip, "
-           "or look at the data of this step";
-}
-
-/* The run ends: why, and where the first number that is not finite came from. */
-static RtStatus explain_skips(Run *r, const StepResult *last, RtError *e)
-{
-    long long step = (long long)r->step;
-    Str why = {0};
-    if (last->is_exhausted)
-        str_addf(&why, "step %lld overflowed at the least loss scale, %g, with no hysteresis left",
-                 step, last->loss_scale);
-    else
-        str_addf(&why, "%d steps in a row were skipped, the last is step %lld", MAX_SKIPS_IN_ROW,
-                 step);
-    Numerics n = {.audit = r->audit_hooks};
-    if (!last->is_exhausted && all_ignored(r))
-        rt_say(e, "%s: no target of the step counts (all are ignored); look at the data",
-               str_c(&why));
-    else {
-        find_nonfinite(r, &n);
-        rt_say(e, "%s; first number that is not finite: %s; %s", str_c(&why),
-               n.is_found ? str_c(&n.text) : "not found when the step ran again", remedy(r));
-    }
-    numerics_free(&n);
-    str_free(&why);
-    return RT_FAILED;
-}
-
 /* ---- a step ---- */
 
 /* Closes the trace and prints the roofline of its steps. */
@@ -137,7 +65,7 @@ static RtStatus end_profile(Run *r, RtError *e)
     Str text = {0};
     roofline_add_text(&text, &r->trace.roofline, &r->arena);
     progress_end(&r->progress);
-    fputs(str_c(&text), stderr);
+    if (r->rank == 0) fputs(str_c(&text), stderr);
     str_free(&text);
     return RT_OK;
 }
@@ -145,10 +73,13 @@ static RtStatus end_profile(Run *r, RtError *e)
 static RtStatus run_step(Run *r, RtError *e)
 {
     double started = now_seconds();
+    uint64_t sent = r->comm ? comm_sent_all(r->comm) : 0;
+    exec_set_scalar(&r->x, ZMP_S_STOP, signal_pending() != 0);
     RT_TRY(run_micros(r, e));
     StepResult result;
     step_result_read(&result, &r->x, r->step);
     result.seconds = now_seconds() - started;
+    if (r->comm) result.comm_bytes = (int64_t)(comm_sent_all(r->comm) - sent);
     const ZmpHeader *h = r->p.h;
     result.tokens_per_second = (double)(h->items * h->accumulate * h->ranks) / result.seconds;
     RT_TRY(metrics_step(&r->metrics, &result, h->arena_bytes, e));
@@ -156,7 +87,7 @@ static RtStatus run_step(Run *r, RtError *e)
     data_forget(&r->data);
     r->skips_in_row = result.is_skipped ? r->skips_in_row + 1 : 0;
     if (result.is_exhausted || r->skips_in_row >= MAX_SKIPS_IN_ROW)
-        return explain_skips(r, &result, e);
+        return run_explain_skips(r, &result, e);
     r->step++;
     if (r->step - r->first_step == TRACE_STEPS) RT_TRY(end_profile(r, e));
     return RT_OK;
@@ -171,17 +102,30 @@ RtStatus run_save(Run *r, RtError *e)
                            .seed = r->seed,
                            .order = r->order};
     double started = now_seconds();
-    RT_TRY(checkpoint_save(r->o.save, &r->x, &r->s, &info, e));
+    RT_TRY(ranks_agree(r, checkpoint_save(r->o.save, &r->x, &r->s, &info, e), "the checkpoint",
+                       (int64_t)r->p.h->persistent_bytes, e));
     r->saved_step = r->step;
     progress_note(&r->progress, "saved %s/step-%08lld in %.1f s", r->o.save, (long long)r->step,
                   now_seconds() - started);
     return RT_OK;
 }
 
+/* Before a step one rank's own signals; behind it the sum over all ranks, which came with the
+ * scalars: all stop after the same step. */
+static bool is_stopped(const Run *r)
+{
+    if (!r->comm || r->step == r->first_step) return !r->comm && signal_pending();
+    return exec_scalar(&r->x, ZMP_S_STOPS, 0) > 0;
+}
+
 RtStatus run_steps(Run *r, RtError *e)
 {
-    while (r->step < r->o.steps && !signal_pending()) {
+    while (r->step < r->o.steps && !is_stopped(r)) {
         RT_TRY(run_step(r, e));
+        if (r->o.check_replicas > 0 && r->step % r->o.check_replicas == 0) {
+            RtStatus s = replicas_check(&r->replicas, &r->x, r->step, e);
+            RT_TRY(ranks_agree(r, s, "--check-replicas", 0, e));
+        }
         if (r->o.eval_every > 0 && r->step % r->o.eval_every == 0) RT_TRY(run_evaluate(r, e));
         if (r->o.save_every > 0 && r->step % r->o.save_every == 0) RT_TRY(run_save(r, e));
     }

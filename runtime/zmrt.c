@@ -12,32 +12,11 @@
 #include "runtime/init.h"
 #include "runtime/output.h"
 #include "runtime/poison.h"
-#include "runtime/run.h"
+#include "runtime/ranks.h"
 #include "runtime/signals.h"
 #include "runtime/weights.h"
 
 /* ---- opening ---- */
-
-/* One process is one rank.  A launcher that started another number of them is told how to compile
- * for that. */
-static RtStatus check_world(const Program *p, RtError *e)
-{
-    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
-    long world = 1;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        const char *text = getenv(sizes[i]);
-        if (text && atol(text) > 1) world = atol(text);
-    }
-    if (world != (long)p->h->ranks)
-        return RT_FAIL(
-            e, RT_BAD,
-            "the program was compiled for %u rank%s, but %ld started; compile it with --ranks %ld",
-            p->h->ranks, p->h->ranks == 1 ? "" : "s", world, world);
-    if (p->h->ranks > 1)
-        return RT_FAIL(e, RT_BAD,
-                       "this runtime was built without communication; compile with --ranks 1");
-    return RT_OK;
-}
 
 /* Files that are written at the end are tried now.  None may be one that the run reads, but for
  * exported weights, which replace those that were loaded. */
@@ -80,14 +59,15 @@ static RtStatus open_data(Run *r, RtError *e)
 
 static RtStatus open_machine(Run *r, RtError *e)
 {
-    int threads = r->o.threads > 0 ? (int)r->o.threads : cpus_available();
-    RT_TRY(pool_new(&r->pool, threads, (size_t)r->p.h->scratch_bytes, e));
-    RT_TRY(exec_open(&r->x, &r->p, r->pool, r->o.poison ? POISON_GUARD_BYTES : 0, e));
+    RT_TRY(pool_new(&r->pool, r->n_threads, (size_t)r->p.h->scratch_bytes, e));
+    RT_TRY(exec_open_rank(&r->x, &r->p, r->pool, r->o.poison ? POISON_GUARD_BYTES : 0, r->comm, e));
     if (r->o.poison) {
         poison_start(&r->x);
         exec_observe(&r->x, poison_observer());
     }
-    if (r->o.check_numerics) exec_observe(&r->x, numerics_observer(&r->numerics));
+    if (!r->o.check_numerics) return RT_OK;
+    exec_observe(&r->x, numerics_observer(&r->numerics));
+    r->x.limit_s = NUMERICS_LIMIT_S;
     return RT_OK;
 }
 
@@ -118,6 +98,7 @@ static RtStatus take_checkpoint(Run *r, const CheckpointInfo *info, RtError *e)
 /* A later --resume would take another run's checkpoint. */
 static void warn_of_later_checkpoints(const Run *r)
 {
+    if (r->rank > 0) return; /* the first rank speaks for all */
     int64_t newest = r->o.save ? checkpoint_newest_step(r->o.save) : -1;
     if (newest <= r->step) return;
     fprintf(stderr,
@@ -136,19 +117,19 @@ static RtStatus open_state(Run *r, RtError *e)
         CheckpointInfo info;
         Str skipped = {0};
         RtStatus s = checkpoint_resume(r->o.resume, &r->s, precision, &info, &skipped, e);
-        if (skipped.n)
+        if (skipped.n && r->rank == 0)
             fprintf(stderr, "warning: checkpoints that are not valid were passed over:\n%s",
                     str_c(&skipped));
         str_free(&skipped);
         RT_TRY(s);
         RT_TRY(take_checkpoint(r, &info, e));
-        if (strcmp(info.precision, precision) != 0)
+        if (r->rank == 0 && strcmp(info.precision, precision) != 0)
             fprintf(stderr,
                     "the checkpoint's precision is %s: converted to %s, the loss scale starts "
                     "anew\n",
                     info.precision, precision);
-        fprintf(stderr, "resumed at step %lld\n", (long long)r->step);
-        if (r->o.steps > 0 && r->step >= r->o.steps)
+        if (r->rank == 0) fprintf(stderr, "resumed at step %lld\n", (long long)r->step);
+        if (r->rank == 0 && r->o.steps > 0 && r->step >= r->o.steps)
             fprintf(stderr,
                     "warning: --steps %lld counts from the start of training: none is left to "
                     "run\n",
@@ -176,28 +157,57 @@ static RtStatus open_audit(Run *r, RtError *e)
     return r->audit_hooks->open(&r->audit, &r->x, e);
 }
 
-static RtStatus open_run(Run *r, RtError *e)
+/* What a rank opens for itself: nothing here waits for the others. */
+static RtStatus open_own(Run *r, RtError *e)
 {
     const Options *o = &r->o;
-    RT_TRY(check_outputs(r, e));
+    if (r->rank == 0) RT_TRY(check_outputs(r, e));
     r->seed = o->seed.value;
     if (o->order) order_from_name(o->order, &r->order);
     RT_TRY(open_data(r, e));
     if (o->generate >= 0) RT_TRY(generate_check(r, e));
     RT_TRY(open_machine(r, e));
     RT_TRY(fault_parse(&r->faults, o->fault, &r->x, e));
-    RT_TRY(open_state(r, e));
+    if (o->audit_numerics && r->p.h->ranks > 1)
+        return RT_FAIL(
+            e, RT_BAD,
+            "--audit-numerics works on one rank: compile the model with --ranks 1 for it");
+    return RT_OK;
+}
+
+/* What shows or writes the steps, on the state that they start from. */
+static RtStatus open_outputs(Run *r, RtError *e)
+{
+    const Options *o = &r->o;
     if (o->dump_grads && r->step >= o->steps)
         return RT_FAIL(
             e, RT_BAD,
             "--dump-grads writes the gradients of a step, but --steps %lld leaves none to run",
             (long long)o->steps);
-    if (o->dump_grads) RT_TRY(grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e));
     if (o->audit_numerics) RT_TRY(open_audit(r, e));
-    RT_TRY(metrics_open(&r->metrics, o->metrics, r->first_step, e));
-    RT_TRY(trace_open(&r->trace, &r->arena, o->profile, &r->x, e));
+    RT_TRY(metrics_open(&r->metrics, r->rank == 0 ? o->metrics : NULL, r->first_step, e));
+    const char *profile = o->profile ? trace_path(&r->arena, o->profile, (int)r->rank) : NULL;
+    RT_TRY(trace_open(&r->trace, &r->arena, profile, &r->x, e));
     if (o->profile) exec_observe(&r->x, trace_observer(&r->trace));
+    if (o->check_replicas > 0) replicas_open(&r->replicas, &r->arena, &r->x);
     return RT_OK;
+}
+
+static RtStatus open_run(Run *r, RtError *e)
+{
+    const Options *o = &r->o;
+    int64_t n_bytes = (int64_t)r->p.h->arena_bytes;
+    RT_TRY(ranks_threads(r, &r->n_threads, e));
+    if (o->threads > 0) r->n_threads = (int)o->threads;
+    RT_TRY(ranks_agree(r, open_own(r, e), "the start", 0, e));
+    RT_TRY(ranks_compare_number(r, r->data.n_samples, "the number of samples of --data", e));
+    RT_TRY(ranks_compare_number(r, r->eval_data.n_samples, "that of --eval-data", e));
+    RT_TRY(ranks_agree(r, open_state(r, e), "the state to start from", n_bytes, e));
+    RT_TRY(ranks_compare_number(r, r->step, "the step to start from", e));
+    RtStatus s = open_outputs(r, e);
+    if (s == RT_OK && o->dump_grads)
+        s = grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e);
+    return ranks_agree(r, s, "the outputs", n_bytes, e);
 }
 
 static void close_run(Run *r)
@@ -220,28 +230,33 @@ static void close_run(Run *r)
 
 /* ---- the run ---- */
 
-/* After the last step; after a signal only the checkpoint. */
+/* After the last step; after a signal to any rank only the checkpoint. */
 static RtStatus finish_run(Run *r, RtError *e)
 {
     const Options *o = &r->o;
-    bool is_stopped = signal_pending() != 0;
+    RT_TRY(ranks_max(r, signal_pending(), &r->stop_signal, "the end of the steps", e));
+    bool is_stopped = r->stop_signal != 0;
     if (!is_stopped && r->has_eval_data && r->evaluated_step != r->step) RT_TRY(run_evaluate(r, e));
     bool has_news = r->step > r->first_step || !o->resume;
     if (o->save && has_news && r->saved_step != r->step) RT_TRY(run_save(r, e));
     if (is_stopped) return RT_OK;
-    if (o->export_to) RT_TRY(weights_export(&r->x, &r->s, &r->arena, o->export_to, e));
+    if (o->export_to)
+        RT_TRY(ranks_agree(r, weights_export(&r->x, &r->s, &r->arena, o->export_to, e),
+                           "the export", (int64_t)r->p.h->n_params * 4, e));
     progress_end(&r->progress);
     if (o->generate > 0) RT_TRY(run_generate(r, e));
-    return metrics_close(&r->metrics, e);
+    return ranks_agree(r, metrics_close(&r->metrics, e), "the end", 0, e);
 }
 
-static RtStatus do_run(Run *r, RtError *e)
+static RtStatus do_run(Run *r, const ZmrtImage *image, RtError *e)
 {
-    RT_TRY(options_check(&r->o, e));
-    RT_TRY(program_check_cpu(&r->p, e));
-    RT_TRY(check_world(&r->p, e));
+    RT_TRY(ranks_open(r, image, e));
+    RtStatus s = options_check(&r->o, e);
+    if (s == RT_OK) s = program_check_cpu(&r->p, e);
+    RT_TRY(ranks_agree(r, s, "the start", 0, e));
+    RT_TRY(ranks_compare(r, e));
     RT_TRY(open_run(r, e));
-    progress_begin(&r->progress, STDERR_FILENO, r->first_step, r->o.steps);
+    progress_begin(&r->progress, r->rank == 0 ? STDERR_FILENO : -1, r->first_step, r->o.steps);
     RT_TRY(run_steps(r, e));
     return finish_run(r, e);
 }
@@ -263,9 +278,21 @@ static RtStatus main_status(Run *r, int argc, char **argv, const ZmrtImage *imag
     }
     RT_TRY(program_open(&r->p, image, e));
     r->audit_hooks = r->numerics.audit = image->audit;
-    if (!r->o.info) return do_run(r, e);
+    if (!r->o.info) return do_run(r, image, e);
     program_info(&text, &r->p);
     return print_text(&text, e);
+}
+
+/* What all ranks know is said once. */
+static void say_failure(const Run *r, const char *program, const RtError *e)
+{
+    bool is_known = r->is_agreed || !r->comm; /* no communicator: each sees the same command line */
+    int rank = r->comm ? (int)r->rank : ranks_number();
+    if (is_known && rank > 0) return;
+    if (is_known)
+        fprintf(stderr, "%s: error: %s\n", program, str_c(&e->text));
+    else
+        fprintf(stderr, "%s: rank %d: error: %s\n", program, rank, str_c(&e->text));
 }
 
 int zmrt_main(int argc, char **argv, const ZmrtImage *image)
@@ -276,10 +303,14 @@ int zmrt_main(int argc, char **argv, const ZmrtImage *image)
     output_guard_standard();
     signals_install();
     RtStatus s = main_status(&r, argc, argv, image, &e);
-    int stopped = signal_pending();
+    int stopped = r.stop_signal ? (int)r.stop_signal : signal_pending();
+    if (s != RT_OK) {
+        progress_end(&r.progress);
+        say_failure(&r, argc ? argv[0] : "zmrt", &e);
+    }
+    ranks_close(&r, s, &e);
     close_run(&r);
     signals_restore();
-    if (s != RT_OK) fprintf(stderr, "%s: error: %s\n", argc ? argv[0] : "zmrt", str_c(&e.text));
     str_free(&e.text);
     if (s != RT_OK) return (int)s;
     return stopped ? 128 + stopped : 0;

@@ -14,6 +14,9 @@ typedef struct ZmrtImage {
     uint64_t program_bytes;
     const ZmKernelFn *kernel_fns;   /* one per phase of each kernel */
     const struct AuditHooks *audit; /* audit.h; NULL: this program has none */
+    const void *mpi_shim;           /* libzmc_mpi.so, for a program of many ranks ... */
+    uint64_t mpi_shim_bytes;        /* ... 0: looked for when it starts (comm_mpi_open) */
+    struct Comm *comm;              /* ranks as threads (tests): taken over; NULL: MPI */
 } ZmrtImage;
 
 /* Runs the command line.  Returns the exit code: 0 done, 1 bad use or input, 2 failed while

@@ -256,9 +256,18 @@ typedef struct CpuObjects {
 /* Compiles every kernel, with n_threads LLVM contexts at a time. */
 Status cpu_emit_objects(Arena *a, Diag *diag, const CpuTarget *t, CpuObjects *o);
 
-/* An object file with zm_program, zm_program_bytes and zm_kernel_fns (ir/base/program.h); fns:
- * symbols in the order of the table (program_object.c). */
-Status cpu_write_program(Arena *a, Diag *diag, const CpuTarget *t, const char *blob, size_t n_bytes,
-                         const char *const *fns, uint32_t n_fns, const char *path);
+typedef struct CpuProgramObject {
+    const char *blob; /* of ir/base/program.h */
+    size_t n_bytes;
+    const char *const *fns; /* symbols in the order of the table */
+    uint32_t n_fns;
+    const char *shim;  /* libzmc_mpi.so, for many ranks */
+    size_t shim_bytes; /* 0: none */
+} CpuProgramObject;
+
+/* An object file with zm_program, zm_kernel_fns, zm_mpi_shim and the bytes of the first and the
+ * last (program_object.c). */
+Status cpu_write_program(Arena *a, Diag *diag, const CpuTarget *t, const CpuProgramObject *o,
+                         const char *path);
 
 #endif

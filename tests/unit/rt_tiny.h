@@ -388,7 +388,9 @@ static inline void tiny_pack(Tiny *t)
     h.feeds = tiny_table(&out, t->feeds, sizeof *t->feeds, 2);
     h.weight_rules = tiny_table(&out, t->rules, sizeof *t->rules, 4);
     memcpy(out.at, &h, sizeof h);
-    t->image = (ZmrtImage){arena_strndup(&tiny_arena, out.at, out.n), out.n, tiny_fns, NULL};
+    t->image = (ZmrtImage){.program = arena_strndup(&tiny_arena, out.at, out.n),
+                           .program_bytes = out.n,
+                           .kernel_fns = tiny_fns};
     str_free(&out);
 }
 

@@ -90,6 +90,7 @@ static int emit_executable(Session *s, const Module *m, const CodegenTarget *t, 
     PlanReport r;
     CodegenStats st = {0};
     CodegenOptions co = {.runtime_lib = arena_printf(&s->arena, "%s/libzmrt.a", s->self_dir),
+                         .mpi_shim = arena_printf(&s->arena, "%s/libzmc_mpi.so", s->self_dir),
                          .source = s->opt.input,
                          .command_line = s->opt.command_line,
                          .precision = precision_name(m->train.precision),

@@ -1,10 +1,29 @@
-/* run.c -- `zmc run -n N OUT ...`: launches an executable.  One rank needs no launcher. */
+/* run.c -- `zmc run -n N [--restarts K] OUT ...`: launches an executable over mpirun, or over srun
+ * inside an allocation of Slurm.  One rank needs no launcher.
+ *
+ * The exit code is the program's.  After a failure (2, or ranks that were killed) a run with --save
+ * is started again from its newest checkpoint, at most K times. */
 #include "tools/zmc/zmc.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+extern char **environ;
+
+enum { N_LAUNCHER = 16, SAVE_SECONDS = 300 };
+
+typedef struct Launch {
+    long n, restarts;
+    char **program; /* OUT and its options, NULL behind the last one */
+    int n_program;
+    const char **argv;
+} Launch;
 
 static int run_usage(void)
 {
@@ -12,34 +31,186 @@ static int run_usage(void)
     return EXIT_BAD_INPUT;
 }
 
-int command_run(int argc, char **argv, const Session *s)
+static bool parse(Launch *l, int argc, char **argv)
 {
-    (void)s;
-    long n = 0, restarts = 0;
     int at = 0;
     for (; at + 1 < argc && argv[at][0] == '-'; at += 2) {
         char *end;
         long v = strtol(argv[at + 1], &end, 10);
-        if (*end || end == argv[at + 1] || v < 0) return run_usage();
+        if (*end || end == argv[at + 1] || v < 0) return false;
         if (strcmp(argv[at], "-n") == 0)
-            n = v;
+            l->n = v;
         else if (strcmp(argv[at], "--restarts") == 0)
-            restarts = v;
+            l->restarts = v;
         else
-            return run_usage();
+            return false;
     }
-    if (n < 1 || at >= argc || argv[at][0] == '-') return run_usage();
-    if (restarts) {
-        fputs("zmc: --restarts is not supported by this version of zmc; start the run again with "
-              "--resume\n",
+    l->program = argv + at;
+    l->n_program = argc - at;
+    return l->n >= 1 && at < argc && argv[at][0] != '-';
+}
+
+/* The value of an option of the program; NULL: not given. */
+static const char *option_of(const Launch *l, const char *name)
+{
+    size_t n = strlen(name);
+    for (int i = 1; i < l->n_program; i++) {
+        if (strncmp(l->program[i], name, n) != 0) continue;
+        if (l->program[i][n] == '=') return l->program[i] + n + 1;
+        if (!l->program[i][n] && i + 1 < l->n_program) return l->program[i + 1];
+    }
+    return NULL;
+}
+
+/* ---- the command ---- */
+
+static int add(const char **argv, int n, const char *const *words, int n_words)
+{
+    for (int i = 0; i < n_words; i++) argv[n++] = words[i];
+    return n;
+}
+#define ADD(...)                                                                                   \
+    n = add(argv, n, (const char *const[]){__VA_ARGS__},                                           \
+            (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)))
+
+/* As many ranks as asked for, on whatever cores there are; they share them by themselves.  On
+ * SIGTERM mpirun leaves them the time to save. */
+static int add_launcher(Arena *a, const Launch *l, const char **argv)
+{
+    int n = 0;
+    const char *ranks = arena_printf(a, "%ld", l->n);
+    if (l->n == 1) return 0;
+    if (getenv("SLURM_JOB_ID"))
+        ADD("srun", "-n", ranks, "--mpi=pmix", "--kill-on-bad-exit=1");
+    else
+        ADD("mpirun", "-n", ranks, "--oversubscribe", "--bind-to", "none", "--quiet", "--mca",
+            "odls_base_sigkill_timeout", arena_printf(a, "%d", SAVE_SECONDS));
+    return n;
+}
+
+/* resume: a directory of checkpoints to go on from; it replaces --resume and --load. */
+static const char **command_of(Arena *a, const Launch *l, const char *resume)
+{
+    const char **argv = ARENA_ARRAY(a, const char *, (size_t)l->n_program + N_LAUNCHER + 3);
+    int n = add_launcher(a, l, argv);
+    /* a name without a slash is a file here, as it is for one rank */
+    argv[n++] = strchr(l->program[0], '/') ? l->program[0] : arena_printf(a, "./%s", l->program[0]);
+    for (int i = 1; i < l->n_program; i++) {
+        const char *word = l->program[i];
+        bool is_start = strcmp(word, "--resume") == 0 || strcmp(word, "--load") == 0;
+        if (resume && is_start && i + 1 < l->n_program) i++;
+        bool is_joined = strncmp(word, "--resume=", 9) == 0 || strncmp(word, "--load=", 7) == 0;
+        if (!resume || (!is_start && !is_joined)) argv[n++] = word;
+    }
+    if (resume) ADD("--resume", resume);
+    return argv;
+}
+
+/* ---- running ---- */
+
+static volatile sig_atomic_t stopped, child;
+
+static void on_signal(int number)
+{
+    stopped = number;
+    if (child > 0) kill((pid_t)child, number);
+}
+
+static int start(const char *const *argv, pid_t *pid)
+{
+    posix_spawnattr_t attr;
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGINT);
+    sigaddset(&defaults, SIGTERM);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigdefault(&attr, &defaults);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
+    int err = posix_spawnp(pid, argv[0], NULL, &attr, (char *const *)(uintptr_t)argv, environ);
+    posix_spawnattr_destroy(&attr);
+    return err;
+}
+
+static int cannot_start(const char *name, int err)
+{
+    if (err == ENOENT && (strcmp(name, "mpirun") == 0 || strcmp(name, "srun") == 0))
+        fprintf(stderr,
+                "zmc: cannot run %s: it is not there; many ranks need MPI (Debian: apt-get install "
+                "openmpi-bin libopenmpi-dev)\n",
+                name);
+    else
+        fprintf(stderr, "zmc: cannot run %s: %s\n", name, strerror(err));
+    return EXIT_BAD_INPUT;
+}
+
+/* The exit code: of the process, or 128 + the signal that ended it. */
+static int run_once(const char *const *argv)
+{
+    pid_t pid;
+    int err = start(argv, &pid), status = 0;
+    if (err) return cannot_start(argv[0], err);
+    child = pid;
+    if (stopped) kill(pid, stopped); /* it came before there was a child */
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    child = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* 2 is the program's own failure, 137, 139 and the like a rank that was killed. */
+static bool is_worth_again(int code)
+{
+    return !stopped && code != 128 + SIGINT && code != 128 + SIGTERM && (code == 2 || code > 128);
+}
+
+/* A run that ended before its first one starts over. */
+static bool has_checkpoint(const char *dir)
+{
+    DIR *d = opendir(dir);
+    bool is_found = false;
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;)
+        is_found = is_found || strncmp(e->d_name, "step-", 5) == 0;
+    if (d) closedir(d);
+    return is_found;
+}
+
+static int run_restarting(const Launch *l)
+{
+    Arena a = {0};
+    const char *save = option_of(l, "--save"), *resume = NULL;
+    int code = run_once(command_of(&a, l, resume));
+    for (long k = 0; k < l->restarts && is_worth_again(code); k++) {
+        resume = has_checkpoint(save) ? save : NULL;
+        fprintf(stderr, "zmc: the run ended with exit code %d: restart %ld of %ld%s%s\n", code,
+                k + 1, l->restarts, resume ? " from the newest checkpoint in " : "",
+                resume ? resume : "");
+        code = run_once(command_of(&a, l, resume));
+    }
+    arena_free(&a);
+    return code;
+}
+
+int command_run(int argc, char **argv, const Session *s)
+{
+    (void)s;
+    Launch l = {0};
+    if (!parse(&l, argc, argv)) return run_usage();
+    if (l.restarts && !option_of(&l, "--save")) {
+        fputs("zmc: --restarts goes on from the checkpoints of OUT --save DIR: add --save DIR and "
+              "--save-every N\n",
               stderr);
         return EXIT_BAD_INPUT;
     }
-    if (n > 1) {
-        fprintf(stderr, "zmc: executables of this version run on 1 rank, not %ld\n", n);
-        return EXIT_BAD_INPUT;
-    }
-    execv(argv[at], argv + at);
-    fprintf(stderr, "zmc: cannot run %s: %s\n", argv[at], strerror(errno));
-    return EXIT_BAD_INPUT;
+    if (access(l.program[0], X_OK) != 0) return cannot_start(l.program[0], errno);
+    catch_signals();
+    return run_restarting(&l);
 }
