@@ -1,4 +1,4 @@
-/* schedule.c -- an order of ops that keeps few bytes live.
+/* schedule.c -- an order of ops that keeps few bytes live; then collectives in flight (flight.c).
  *
  * Candidates: the order that the program has, and a greedy list schedule that always runs the ready
  * op which changes the live bytes least (ties: program order).  The one with the smaller peak
@@ -8,24 +8,14 @@
  * Order that must hold: operands before users; reads, writes and probes among themselves where they
  * touch the same storage; users of an older reading before the op whose result overwrites it.
  */
+#include "passes/schedule.h"
 #include "passes/memory/memory.h"
-#include "passes/pass.h"
 
-typedef struct Sched {
-    Arena *a;
-    const Func *f;
-    uint32_t n;
-    OpId *op;      /* by original position */
-    uint32_t *pos; /* by OpId.i */
-} Sched;
-
-typedef VEC(uint32_t) Edges;
-
-static void edge(Sched *s, Edges *succ, uint32_t *n_pred, uint32_t from, uint32_t to)
+static void edge(Sched *s, uint32_t from, uint32_t to)
 {
     if (from == to) return;
-    VEC_PUSH(s->a, &succ[from], to);
-    n_pred[to]++;
+    VEC_PUSH(s->a, &s->succ[from], to);
+    s->n_pred[to]++;
 }
 
 static VarId effect_storage(const Sched *s, const Op *op)
@@ -34,9 +24,17 @@ static VarId effect_storage(const Sched *s, const Op *op)
     return var_storage(s->f->m, var_find(s->f->m, attr_str(op->attrs, AT_VAR)), NULL);
 }
 
+/* The op that begins to write v's bytes. */
+static OpId maker_of(const Func *f, ValueId v)
+{
+    OpId def = value_cget(f, v)->def;
+    bool is_wait = op_ok(def) && op_cget(f, def)->code == OP_WAIT;
+    return is_wait ? value_cget(f, op_cget(f, def)->in[0])->def : def;
+}
+
 /* Data edges, and effect edges per storage: a read waits for the last write; a write, and the op
  * that makes the written value, wait for every user of the readings since that write. */
-static void build_edges(Sched *s, Edges *succ, uint32_t *n_pred)
+static void build_edges(Sched *s)
 {
     const Func *f = s->f;
     uint32_t n_vars = f->m->vars.n;
@@ -50,46 +48,48 @@ static void build_edges(Sched *s, Edges *succ, uint32_t *n_pred)
         VarId own = effect_storage(s, op);
         for (uint32_t i = 0; i < op->n_in; i++) {
             OpId def = value_cget(f, op->in[i])->def;
-            if (op_ok(def)) edge(s, succ, n_pred, s->pos[def.i], p);
+            if (op_ok(def)) edge(s, s->pos[def.i], p);
             uint32_t v = shows[op->in[i].i];
             if (v) VEC_PUSH(s->a, &users[v], p);
         }
-        if (op->code == OP_RESHAPE || op->code == OP_SLICE || op->code == OP_AFTER)
+        if (op->code == OP_RESHAPE || op->code == OP_SLICE || op->code == OP_AFTER ||
+            op->code == OP_SHARD)
             shows[op->out[0].i] = shows[op->in[0].i];
         if (op->code == OP_READ) {
             shows[op->out[0].i] = own.i;
             VEC_PUSH(s->a, &users[own.i], p);
-            if (last_write[own.i]) edge(s, succ, n_pred, last_write[own.i] - 1, p);
+            if (last_write[own.i]) edge(s, last_write[own.i] - 1, p);
         }
         if (op->code == OP_WRITE) {
-            OpId maker = value_cget(f, op->in[0])->def;
+            OpId maker = maker_of(f, op->in[0]);
             for (uint32_t i = 0; i < users[own.i].n; i++) {
-                edge(s, succ, n_pred, users[own.i].at[i], p);
+                edge(s, users[own.i].at[i], p);
                 if (op_ok(maker) && users[own.i].at[i] < s->pos[maker.i])
-                    edge(s, succ, n_pred, users[own.i].at[i], s->pos[maker.i]);
+                    edge(s, users[own.i].at[i], s->pos[maker.i]);
             }
-            if (last_write[own.i]) edge(s, succ, n_pred, last_write[own.i] - 1, p);
+            if (last_write[own.i]) edge(s, last_write[own.i] - 1, p);
             users[own.i].n = 0;
             last_write[own.i] = p + 1;
         }
         if (op->code == OP_PROBE) last_probe = p + 1;
-        if (op->code == OP_WRITE && last_probe) edge(s, succ, n_pred, last_probe - 1, p);
+        if (op->code == OP_WRITE && last_probe) edge(s, last_probe - 1, p);
         if (op->code == OP_RETURN)
-            for (uint32_t q = 0; q < p; q++) edge(s, succ, n_pred, q, p);
+            for (uint32_t q = 0; q < p; q++) edge(s, q, p);
     }
 }
 
 /* ---- greedy ---- */
 
 typedef struct Greedy {
-    Sched *s;
+    const Sched *s;
     uint32_t *left; /* by value: users not yet run */
     bool *is_fresh; /* by value: takes memory of its own */
 } Greedy;
 
 static bool makes_memory(OpCode code)
 {
-    return code == OP_FUSED || code == OP_PACK; /* a workspace goes where its user goes */
+    return code == OP_FUSED || code == OP_PACK || op_takes_attr(code, AT_ASYNC);
+    /* a workspace goes where its user goes */
 }
 
 /* Live bytes after minus before when op p runs next. */
@@ -115,7 +115,7 @@ static void run_next(Greedy *g, uint32_t p)
 }
 
 /* order[k] = position of the op that runs k-th. */
-static void greedy_order(Sched *s, const Edges *succ, const uint32_t *n_pred, uint32_t *order)
+static void greedy_order(const Sched *s, uint32_t *order)
 {
     Greedy g = {s, ARENA_ARRAY(s->a, uint32_t, s->f->values.n),
                 ARENA_ARRAY(s->a, bool, s->f->values.n)};
@@ -124,7 +124,7 @@ static void greedy_order(Sched *s, const Edges *succ, const uint32_t *n_pred, ui
     for (uint32_t p = 0; p < s->n; p++) {
         const Op *op = op_cget(s->f, s->op[p]);
         for (uint32_t i = 0; i < op->n_in; i++) g.left[op->in[i].i]++;
-        waits[p] = n_pred[p];
+        waits[p] = s->n_pred[p];
         if (!waits[p]) VEC_PUSH(s->a, &ready, p);
     }
     for (uint32_t k = 0; k < s->n; k++) {
@@ -141,14 +141,15 @@ static void greedy_order(Sched *s, const Edges *succ, const uint32_t *n_pred, ui
         ready.at[best] = ready.at[--ready.n];
         order[k] = p;
         run_next(&g, p);
-        for (uint32_t i = 0; i < succ[p].n; i++)
-            if (--waits[succ[p].at[i]] == 0) VEC_PUSH(s->a, &ready, succ[p].at[i]);
+        for (uint32_t i = 0; i < s->succ[p].n; i++)
+            if (--waits[s->succ[p].at[i]] == 0) VEC_PUSH(s->a, &ready, s->succ[p].at[i]);
     }
 }
 
-static void apply_order(Func *f, const OpId *op, const uint32_t *order, uint32_t n)
+void sched_apply(const Sched *s, const uint32_t *order)
 {
-    for (uint32_t k = 0; k < n; k++) op_move_before(f, op[order ? order[k] : k], (OpId){0});
+    Func *f = s->f;
+    for (uint32_t k = 0; k < s->n; k++) op_move_before(f, s->op[order ? order[k] : k], (OpId){0});
     FOR_OPS(f, id)
     {
         const Op *o = op_cget(f, id);
@@ -158,36 +159,53 @@ static void apply_order(Func *f, const OpId *op, const uint32_t *order, uint32_t
     }
 }
 
-static int64_t peak_bytes(Arena *a, const Func *f)
+int64_t sched_peak(Arena *a, const Func *f)
 {
     int32_t at;
     Units u = units_build(a, f);
     return units_lower_bound(a, &u, &at);
 }
 
-static void schedule_function(PassCtx *cx, Func *f, bool *changed)
+Sched sched_new(Arena *a, Func *f)
 {
-    Arena *a = cx->scratch;
     Sched s = {.a = a, .f = f, .n = func_n_ops(f), .pos = func_positions(a, f)};
     s.op = ARENA_ARRAY(a, OpId, s.n);
     FOR_OPS(f, op) s.op[s.pos[op.i]] = op;
-    Edges *succ = ARENA_ARRAY(a, Edges, s.n);
-    uint32_t *n_pred = ARENA_ARRAY(a, uint32_t, s.n);
-    build_edges(&s, succ, n_pred);
+    s.succ = ARENA_ARRAY(a, Edges, s.n);
+    s.n_pred = ARENA_ARRAY(a, uint32_t, s.n);
+    build_edges(&s);
+    return s;
+}
+
+static void order_function(PassCtx *cx, Func *f, bool *changed)
+{
+    Arena *a = cx->scratch;
+    Sched s = sched_new(a, f);
     uint32_t *order = ARENA_ARRAY(a, uint32_t, s.n);
-    int64_t before = peak_bytes(a, f);
-    greedy_order(&s, succ, n_pred, order);
-    apply_order(f, s.op, order, s.n);
-    if (peak_bytes(a, f) < before) {
+    int64_t before = sched_peak(a, f);
+    greedy_order(&s, order);
+    sched_apply(&s, order);
+    if (sched_peak(a, f) < before) {
         *changed = true;
         cx->n_rewrites++;
     } else
-        apply_order(f, s.op, NULL, s.n);
+        sched_apply(&s, NULL);
 }
 
 Status pass_schedule(PassCtx *cx, bool *changed)
 {
-    for (uint32_t i = 0; i < cx->m->funcs.n; i++)
-        schedule_function(cx, cx->m->funcs.at[i], changed);
+    uint32_t n = cx->m->funcs.n;
+    Flights **fl = ARENA_ARRAY(cx->scratch, Flights *, n);
+    int64_t most = 0; /* of any function: the arena is as large */
+    for (uint32_t i = 0; i < n; i++) {
+        order_function(cx, cx->m->funcs.at[i], changed);
+        fl[i] = flights_new(cx, cx->m->funcs.at[i]);
+        if (!fl[i]) continue;
+        *changed = true;
+        ZM_TRY(flights_fetch(fl[i]));
+        if (flights_peak(fl[i]) > most) most = flights_peak(fl[i]);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (fl[i]) flights_send(fl[i], most);
     return ZM_OK;
 }

@@ -1,0 +1,22 @@
+/* collective.h -- what a collective moves: which bucket, of which layer. */
+#ifndef ZM_PASSES_COLLECTIVE_H
+#define ZM_PASSES_COLLECTIVE_H
+
+#include "passes/pass.h"
+
+static inline bool op_is_flier(OpCode code) /* all_gather, reduce_scatter, all_reduce */
+{
+    return op_takes_attr(code, AT_ASYNC);
+}
+
+/* The bucket of parameters that op's operand is read from, or that pass zero named it by; none:
+ * neither. */
+VarId collective_bucket(const Func *f, OpId op);
+/* An all_gather of a reading of a bucket of parameters. */
+bool gathers_params(const Func *f, OpId op);
+/* The path of the repeat instance that the bucket's parameters belong to, interned; "": none. */
+const char *bucket_instance(Module *m, VarId bucket);
+/* v is the slice of a gathered bucket that holds one parameter, or a view of it: that parameter. */
+VarId gathered_param(const Func *f, ValueId v);
+
+#endif
