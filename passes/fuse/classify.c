@@ -47,11 +47,30 @@ bool op_is_host(OpCode code)
            code == OP_SHARD || op_takes_attr(code, AT_ASYNC);
 }
 
+/* A parameter in a gathered bucket, a number of a reduced vector: in memory already, as what is
+ * read from a variable is, so that kernels see both alike. */
+static bool is_part_of_collective(const Func *f, const Op *o)
+{
+    while (op_is_view(o->code) && op_is_alias(f, o)) {
+        OpId def = value_cget(f, o->in[0])->def;
+        if (!op_ok(def)) return false;
+        o = op_cget(f, def);
+        if (op_takes_attr(o->code, AT_ASYNC)) return true;
+    }
+    return false;
+}
+
+/* A view that belongs to the kernels that read it. */
+static bool is_absorbed(const Func *f, const Op *o)
+{
+    return op_is_view(o->code) && !is_part_of_collective(f, o);
+}
+
 ValueId fuse_strip_views(const Func *f, ValueId v)
 {
     for (;;) {
         OpId def = value_cget(f, v)->def;
-        if (!op_ok(def) || !op_is_view(op_cget(f, def)->code)) return v;
+        if (!op_ok(def) || !is_absorbed(f, op_cget(f, def))) return v;
         v = op_cget(f, def)->in[0];
     }
 }
@@ -61,7 +80,9 @@ static void hold(const Func *f, bool *held, ValueId v)
 {
     for (;;) {
         OpId def = value_cget(f, v)->def;
-        if (!op_ok(def) || !op_is_alias(f, op_cget(f, def))) break;
+        if (!op_ok(def) || !op_is_alias(f, op_cget(f, def)) ||
+            is_part_of_collective(f, op_cget(f, def)))
+            break;
         v = op_cget(f, def)->in[0];
     }
     held[v.i] = true;
@@ -85,7 +106,7 @@ static ValueId strip_views_and_casts(const Func *f, ValueId v)
         if (!op_ok(def)) return v;
         const Op *o = op_cget(f, def);
         bool is_cast = o->code == OP_CAST && elem_bytes(f, o->in[0]) <= elem_bytes(f, v);
-        if (!op_is_view(o->code) && !is_cast) return v;
+        if (!is_absorbed(f, o) && !is_cast) return v;
         v = o->in[0];
     }
 }
@@ -112,7 +133,7 @@ static ValueId strip_to_layout(const Func *f, ValueId v)
         OpId def = value_cget(f, v)->def;
         if (!op_ok(def)) return v;
         const Op *o = op_cget(f, def);
-        if (!op_is_view(o->code) || is_layout_of_attention(f, o)) return v;
+        if (!is_absorbed(f, o) || is_layout_of_attention(f, o)) return v;
         v = o->in[0];
     }
 }
@@ -142,7 +163,7 @@ static void note_users(Classifier *c, OpId id)
 {
     const Func *f = c->s->f;
     const Op *o = op_cget(f, id);
-    if (op_is_view(o->code) && !c->held[o->out[0].i]) return;
+    if (is_absorbed(f, o) && !c->held[o->out[0].i]) return;
     for (uint32_t i = 0; i < o->n_in; i++) {
         int64_t n = type_elems(value_type(f, o->in[i]));
         ValueId v = o->in[i];
@@ -151,7 +172,7 @@ static void note_users(Classifier *c, OpId id)
             if (c->user[v.i].i != id.i) c->fan[v.i]++;
             c->user[v.i] = id;
             OpId def = value_cget(f, v)->def;
-            if (!op_ok(def) || !op_is_view(op_cget(f, def)->code) || c->held[v.i]) break;
+            if (!op_ok(def) || !is_absorbed(f, op_cget(f, def)) || c->held[v.i]) break;
             v = op_cget(f, def)->in[0];
         }
     }
@@ -187,7 +208,7 @@ static ValueId strip_to_held(const Classifier *c, ValueId v)
     const Func *f = c->s->f;
     for (;;) {
         OpId def = value_cget(f, v)->def;
-        if (c->held[v.i] || !op_ok(def) || !op_is_view(op_cget(f, def)->code)) return v;
+        if (c->held[v.i] || !op_ok(def) || !is_absorbed(f, op_cget(f, def))) return v;
         v = op_cget(f, def)->in[0];
     }
 }
@@ -287,7 +308,7 @@ static bool is_anchor(OpCode code)
 static FuseClass class_of(Classifier *c, OpId id)
 {
     const Op *o = op_cget(c->s->f, id);
-    if (op_is_host(o->code)) return FC_HOST;
+    if (op_is_host(o->code) || is_part_of_collective(c->s->f, o)) return FC_HOST;
     if (is_anchor(o->code)) return FC_HOME;
     if (op_is_view(o->code)) return c->held[o->out[0].i] ? FC_HOME : FC_VIEW;
     Cone *cone = &c->cone[id.i];

@@ -17,8 +17,8 @@
 
 typedef enum {
     FC_NONE,
-    FC_HOST,   /* stays outside: read, write, pack, probe, collectives, return */
-    FC_VIEW,   /* absorbed by whoever reads it; outside only as an alias of a held value */
+    FC_HOST, /* stays outside: read, write, pack, probe, return, collectives and parts of theirs */
+    FC_VIEW, /* absorbed by whoever reads it; outside only as an alias of a held value */
     FC_INLINE, /* computed again in every kernel that uses it */
     FC_HOME    /* computed in one kernel */
 } FuseClass;

@@ -40,6 +40,8 @@ typedef struct Setting {
     double momentum;
     bool grad_low, comm_low, pure, reduce_at_step, keep_layout;
     bool is_unrounded;
+    bool is_planned; /* all passes run, not only those up to zero */
+    int64_t recompute_steps, max_gathered_bytes;
     double poison; /* added to an input of one sample of the second step */
 } Setting;
 
@@ -140,8 +142,11 @@ static Module *compile(Arena *a, const Setting *s, int64_t batch)
                        .opt = {.ranks = s->ranks,
                                .bucket_bytes = 1 << 20,
                                .persist_below = s->persist_below,
+                               .recompute_steps = s->recompute_steps,
+                               .max_gathered_bytes = s->max_gathered_bytes,
                                .keep_state_layout = s->keep_layout}};
-    if (pipeline_run(m, passes, &how) == ZM_OK) return m;
+    const char *pipeline = s->is_planned ? pipeline_text("train") : passes;
+    if (pipeline_run(m, pipeline, &how) == ZM_OK) return m;
     diag_print(diag, stderr);
     fprintf(stderr, "%s does not compile\n", setting_text(a, s));
     abort();
@@ -362,6 +367,22 @@ static void check_overflow(Setting s)
     arena_free(&a);
 }
 
+/* Kernels, their order and collectives in flight: the planned program against one rank's. */
+static void check_planned(void)
+{
+    static const char *const models[] = {"odd", "gpt2", "mlp"};
+    for (int64_t z = 0; z < N_STAGES; z++)
+        for (int i = 0; i < 3; i++)
+            for (int64_t n = 1; n < 3; n++)
+                check_one_rank((Setting){.model = models[i],
+                                         .ranks = 2,
+                                         .stage = z,
+                                         .accumulate = n,
+                                         .recompute_steps = n == 1 ? 0 : 5,
+                                         .max_gathered_bytes = n == 1 ? 0 : 1,
+                                         .is_planned = true});
+}
+
 static void check_against_one(void)
 {
     static const char *const models[] = {"odd", "gpt2", "mlp"};
@@ -431,6 +452,7 @@ int main(void)
 {
     check_against_one();
     check_optimizers();
+    check_planned();
     check_bits();
     for (int64_t z = 0; z < N_STAGES; z++)
         for (int p = PREC_FP32; p <= PREC_FP16; p++)
