@@ -10,8 +10,8 @@
 void init_elements(float *out, const char *name, uint32_t init, double a, uint64_t seed,
                    int64_t first, int64_t n);
 
-/* What this rank holds.  The arena is zero before.  has_params: the parameters too; false when all of them are read from a
- * file next. */
+/* What this rank holds.  The arena is zero before.  has_params: the parameters too; false when all
+ * of them are read from a file next. */
 void init_state(const Exec *x, const State *s, uint64_t seed, bool has_params);
 
 #endif

@@ -1,5 +1,5 @@
-/* shared_file.h -- one safetensors file that all ranks write, each its own ranges of it, so that none
- * ever holds the whole: rank 0 creates it beside its place, all write, rank 0 renames.
+/* shared_file.h -- one safetensors file that all ranks write, each its own ranges of it, so that
+ * none ever holds the whole: rank 0 creates it beside its place, all write, rank 0 renames.
  *
  * Every rank calls shared_create and shared_finish; both end with the same outcome on all. */
 #ifndef ZM_RUNTIME_SHARED_FILE_H
@@ -14,7 +14,7 @@ typedef struct SharedFile {
     Replacement to;
     Comm *comm;       /* NULL: one rank */
     const char *what; /* for messages: "the exported weights" */
-    bool is_first; /* rank 0 */
+    bool is_first;    /* rank 0 */
     bool is_open;
 } SharedFile;
 
