@@ -434,6 +434,7 @@ typedef struct Module {
 } Module;
 
 Module *module_new(Arena *arena, SourceSet *sources, Diag *diag);
+int64_t module_ranks(const Module *m); /* along axis `data`; 1 without a mesh */
 const Type *type_get(Module *m, DType dtype, int rank, const int64_t *dims); /* replicated */
 /* t's elements, placed by axis (t->rank entries; NULL: on no axis) and partial. */
 const Type *type_placed(Module *m, const Type *t, const uint8_t *axis, uint8_t partial);

@@ -117,6 +117,11 @@ VarId var_storage(const Module *m, VarId id, int64_t *offset_elems)
     return id;
 }
 
+int64_t module_ranks(const Module *m)
+{
+    return m->mesh[MESH_DATA] > 1 ? m->mesh[MESH_DATA] : 1;
+}
+
 Func *func_new(Module *m, const char *name)
 {
     Func *f = ARENA_NEW(m->arena, Func);

@@ -176,6 +176,11 @@ const char *type_read(const TypeIn *t, const Type **out)
     const char *name = attr_str(t->attrs, AT_VAR);
     VarId v = name ? var_find(t->m, name) : (VarId){0};
     if (!var_ok(v)) REFUSE("variable @%s is not defined", name ? name : "");
+    VarId in = var_cget(t->m, v)->in;
+    const Type *bucket = var_ok(in) ? var_cget(t->m, in)->type : NULL;
+    if (bucket && bucket->partial != var_cget(t->m, v)->type->partial)
+        REFUSE("variable @%s, %s, lies in @%s, %s: a partial sum", name,
+               TEXT(var_cget(t->m, v)->type), var_cget(t->m, in)->name, TEXT(bucket));
     out[0] = var_cget(t->m, v)->type;
     return NULL;
 }

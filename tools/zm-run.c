@@ -18,7 +18,16 @@ static const char usage[] =
     "  --cpu NAME            what the machine code may use (default native)\n"
     "  --seed N              draws of variables that are not in the file (default 0)\n"
     "  --times N             run N times, variables persist (default 1)\n"
-    "  --ranks N             only 1 so far\n";
+    "  --ranks N             for how many ranks the file is (default: what its mesh says).  All "
+    "run\n"
+    "                        here, in step.  The files hold the tensors of all ranks: of a "
+    "sharded\n"
+    "                        one (inputs: the batch) each rank has its part, in rank order; a\n"
+    "                        partial sum is given to rank 0, the others have 0, and is summed at "
+    "the\n"
+    "                        end; of a replicated one rank 0's is written.  Element 3 of rng, the\n"
+    "                        first sample's number, is that of rank 0; rank r counts on from "
+    "there\n";
 
 typedef struct Options {
     const char *file, *function, *inputs, *outputs, *backend, *cpu, *seed, *times, *ranks;
@@ -88,14 +97,35 @@ static Status pick_function(const Module *m, const char *name, const Func **f)
     return *f ? ZM_OK : fail_usage(m->diag, "there is no function", name);
 }
 
-/* Interpreter (backend NULL) or machine code. */
-static Status run_function(RunTensors *t, CpuBackend *backend, uint64_t times)
+/* Interpreter (backend NULL) or machine code, on all ranks. */
+static Status run_ranks(RunTensors *t, CpuBackend *backend, uint64_t times, uint32_t ranks)
 {
-    if (backend) {
-        cpu_backend_run(backend, t, times);
-        return ZM_OK;
-    }
-    for (uint64_t i = 0; i < times; i++) ZM_TRY(eval_run(t->e, t->f, t->in, t->e->arena, t->out));
+    Arena *a = t->e->arena;
+    uint32_t n_out = eval_n_results(t->f);
+    Eval **e = ARENA_ARRAY(a, Eval *, ranks);
+    EvalTensor *in = ARENA_ARRAY(a, EvalTensor, ranks * t->f->params.n);
+    EvalTensor *out = ARENA_ARRAY(a, EvalTensor, ranks * n_out);
+    for (uint32_t r = 0; r < ranks; r++) e[r] = eval_new(a, t->e->m);
+    eval_cut_vars(t->e, e, ranks);
+    eval_cut_inputs(t->f, t->in, ranks, a, in);
+    if (backend) cpu_backend_run(backend, e, t->f, in, a, times, out);
+    for (uint64_t i = 0; !backend && i < times; i++)
+        ZM_TRY(eval_run_ranks(e, ranks, t->f, in, a, out));
+    eval_join_vars(t->e, e, ranks);
+    eval_join_results(t->f, out, ranks, a, t->out);
+    return ZM_OK;
+}
+
+static Status check_ranks(const Module *m, const char *text, uint64_t *ranks)
+{
+    uint64_t have = (uint64_t)module_ranks(m);
+    ZM_TRY(read_count(m->diag, "--ranks", text, 1, ranks));
+    if (text && *ranks != have)
+        return diag_error(m->diag, (SrcPos){0}, E_USAGE,
+                          "the file is for %llu rank%s, not %llu: compile it with --ranks %llu",
+                          (unsigned long long)have, have == 1 ? "" : "s",
+                          (unsigned long long)*ranks, (unsigned long long)*ranks);
+    *ranks = have;
     return ZM_OK;
 }
 
@@ -103,17 +133,16 @@ static Status run_module(const Options *o, Arena *a, Module *m, CpuBackend *back
 {
     RunTensors t = {0};
     uint64_t seed, times, ranks;
-    ZM_TRY(read_count(m->diag, "--ranks", o->ranks, 1, &ranks));
-    if (ranks > 1) return fail_usage(m->diag, "this version runs 1 rank, not", o->ranks);
+    ZM_TRY(check_ranks(m, o->ranks, &ranks));
     ZM_TRY(read_count(m->diag, "--seed", o->seed, 0, &seed));
     ZM_TRY(read_count(m->diag, "--times", o->times, 1, &times));
     ZM_TRY(pick_function(m, o->function, &t.f));
-    t.e = eval_new(a, m);
+    t.e = eval_new_whole(a, m);
     t.in = ARENA_ARRAY(a, EvalTensor, t.f->params.n);
     t.out = ARENA_ARRAY(a, EvalTensor, eval_n_results(t.f));
     tensors_init_vars(t.e, seed);
     ZM_TRY(tensors_read(&t, o->inputs));
-    ZM_TRY(run_function(&t, backend, times));
+    ZM_TRY(run_ranks(&t, backend, times, (uint32_t)ranks));
     return o->outputs ? tensors_write(&t, o->outputs) : ZM_OK;
 }
 

@@ -37,35 +37,59 @@ static double first_value(const Var *v)
     ZM_UNREACHABLE("init");
 }
 
-/* In a bucket that is divided among ranks: no rank holds all of it. */
-static bool is_divided(const Module *m, VarId v)
+/* Elements of v's own storage, or of a view. */
+static int64_t elems_of(const Eval *e, const Var *v)
 {
-    return var_ok(var_cget(m, v)->in) &&
-           type_is_placed(var_cget(m, var_storage(m, v, NULL))->type) &&
-           !var_cget(m, var_storage(m, v, NULL))->type->partial;
+    return e->is_whole ? type_whole_elems(e->m, v->type) : type_elems(v->type);
+}
+
+/* A view keeps its dimensions where its bucket is sharded. */
+static bool is_view_of_shard(const Eval *e, VarId v)
+{
+    VarId storage = var_storage(e->m, v, NULL);
+    const Type *t = var_cget(e->m, storage)->type;
+    return storage.i != v.i && type_whole_elems(e->m, t) != type_elems(t) && !e->is_whole;
+}
+
+int64_t eval_var_elems(const Eval *e, VarId v)
+{
+    return is_view_of_shard(e, v) ? 0 : elems_of(e, var_cget(e->m, v));
+}
+
+static Eval *new_state(Arena *a, const Module *m, bool is_whole)
+{
+    Eval *e = ARENA_NEW(a, Eval);
+    *e = (Eval){.m = m, .arena = a, .is_whole = is_whole};
+    e->storage = ARENA_ARRAY(a, double *, m->vars.n);
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (!var_ok(m->vars.at[i].in))
+            e->storage[i] = ARENA_ARRAY(a, double, elems_of(e, &m->vars.at[i]));
+    for (uint32_t i = 1; i < m->vars.n; i++) {
+        const Var *v = &m->vars.at[i];
+        int64_t n = eval_var_elems(e, (VarId){i});
+        if (v->init == INIT_ZEROS || n == 0)
+            continue; /* a bucket's own zeros must not hide its views */
+        double *at = eval_var(e, (VarId){i});
+        for (int64_t k = 0; k < n; k++) at[k] = first_value(v);
+    }
+    return e;
 }
 
 Eval *eval_new(Arena *a, const Module *m)
 {
-    Eval *e = ARENA_NEW(a, Eval);
-    *e = (Eval){.m = m, .arena = a, .storage = ARENA_ARRAY(a, double *, m->vars.n)};
-    for (uint32_t i = 1; i < m->vars.n; i++)
-        if (!var_ok(m->vars.at[i].in))
-            e->storage[i] = ARENA_ARRAY(a, double, type_elems(m->vars.at[i].type));
-    for (uint32_t i = 1; i < m->vars.n; i++) {
-        const Var *v = &m->vars.at[i];
-        bool is_zero = v->init == INIT_ZEROS; /* a bucket's own zeros must not hide its views */
-        if (is_zero || is_divided(m, (VarId){i})) continue;
-        double *at = eval_var(e, (VarId){i});
-        for (int64_t k = 0; k < type_elems(v->type); k++) at[k] = first_value(v);
-    }
-    return e;
+    return new_state(a, m, false);
+}
+
+Eval *eval_new_whole(Arena *a, const Module *m)
+{
+    return new_state(a, m, true);
 }
 
 double *eval_var(const Eval *e, VarId v)
 {
     int64_t offset;
     VarId storage = var_storage(e->m, v, &offset);
+    ZM_CHECK(!is_view_of_shard(e, v));
     return e->storage[storage.i] + offset;
 }
 
@@ -74,7 +98,7 @@ double *eval_element(const Eval *e, uint32_t rank, VarId v, int64_t i)
     int64_t at;
     VarId storage = var_storage(e->m, v, &at);
     int64_t part = type_elems(var_cget(e->m, storage)->type);
-    at += i - (is_divided(e->m, v) ? part * rank : 0);
+    at += i - (is_view_of_shard(e, v) ? part * rank : 0);
     return at < 0 || at >= part ? NULL : &e->storage[storage.i][at];
 }
 
@@ -83,11 +107,10 @@ void eval_copy_vars(Eval *to, const Eval *from)
     for (uint32_t i = 1; i < to->m->vars.n; i++) {
         const Var *v = &to->m->vars.at[i];
         VarId source = var_find(from->m, v->name);
-        if (!var_ok(source) || is_divided(to->m, (VarId){i})) continue;
-        const Type *t = var_cget(from->m, source)->type;
-        ZM_CHECK(type_elems(t) == type_elems(v->type));
-        memcpy(eval_var(to, (VarId){i}), eval_var(from, source),
-               (size_t)type_elems(t) * sizeof(double));
+        int64_t n = eval_var_elems(to, (VarId){i});
+        if (!var_ok(source) || n == 0) continue;
+        ZM_CHECK(eval_var_elems(from, source) == n);
+        memcpy(eval_var(to, (VarId){i}), eval_var(from, source), (size_t)n * sizeof(double));
     }
 }
 

@@ -22,6 +22,8 @@ typedef struct Eval {
     Arena *arena;
     double **storage; /* by VarId.i; NULL for views of buckets */
     bool is_unrounded;
+    bool is_whole; /* of all ranks: what is sharded has all ranks' elements, a partial sum is summed
+                    */
 } Eval;
 
 EvalTensor eval_tensor(Arena *a, const Type *t); /* zeros */
@@ -29,10 +31,16 @@ EvalTensor eval_tensor(Arena *a, const Type *t); /* zeros */
 /* Variables start as zeros, ones or their constant; normal and uniform ones, and those in divided
  * buckets, as zeros, which the caller fills. */
 Eval *eval_new(Arena *a, const Module *m);
-/* The elements of a variable: type_elems(type) doubles inside of its storage. */
+/* The state of all ranks; to run, it is cut into those of each (below).  Without a mesh as
+ * eval_new. */
+Eval *eval_new_whole(Arena *a, const Module *m);
+/* The elements of a variable: type_elems(type) doubles inside of its storage, those of
+ * type_whole(type) when e is whole.  A view in a sharded bucket has no elements of its own
+ * otherwise (ZM_CHECK). */
 double *eval_var(const Eval *e, VarId v);
-/* Element i of v as this rank holds it; NULL: v lies in a bucket that is divided among the ranks, and
- * another holds that element. */
+int64_t eval_var_elems(const Eval *e, VarId v); /* 0: such a view */
+/* Element i of v as this rank holds it; NULL: v lies in a bucket that is divided among the ranks,
+ * and another holds that element. */
 double *eval_element(const Eval *e, uint32_t rank, VarId v, int64_t i);
 /* Sets each variable of `to` that `from` has too, by name, but for those in divided buckets; types
  * agree. */
@@ -52,5 +60,26 @@ Status eval_run(Eval *e, const Func *f, const EvalTensor *in, Arena *a, EvalTens
  * `data`; ZM_FAIL after a diagnostic where its size is not `ranks`. */
 Status eval_run_ranks(Eval *const *e, uint32_t ranks, const Func *f, const EvalTensor *in, Arena *a,
                       EvalTensor *out);
+
+/* ---- tensors of all ranks (axis `data`) ---- */
+
+/* t with the elements of all ranks, replicated. */
+Type type_whole(const Module *m, const Type *t);
+
+/* What `rank` has of a whole tensor that is placed as t: its part of a sharded dimension; of a
+ * partial sum rank 0 has all, the others 0. */
+void eval_cut(const Type *t, const double *whole, uint32_t ranks, uint32_t rank, double *part);
+/* The whole: sharded parts in rank order, partial sums added in rank order, else what rank 0 has.
+ */
+void eval_join(const Type *t, double *const *part, uint32_t ranks, double *whole);
+
+void eval_cut_vars(const Eval *whole, Eval *const *e, uint32_t ranks);
+void eval_join_vars(Eval *whole, Eval *const *e, uint32_t ranks);
+/* Whole inputs of f (rng: of the first sample of all) to in[rank * params ...], allocated in a. */
+void eval_cut_inputs(const Func *f, const EvalTensor *whole, uint32_t ranks, Arena *a,
+                     EvalTensor *in);
+/* out[rank * results ...] to whole results, allocated in a. */
+void eval_join_results(const Func *f, const EvalTensor *out, uint32_t ranks, Arena *a,
+                       EvalTensor *whole);
 
 #endif

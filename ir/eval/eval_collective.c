@@ -19,18 +19,23 @@ Status eval_collective(const EvalCall *c)
         attr_str(c->op->attrs, AT_MESH));
 }
 
+double eval_add_ranks(DType dt, double sum, double term)
+{
+    sum += term;
+    return dtype_class(dt) == DTC_FLOAT && dt != DT_F64 ? dtype_round(DT_F32, sum) : sum;
+}
+
 /* Element i of the operands, summed over ranks. */
 static double sum_over_ranks(const EvalCall *call, uint32_t ranks, int64_t i)
 {
     DType dt = call[0].out[0].type->dtype;
-    bool is_float = dtype_class(dt) == DTC_FLOAT;
-    bool in_f32 = is_float && dt != DT_F64 && !call[0].e->is_unrounded;
+    bool is_exact = call[0].e->is_unrounded && dtype_class(dt) == DTC_FLOAT;
     double sum = call[0].in[0].at[i];
     for (uint32_t r = 1; r < ranks; r++) {
-        sum += call[r].in[0].at[i];
-        if (in_f32) sum = dtype_round(DT_F32, sum);
+        double term = call[r].in[0].at[i];
+        sum = is_exact ? sum + term : eval_add_ranks(dt, sum, term);
     }
-    return is_float && call[0].e->is_unrounded ? sum : dtype_round(dt, sum);
+    return is_exact ? sum : dtype_round(dt, sum);
 }
 
 /* How a dimension of the whole is cut: each of `outer` blocks has `part` elements of each rank in

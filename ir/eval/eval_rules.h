@@ -39,6 +39,8 @@ Status eval_func(Eval *e, const Func *f, const EvalTensor *in, EvalTensor *out);
 /* Collectives, and shard, need what other ranks hold: the calls of one op on all ranks. */
 bool eval_is_collective(OpCode code);
 Status eval_over_ranks(const EvalCall *call, uint32_t ranks);
+/* The next addition of a sum over ranks: in f32, of f64 in f64; the whole sum is rounded to dt. */
+double eval_add_ranks(DType dt, double sum, double term);
 
 /* ---- indices: row-major ---- */
 

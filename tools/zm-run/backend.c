@@ -16,8 +16,9 @@ static Status lower(Arena *a, Module *m, CodegenTarget *target)
 {
     if (m->facts & FACT_PLANNED && !fact_check(m, FACT_PLANNED_BIT, a)) return ZM_OK;
     PipelineRun run = {.check_changed = true};
-    run.opt =
-        (PassOptions){.ranks = 1, .workspace_bytes = codegen_workspace_bytes, .target = target};
+    run.opt = (PassOptions){.ranks = (uint32_t)module_ranks(m),
+                            .workspace_bytes = codegen_workspace_bytes,
+                            .target = target};
     return pipeline_run(m, lowering, &run);
 }
 
@@ -32,13 +33,19 @@ CpuBackend *cpu_backend_new(Arena *a, Module *m, const char *cpu)
     return b->host ? b : NULL;
 }
 
-void cpu_backend_run(CpuBackend *b, RunTensors *t, uint64_t times)
+void cpu_backend_run(CpuBackend *b, Eval *const *e, const Func *f, const EvalTensor *in, Arena *a,
+                     uint64_t times, EvalTensor *out)
 {
-    for (uint32_t v = 1; v < b->m->vars.n; v++)
-        host_set_var(b->host, (VarId){v}, eval_var(t->e, (VarId){v}));
-    for (uint64_t i = 0; i < times; i++) host_run(b->host, t->f, t->in, t->e->arena, t->out, false);
-    for (uint32_t v = 1; v < b->m->vars.n; v++)
-        host_get_var(b->host, (VarId){v}, eval_var(t->e, (VarId){v}));
+    uint32_t n = host_n_ranks(b->host);
+    for (uint32_t r = 0; r < n; r++)
+        for (uint32_t v = 1; v < b->m->vars.n; v++)
+            if (eval_var_elems(e[r], (VarId){v}))
+                host_set_rank_var(b->host, r, (VarId){v}, eval_var(e[r], (VarId){v}));
+    for (uint64_t i = 0; i < times; i++) host_run_ranks(b->host, f, in, a, out, HOST_FORWARDS);
+    for (uint32_t r = 0; r < n; r++)
+        for (uint32_t v = 1; v < b->m->vars.n; v++)
+            if (eval_var_elems(e[r], (VarId){v}))
+                host_get_rank_var(b->host, r, (VarId){v}, eval_var(e[r], (VarId){v}));
 }
 
 void cpu_backend_free(CpuBackend *b)

@@ -17,7 +17,7 @@ void tensors_init_vars(Eval *e, uint64_t seed)
     for (uint32_t i = 1; i < e->m->vars.n; i++) {
         const Var *v = &e->m->vars.at[i];
         if (v->init != INIT_NORMAL && v->init != INIT_UNIFORM) continue;
-        int64_t n = type_elems(v->type);
+        int64_t n = eval_var_elems(e, (VarId){i});
         float *draws = ARENA_ARRAY(&scratch, float, n);
         init_elements(draws, v->name, (uint32_t)v->init, v->init_a, seed, 0, n);
         double *at = eval_var(e, (VarId){i});
@@ -27,7 +27,7 @@ void tensors_init_vars(Eval *e, uint64_t seed)
         const Var *v = &e->m->vars.at[i];
         if (v->kind != VK_MASTER || !var_ok(v->of)) continue;
         memcpy(eval_var(e, (VarId){i}), eval_var(e, v->of),
-               (size_t)type_elems(v->type) * sizeof(double));
+               (size_t)eval_var_elems(e, (VarId){i}) * sizeof(double));
     }
     arena_free(&scratch);
 }
@@ -53,6 +53,13 @@ static double element_of(const SafeTensor *s, int64_t i)
     if (safe_is_integer(s->dtype)) return (double)safe_integer(s, i);
     uint32_t dtype = safe_zmp_dtype(s->dtype);
     return scalar_get((const char *)s->at + i * safe_dtype_bytes(s->dtype), dtype);
+}
+
+static const Type *whole_type(const RunTensors *t, const Type *part)
+{
+    Type *whole = ARENA_NEW(t->e->arena, Type);
+    *whole = type_whole(t->e->m, part);
+    return whole;
 }
 
 /* Any number of the file becomes the variable's or parameter's dtype. */
@@ -87,7 +94,7 @@ static Status read_tensor(RunTensors *t, const char *path, const SafeTensor *s, 
     if (value_ok(param)) {
         EvalTensor *in = &t->in[value_cget(t->f, param)->index];
         if (is_view_turn || in->at) return ZM_OK;
-        *in = eval_tensor(t->e->arena, value_type(t->f, param));
+        *in = eval_tensor(t->e->arena, whole_type(t, value_type(t->f, param)));
         return copy_tensor(t, path, s, in->type, in->at);
     }
     VarId v = var_find(t->e->m, *s->name == '@' ? s->name + 1 : s->name);
@@ -98,7 +105,7 @@ static Status read_tensor(RunTensors *t, const char *path, const SafeTensor *s, 
     }
     const Var *var = var_cget(t->e->m, v);
     if (var_ok(var->in) != is_view_turn) return ZM_OK;
-    return copy_tensor(t, path, s, var->type, eval_var(t->e, v));
+    return copy_tensor(t, path, s, whole_type(t, var->type), eval_var(t->e, v));
 }
 
 static Status check_inputs(const RunTensors *t)
@@ -111,7 +118,7 @@ static Status check_inputs(const RunTensors *t)
                          p->name ? "input '%s' of @%s, %s, is missing: give it in --inputs"
                                  : "input %s of @%s, %s, has no name to be given by",
                          p->name ? p->name : arena_printf(t->e->arena, "%u", i), t->f->name,
-                         type_text(t->e->arena, p->type));
+                         type_text(t->e->arena, whole_type(t, p->type)));
     }
     return all;
 }
@@ -174,7 +181,7 @@ static Listed list_all(const RunTensors *t)
     for (uint32_t i = 1; i < t->e->m->vars.n; i++) {
         const Var *v = &t->e->m->vars.at[i];
         const char *name = is_listed(&l, v->name) ? arena_printf(a, "@%s", v->name) : v->name;
-        list_tensor(&l, a, name, v->type, eval_var(t->e, (VarId){i}));
+        list_tensor(&l, a, name, whole_type(t, v->type), eval_var(t->e, (VarId){i}));
     }
     return l;
 }

@@ -9,6 +9,7 @@
 
 #include "ir/eval/eval.h"
 
+/* Of all ranks: what is sharded is whole, partial sums are summed (eval.h). */
 typedef struct RunTensors {
     Eval *e;
     const Func *f;
