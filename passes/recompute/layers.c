@@ -90,12 +90,60 @@ static void add_use(Forward *w, Instances *all, const char *path, uint32_t p)
     VEC_PUSH(w->a, all, ((Instance){path, p, p}));
 }
 
-/* The instance, `depth` repeats deep, whose parameter operand i of o reads; NULL: none. */
+static VarId read_var(const Func *f, ValueId v)
+{
+    OpId def = value_cget(f, v)->def;
+    if (!op_ok(def) || op_cget(f, def)->code != OP_READ) return (VarId){0};
+    return var_find(f->m, attr_str(op_cget(f, def)->attrs, AT_VAR));
+}
+
+/* The parameter that v reads; none: v is something else, a bucket say. */
+static VarId read_param(const Func *f, ValueId v)
+{
+    VarId p = read_var(f, v);
+    return var_ok(p) && !var_cget(f->m, p)->is_bucket ? p : (VarId){0};
+}
+
+/* The parameter that v, as a slice of a gathered bucket in its shape, is; none: v is something
+ * else. */
+static VarId gathered_param(const Func *f, ValueId v)
+{
+    const Type *t = value_type(f, v);
+    int64_t at = 0;
+    OpId def;
+    for (; op_ok(def = value_cget(f, v)->def); v = op_cget(f, def)->in[0]) {
+        const Op *o = op_cget(f, def);
+        if (o->code == OP_ALL_GATHER) break;
+        if (o->code != OP_RESHAPE && (o->code != OP_SLICE || value_type(f, v)->rank != 1))
+            return (VarId){0};
+        if (o->code == OP_SLICE) at += attrs_find(o->attrs, AT_STARTS)->as.list.at[0];
+    }
+    VarId bucket = op_ok(def) ? read_var(f, op_cget(f, def)->in[0]) : (VarId){0};
+    for (uint32_t i = 1; var_ok(bucket) && i < f->m->vars.n; i++) {
+        const Var *p = &f->m->vars.at[i];
+        if (p->in.i == bucket.i && p->in_offset == at && type_same_shape(p->type, t))
+            return (VarId){i};
+    }
+    return (VarId){0};
+}
+
+static void find_params(Forward *w)
+{
+    w->param = ARENA_ARRAY(w->a, VarId, w->f->values.n);
+    for (uint32_t p = 0; p < w->turn; p++) {
+        const Op *o = op_cget(w->f, w->op_at[p]);
+        if (o->code == OP_READ) w->param[o->out[0].i] = read_param(w->f, o->out[0]);
+        if (o->code == OP_SLICE || o->code == OP_RESHAPE)
+            w->param[o->out[0].i] = gathered_param(w->f, o->out[0]);
+    }
+}
+
+/* The instance, `depth` repeats deep, whose parameter operand i of o is; NULL: none. */
 static const char *operand_instance(const Forward *w, const Op *o, uint32_t i, uint32_t depth)
 {
-    OpId def = value_cget(w->f, o->in[i])->def;
-    if (!op_ok(def) || op_cget(w->f, def)->code != OP_READ) return NULL;
-    const char *path = repeat_instance(w->f->m, attr_str(op_cget(w->f, def)->attrs, AT_VAR), depth);
+    VarId p = w->param[o->in[i].i];
+    if (!var_ok(p)) return NULL;
+    const char *path = repeat_instance(w->f->m, var_cget(w->f->m, p)->name, depth);
     return *path ? path : NULL;
 }
 
@@ -174,6 +222,7 @@ void forward_find_layers(Forward *w)
 {
     w->layer = ARENA_ARRAY(w->a, uint32_t, w->turn);
     if (w->turn == w->n) return;
+    find_params(w);
     Instances all = find_instances(w);
     if (!all.n) return;
     const int64_t *bytes = crossing_bytes(w);

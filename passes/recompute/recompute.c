@@ -101,7 +101,9 @@ static bool is_variable(const Func *f, ValueId v)
 {
     for (const Op *o; (o = view_of(f, v)) != NULL;) v = o->in[0];
     OpId def = value_cget(f, v)->def;
-    return op_ok(def) && (op_cget(f, def)->code == OP_READ || op_cget(f, def)->code == OP_CONST);
+    if (!op_ok(def)) return false;
+    OpCode code = op_cget(f, def)->code;
+    return code == OP_READ || code == OP_CONST || code == OP_ALL_GATHER;
 }
 
 static void copy_op(Again *g, Builder *b, OpId op)
@@ -111,9 +113,9 @@ static void copy_op(Again *g, Builder *b, OpId op)
     g->w.cx->n_rewrites++;
 }
 
-/* What copies of layer k start from: v itself where it is a variable's, else v after the gradient
- * has arrived.  Of a view that is not kept the same view again: `after` needs its operand in
- * memory.  Sets copy[] and adds to `starts` what it was set for. */
+/* What copies of layer k start from: v itself where it is a variable's, gathered or not, else v
+ * after the gradient has arrived.  Of a view that is not kept the same view again: `after` needs
+ * its operand in memory.  Sets copy[] and adds to `starts` what it was set for. */
 static void start_from(Again *g, Builder *b, uint32_t k, ValueId v, ValueVec *starts)
 {
     if (is_variable(g->f, v) || value_ok(g->copy[v.i]) || !value_ok(g->waits_for[k])) return;

@@ -24,6 +24,7 @@ typedef struct Forward {
     uint32_t *begin; /* by layer, one more: position of its first op */
     bool *is_there; /* by value: at hand at any time: inputs, and what is made of variables alone */
     bool *is_needed;    /* by value of the forward: the backward uses it */
+    VarId *param;       /* by value: the parameter that it is; set by forward_find_layers() */
     uint32_t *last_use; /* by value: last position before the turn, also through views; 0: none */
 } Forward;
 
