@@ -132,6 +132,7 @@ static CommOp op_start(Comm *c, const CommCall *call)
     Op *op = comm_op(c, c->n_started);
     *op = (Op){.call = *call, .is_used = true, .n_to_send = c->t.size - 1};
     op->n_to_receive = c->t.size - 1;
+    op->term = c->t.rank == 0;
     header_set(&op->mine, call, c->n_started);
     if (call->kind < COMM_BARRIER) copy_own(c, call);
     c->n_started++;

@@ -131,17 +131,16 @@ static size_t chunk_elems(const Comm *c, const Op *op)
     return left < COMM_CHUNK ? (size_t)left : COMM_CHUNK;
 }
 
-static void add_term(Comm *c, Op *op, const void *x, size_t n)
+/* Peers' terms come in the order of ranks; this rank adds its own along with the one before it, or
+ * of rank 0 before the first. */
+static int first_term(const Comm *c)
 {
-    char *acc = c->acc + op->n_added * comm_acc_bytes(op->call.dtype);
-    if (op->term == 0)
-        comm_sum_set(acc, x, op->call.dtype, n);
-    else
-        comm_sum_add(acc, x, op->call.dtype, n);
-    op->n_added += n;
-    if (op->n_added < chunk_elems(c, op)) return;
-    op->n_added = 0;
-    op->term++;
+    return c->t.rank == 0;
+}
+
+static int next_term(const Comm *c, int term)
+{
+    return term + 1 == c->t.rank ? term + 2 : term + 1;
 }
 
 /* Where this rank's sum starts in `out`. */
@@ -151,23 +150,43 @@ static char *sum_at(const Comm *c, const Op *op)
     return (char *)(uintptr_t)shard_piece(c, op, op->call.out, c->t.rank).at;
 }
 
+/* The next n elements of the peer whose term is next. */
+static void add_term(Comm *c, Op *op, const void *x, size_t n)
+{
+    uint32_t dtype = op->call.dtype;
+    Piece shard = shard_piece(c, op, op->call.in, c->t.rank);
+    size_t at = ((size_t)op->n_summed + op->n_added) * comm_elem_bytes(dtype);
+    char *acc = c->acc + op->n_added * comm_acc_bytes(dtype);
+    bool is_first = op->term == first_term(c), is_last = next_term(c, op->term) >= c->t.size;
+    SumTerms t = {.dtype = dtype, .acc = is_first ? NULL : acc};
+    if (is_first && c->t.rank == 0) t.term[t.n_terms++] = shard.at + at;
+    t.term[t.n_terms++] = x;
+    if (op->term == c->t.rank - 1) t.term[t.n_terms++] = shard.at + at;
+    if (is_last)
+        comm_sum_out(sum_at(c, op) + at, &t, n);
+    else
+        comm_sum_acc(acc, &t, n);
+    op->n_added += n;
+    if (op->n_added < chunk_elems(c, op)) return;
+    if (is_last) op->n_summed += (int64_t)op->n_added;
+    op->n_added = 0;
+    op->term = is_last ? first_term(c) : next_term(c, op->term);
+}
+
+/* The sum of one rank is its own term. */
+static void copy_alone(const CommCall *call)
+{
+    if (call->out != call->in)
+        memcpy(call->out, call->in, (size_t)call->count * comm_elem_bytes(call->dtype));
+}
+
 void flow_sum(Comm *c)
 {
-    while (c->summing < c->n_started) {
+    for (; c->summing < c->n_started; c->summing++) {
         Op *op = comm_op(c, c->summing);
-        size_t n = op_has_sum(op) ? chunk_elems(c, op) : 0;
-        size_t done = (size_t)op->n_summed * comm_elem_bytes(op->call.dtype);
-        if (!n) {
-            c->summing++;
-        } else if (op->term == c->t.rank) {
-            add_term(c, op, shard_piece(c, op, op->call.in, c->t.rank).at + done, n);
-        } else if (op->term == c->t.size) {
-            comm_sum_store(sum_at(c, op) + done, c->acc, op->call.dtype, n);
-            op->n_summed += (int64_t)n;
-            op->term = 0;
-        } else {
-            return; /* a peer's term is next */
-        }
+        if (!op_has_sum(op) || !chunk_elems(c, op)) continue;
+        if (c->t.size > 1) return; /* a peer's term is next */
+        copy_alone(&op->call);
     }
 }
 

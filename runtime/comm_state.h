@@ -37,7 +37,7 @@ typedef struct Op {
     Header mine;
     bool is_used;
     int n_to_send, n_to_receive; /* peers */
-    /* The sum of this rank's shard: elements stored, rank whose term is next, elements of the chunk
+    /* The sum of this rank's shard: elements stored, peer whose term is next, elements of the chunk
      * that it has added. */
     int64_t n_summed;
     int term;
@@ -68,7 +68,7 @@ static inline Op *comm_op(const Comm *c, int64_t seq)
 
 /* comm_flow.c */
 RtStatus flow_sweep(Comm *c, bool *moved, RtError *e); /* moves what can move */
-void flow_sum(Comm *c); /* this rank's own terms; after comm_start and after each sweep */
+void flow_sum(Comm *c); /* past what has no sum to come; after comm_start and after each sweep */
 bool op_has_sum(const Op *op);
 bool op_is_done(const Comm *c, int64_t seq);
 

@@ -1,4 +1,4 @@
-/* comm_sum.h -- the sum of a reduction, one term after the other. */
+/* comm_sum.h -- elements of collectives and their sums. */
 #ifndef ZM_RUNTIME_COMM_SUM_H
 #define ZM_RUNTIME_COMM_SUM_H
 
@@ -6,11 +6,20 @@
 #include <stdint.h>
 
 size_t comm_elem_bytes(uint32_t dtype); /* 0: not a dtype of collectives */
-size_t comm_acc_bytes(uint32_t dtype);  /* of one element of the accumulator */
+size_t comm_acc_bytes(uint32_t dtype);  /* of one element of an accumulator: f32 for 16 bits */
 
-/* acc = x, acc += x, out = acc (rounded once); n elements, aligned to theirs. */
-void comm_sum_set(void *acc, const void *x, uint32_t dtype, size_t n);
-void comm_sum_add(void *acc, const void *x, uint32_t dtype, size_t n);
-void comm_sum_store(void *out, const void *acc, uint32_t dtype, size_t n);
+enum { COMM_MAX_TERMS = 2 };
+
+typedef struct SumTerms { /* added in this order */
+    uint32_t dtype;
+    const void *acc; /* an accumulator; NULL: none yet */
+    int n_terms;
+    const void *term[COMM_MAX_TERMS]; /* of tensors; at least one */
+} SumTerms;
+
+/* n elements of the sum, as an accumulator or as elements of a tensor (rounded once).  `to` may be
+ * the memory of acc or of a term. */
+void comm_sum_acc(void *to, const SumTerms *t, size_t n);
+void comm_sum_out(void *to, const SumTerms *t, size_t n);
 
 #endif
