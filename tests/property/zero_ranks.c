@@ -379,7 +379,7 @@ static void check_planned(void)
                                          .stage = z,
                                          .accumulate = n,
                                          .recompute_steps = n == 1 ? 0 : 5,
-                                         .max_gathered_bytes = n == 1 ? 0 : 1,
+                                         .max_gathered_bytes = n == 1 ? 0 : 12 << 10,
                                          .is_planned = true});
 }
 
