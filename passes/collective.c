@@ -50,32 +50,3 @@ const char *bucket_instance(Module *m, VarId bucket)
         if (m->vars.at[i].in.i == bucket.i) return repeat_instance(m, m->vars.at[i].name, 0);
     return module_str(m, "");
 }
-
-/* The parameter that holds element `at` of a bucket. */
-static VarId member_at(const Module *m, VarId bucket, int64_t at)
-{
-    for (uint32_t i = 1; i < m->vars.n; i++) {
-        const Var *v = &m->vars.at[i];
-        if (v->in.i == bucket.i && v->in_offset <= at && at < v->in_offset + type_elems(v->type))
-            return (VarId){i};
-    }
-    return (VarId){0};
-}
-
-VarId gathered_param(const Func *f, ValueId v)
-{
-    const Op *slice = NULL;
-    for (;;) {
-        OpId def = value_cget(f, v)->def;
-        if (!op_ok(def)) return (VarId){0};
-        const Op *o = op_cget(f, def);
-        if (op_is_flier(o->code)) {
-            if (!gathers_params(f, def)) return (VarId){0};
-            int64_t at = slice ? attrs_find(slice->attrs, AT_STARTS)->as.list.at[0] : 0;
-            return member_at(f->m, read_bucket(f, def), at);
-        }
-        if (!(op_info(o->code)->traits & TR_VIEW)) return (VarId){0};
-        if (o->code == OP_SLICE) slice = o;
-        v = o->in[0];
-    }
-}

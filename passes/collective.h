@@ -16,7 +16,4 @@ VarId collective_bucket(const Func *f, OpId op);
 bool gathers_params(const Func *f, OpId op);
 /* The path of the repeat instance that the bucket's parameters belong to, interned; "": none. */
 const char *bucket_instance(Module *m, VarId bucket);
-/* v is the slice of a gathered bucket that holds one parameter, or a view of it: that parameter. */
-VarId gathered_param(const Func *f, ValueId v);
-
 #endif
