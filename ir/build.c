@@ -244,15 +244,6 @@ ValueId build_cast(Builder *b, ValueId a, DType dtype)
     return build1(b, OP_CAST, &a, 1, &l);
 }
 
-static ValueId build_shaped(Builder *b, OpCode code, ValueId a, int rank, const int64_t *dims)
-{
-    const Type *t = value_type(b->f, a);
-    if (t->rank == rank && memcmp(t->dim, dims, (size_t)rank * sizeof *dims) == 0) return a;
-    AttrList l = {0};
-    attr_add_list(&l, AT_SHAPE, dims, (uint32_t)rank);
-    return build1(b, code, &a, 1, &l);
-}
-
 ValueId build_broadcast(Builder *b, ValueId a, const Type *shape)
 {
     const Type *t = value_type(b->f, a);
@@ -264,9 +255,29 @@ ValueId build_broadcast(Builder *b, ValueId a, const Type *shape)
     return build1(b, OP_BROADCAST, &a, 1, &l);
 }
 
+/* The type of a reshaped to dims where a's type does not say where the result is sharded. */
+static const Type *reshaped(Builder *b, ValueId a, int rank, const int64_t *dims)
+{
+    const Type *in = value_type(b->f, a), *out;
+    AttrList l = {0};
+    attr_add_list(&l, AT_SHAPE, dims, (uint32_t)rank);
+    const char *why = op_infer(b->f->m, OP_RESHAPE, &in, 1, (Attrs){l.at, l.n}, &out);
+    ZM_CHECK(!why);
+    return out;
+}
+
 ValueId build_reshape(Builder *b, ValueId a, int rank, const int64_t *dims)
 {
-    return build_shaped(b, OP_RESHAPE, a, rank, dims);
+    return build_reshape_to(b, a, reshaped(b, a, rank, dims));
+}
+
+ValueId build_reshape_to(Builder *b, ValueId a, const Type *shape)
+{
+    const Type *t = value_type(b->f, a);
+    if (type_same_shape(t, shape) && memcmp(t->axis, shape->axis, sizeof t->axis) == 0) return a;
+    AttrList l = {0};
+    attr_add_type(&l, type_placed(b->f->m, shape, shape->axis, t->partial));
+    return build1(b, OP_RESHAPE, &a, 1, &l);
 }
 
 ValueId build_transpose(Builder *b, ValueId a, const int64_t *perm)
@@ -307,8 +318,11 @@ ValueId build_reduce(Builder *b, OpCode code, ValueId a, const int64_t *dims, ui
 ValueId build_reduce_keep(Builder *b, OpCode code, ValueId a, const int64_t *dims, uint32_t n_dims)
 {
     Type t = *value_type(b->f, a);
-    for (uint32_t i = 0; i < n_dims; i++) t.dim[dims[i]] = 1;
-    return build_reshape(b, build_reduce(b, code, a, dims, n_dims), t.rank, t.dim);
+    for (uint32_t i = 0; i < n_dims; i++) {
+        t.dim[dims[i]] = 1;
+        t.axis[dims[i]] = MESH_NONE;
+    }
+    return build_reshape_to(b, build_reduce(b, code, a, dims, n_dims), &t);
 }
 
 ValueId build_matmul(Builder *b, ValueId x, ValueId y, bool trans_a, bool trans_b)

@@ -557,6 +557,8 @@ ValueId build_cast(Builder *b, ValueId a, DType dtype);   /* a itself when it ha
 ValueId build_broadcast(Builder *b, ValueId a,
                         const Type *shape); /* numpy's trailing rule; a itself when equal */
 ValueId build_reshape(Builder *b, ValueId a, int rank, const int64_t *dims);
+/* To t's dimensions, sharded as t: where dimensions have size 1, a's type alone does not say. */
+ValueId build_reshape_to(Builder *b, ValueId a, const Type *t);
 ValueId build_transpose(Builder *b, ValueId a, const int64_t *perm); /* rank entries */
 ValueId build_slice(Builder *b, ValueId a, const int64_t *starts, const int64_t *sizes);
 ValueId build_pad(Builder *b, ValueId a, const int64_t *low, const int64_t *high);

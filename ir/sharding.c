@@ -113,7 +113,9 @@ static const char *partial_of(const Sharding *s, uint8_t *partial)
     case OP_CAST: return cast_partial(s, partial);
     case OP_MUL:
     case OP_MATMUL: return product(s, partial);
-    case OP_SCATTER_ADD: *partial = s->t->in[2]->partial; return NULL; /* more: check_base() */
+    case OP_SCATTER_ADD: /* more: check_base() */
+        *partial = s->t->in[2]->partial;
+        return s->t->in[1]->partial ? refuse_partial(s, 1) : NULL;
     default:
         for (uint32_t i = 0; i < s->t->n_in; i++)
             if (s->t->in[i]->partial) return refuse_partial(s, i);

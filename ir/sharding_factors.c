@@ -92,6 +92,10 @@ static const char *add_factor(const Sharding *s, FactorTable *table, int id, uin
     Factor *f = &table->at[id];
     uint8_t axis = t->in[operand]->axis[dim];
     if (!f->is_known) *f = (Factor){true, axis, operand, dim};
+    int64_t extent = t->in[operand]->dim[dim];
+    if (f->axis == axis && extent != t->in[f->operand]->dim[f->dim])
+        REFUSE("dimension %d of operand %u, %s, is sharded and so not repeated", dim, operand,
+               TEXT(t->in[operand]));
     if (f->axis == axis) return NULL;
     REFUSE("dimension %d of operand %u, %s, is %s, dimension %d of operand %u, %s, is %s", f->dim,
            f->operand, TEXT(t->in[f->operand]), axis_text(s, f->axis), dim, operand,

@@ -62,6 +62,17 @@ static bool is_repeated(const Type *a, int k)
     return k < 0 || (a->dim[k] == 1 && !a->axis[k]);
 }
 
+/* r, the result as attribute `shard` declares it, if it does, is what it became. */
+static const char *check_declared(const Sharding *s, const Type *r, bool is_declared)
+{
+    const TypeIn *t = s->t;
+    if (!is_declared) return NULL;
+    bool is_same = memcmp(s->place[0].axis, r->axis, sizeof r->axis) == 0;
+    if (!is_same || (r->partial && r->partial != t->in[0]->partial))
+        REFUSE("%s does not become %s", TEXT(t->in[0]), TEXT(r));
+    return NULL;
+}
+
 static const char *rule_broadcast(const Sharding *s)
 {
     const TypeIn *t = s->t;
@@ -76,9 +87,7 @@ static const char *rule_broadcast(const Sharding *s)
         if (s->place[0].axis[i] != a->axis[k] || (a->axis[k] && a->dim[k] != r->dim[i]))
             REFUSE("dimension %d of %s is placed differently in %s", k, TEXT(a), TEXT(r));
     }
-    if (r->partial && r->partial != a->partial)
-        REFUSE("%s and %s are not partial sums over the same axes", TEXT(a), TEXT(r));
-    return NULL;
+    return check_declared(s, r, shard != NULL);
 }
 
 /* The dimension of r, from `from` on, that begins behind `before` elements; r->rank: none. */
@@ -105,26 +114,42 @@ static int place_among_ones(const Module *m, const Type *r, int i, uint8_t axis,
     return last;
 }
 
-/* A sharded dimension is the major one of the dimensions that are merged or split with it. */
+/* The dimension of r that is sharded over `axis`, if it begins where dimension i does and is not
+ * before it; r->rank: none. */
+static int declared_place(const Type *r, int i, uint8_t axis)
+{
+    for (; i < r->rank; i++) {
+        if (r->axis[i] == axis) return i;
+        if (r->dim[i] != 1 || r->axis[i]) break;
+    }
+    return r->rank;
+}
+
+/* A sharded dimension is the major one of the dimensions that are merged or split with it.  Which
+ * one it is among dimensions of size 1 may be declared. */
 static const char *rule_reshape(const Sharding *s)
 {
     const TypeIn *t = s->t;
+    const Attr *shard = attrs_find(t->attrs, AT_SHARD);
     const Type *a = t->in[0], *r = s->out[0];
+    if (shard) r = type_placed_by(t->m, r, shard->as.i);
     int64_t before = 1;
     int from = 0;
     for (int i = 0; i < a->rank; i++) {
         if (a->axis[i]) {
             int k = dim_behind(r, before, from);
+            if (k < r->rank)
+                k = shard ? declared_place(r, k, a->axis[i])
+                          : place_among_ones(t->m, r, k, a->axis[i], a->dim[i]);
             if (k == r->rank)
                 REFUSE("%s to %s: dimension %d, sharded over axis '%s', would not stay together",
                        TEXT(a), TEXT(r), i, axis_name(a->axis[i]));
-            k = place_among_ones(t->m, r, k, a->axis[i], a->dim[i]);
             s->place[0].axis[k] = a->axis[i];
             from = k + 1;
         }
         before *= a->dim[i];
     }
-    return NULL;
+    return check_declared(s, r, shard != NULL);
 }
 
 static const char *rule_perm(const Sharding *s)

@@ -29,7 +29,7 @@ ValueId rule_reshape_to(Rewrite *rw, const Type *t)
     ValueId x = rw->var[0];
     AttrList l = {0};
     if (value_type(rw->b.f, x) == t) return x;
-    attr_add_list(&l, AT_SHAPE, t->dim, (uint32_t)t->rank);
+    attr_add_type(&l, t);
     return gives(rw, OP_RESHAPE, x, &l, t) ? build1(&rw->b, OP_RESHAPE, &x, 1, &l) : none;
 }
 

@@ -33,7 +33,7 @@ void expand_CROSS_ENTROPY(Expand *e)
     ValueId hot = form_one_hot(b, target, x);
     ValueId picked = form_sum(b, build_select(b, hot, s.shifted, form_scalar(b, x, 0)), axis);
     ValueId loss = build_binary(b, OP_SUB, build_unary(b, OP_LOG, s.sum), picked);
-    loss = build_cast(b, build_reshape(b, loss, t->rank, t->dim), DT_F32);
+    loss = build_cast(b, build_reshape_to(b, loss, t), DT_F32);
     ValueId ignored = form_ignored(b, target, e->op.attrs);
     if (value_ok(ignored)) loss = build_select(b, ignored, form_scalar(b, loss, 0), loss);
     e->out[0] = loss;
@@ -49,7 +49,7 @@ void expand_CROSS_ENTROPY_GRAD(Expand *e)
     if (value_ok(ignored)) dy = build_select(b, ignored, form_scalar(b, dy, 0), dy);
     Type column = *t;
     column.dim[t->rank - 1] = 1;
-    dy = build_reshape(b, build_cast(b, dy, t->dtype), column.rank, column.dim);
+    dy = build_reshape_to(b, build_cast(b, dy, t->dtype), &column);
     FormSoftmax s = form_softmax(b, x, t->rank - 1);
     ValueId p = build_binary(b, OP_DIV, s.e, form_spread(b, s.sum, s.e));
     ValueId hot = build_cast(b, form_one_hot(b, target, x), t->dtype);

@@ -238,7 +238,7 @@ static ValueId reduce_to(Builder *b, ValueId x, const Type *t)
         bool repeats = k >= 0 && t->dim[k] == 1 && !t->axis[k];
         if (k < 0 || (repeats && (full->dim[i] != 1 || full->axis[i]))) dims[n++] = i;
     }
-    return build_reshape(b, build_reduce(b, OP_REDUCE_SUM, x, dims, n), t->rank, t->dim);
+    return build_reshape_to(b, build_reduce(b, OP_REDUCE_SUM, x, dims, n), t);
 }
 
 /* P = exp(scores - lse), 0 where masked;  dS = P (dP - sum(d out * out)),  dP = d out v^T through
@@ -251,9 +251,9 @@ void expand_SDPA_GRAD_BIAS(Expand *e)
     FormAttention a = form_attention(b, in, e->op.n_in, EXTRA, e->op.attrs);
     const Type *full = value_type(b->f, a.scores);
     ValueId zero = form_scalar(b, a.scores, 0);
-    ValueId lse = build_cast(
-        b, build_reshape(b, in[LSE], 4, (int64_t[]){full->dim[0], full->dim[1], full->dim[2], 1}),
-        full->dtype);
+    Type column = *full;
+    column.dim[3] = 1;
+    ValueId lse = build_cast(b, build_reshape_to(b, in[LSE], &column), full->dtype);
     ValueId p =
         build_unary(b, OP_EXP, build_binary(b, OP_SUB, a.scores, form_spread(b, lse, a.scores)));
     if (value_ok(a.mask)) p = build_select(b, a.mask, p, zero);

@@ -87,7 +87,7 @@ ValueId form_one_hot(Builder *b, ValueId target, ValueId x)
 {
     Type t = *value_type(b->f, target);
     t.dim[t.rank++] = 1;
-    ValueId column = build_reshape(b, target, t.rank, t.dim);
+    ValueId column = build_reshape_to(b, target, &t);
     ValueId index = index_along(b, x, last_axis(b, x));
     return build_binary(b, OP_EQ, index, build_broadcast(b, column, value_type(b->f, index)));
 }
