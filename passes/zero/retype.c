@@ -26,8 +26,6 @@ void retype_inputs(Retype *r)
     }
 }
 
-/* ---- copies under another placing ---- */
-
 static PlacedCopy *copy_of(Retype *r, ValueId v)
 {
     while (r->copy.n <= v.i) VEC_PUSH(r->z->cx->scratch, &r->copy, (PlacedCopy){0});
@@ -65,23 +63,80 @@ static ValueId build_again(Retype *r, const Op *o, const ValueId *in, const Type
     return build1(&b, o->code, in, o->n_in, &l);
 }
 
-/* The placing that an operand must have for the op's result to have `placed`. */
-static const Type *operand_placed(Module *m, OpCode code, const Type *operand, const Type *placed)
+/* ---- from an op's result back to its operands ---- */
+
+static void axes_of_reduced(const Op *o, const Type *operand, const Type *placed, uint8_t *axis)
+{
+    const Attr *dims = attrs_find(o->attrs, AT_DIMS);
+    int out = 0;
+    for (int d = 0, next = 0; d < operand->rank; d++) {
+        bool is_gone = next < (int)dims->as.list.n && dims->as.list.at[next] == d;
+        next += is_gone;
+        if (!is_gone) axis[d] = placed->axis[out++];
+    }
+}
+
+/* Of a product: batches and rows.  Columns are those of a parameter. */
+static void axes_of_product(const Op *o, uint32_t i, const Type *operand, const Type *placed,
+                            uint8_t *axis)
+{
+    bool is_swapped = attr_int(o->attrs, AT_TRANS_A, 0) != 0;
+    for (int d = 0; (i == 0 || operand->rank > 2) && d + 2 < operand->rank; d++)
+        axis[d] = placed->axis[d];
+    if (i == 0) axis[operand->rank - (is_swapped ? 1 : 2)] = placed->axis[placed->rank - 2];
+}
+
+/* The placing that operand i must have for the op's result to have `placed`; build_again() asks the
+ * op's rule whether that is so. */
+static const Type *operand_placed(Module *m, const Op *o, uint32_t i, const Type *operand,
+                                  const Type *placed)
 {
     uint8_t axis[ZM_MAX_RANK] = {0};
-    if (code == OP_REDUCE_SUM) return shard_batch(m, operand);
-    int lead = code == OP_BROADCAST ? placed->rank - operand->rank : 0;
-    for (int i = 0; i < operand->rank && lead + i < placed->rank; i++)
-        if (operand->dim[i] != 1 || placed->dim[lead + i] == 1) axis[i] = placed->axis[lead + i];
+    int lead = o->code == OP_BROADCAST ? placed->rank - operand->rank : 0;
+    switch ((int)o->code) {
+    case OP_REDUCE_SUM:
+        if (placed->partial) return shard_batch(m, operand);
+        axes_of_reduced(o, operand, placed, axis);
+        break;
+    case OP_REDUCE_MAX: axes_of_reduced(o, operand, placed, axis); break;
+    case OP_MATMUL: axes_of_product(o, i, operand, placed, axis); break;
+    case OP_TRANSPOSE:
+        for (int d = 0; d < placed->rank; d++)
+            axis[attrs_find(o->attrs, AT_PERM)->as.list.at[d]] = placed->axis[d];
+        break;
+    case OP_EMBED:
+        if (i == 0) return operand;
+        memcpy(axis, placed->axis, (size_t)operand->rank);
+        break;
+    default:
+        for (int d = 0; d < operand->rank && lead + d < placed->rank; d++)
+            if (operand->dim[d] != 1 || placed->dim[lead + d] == 1)
+                axis[d] = placed->axis[lead + d];
+    }
     return type_placed(m, operand, axis, placed->partial);
 }
 
 static bool passes_placing_on(OpCode code)
 {
-    const OpInfo *info = op_info(code);
-    return info->traits & TR_POINTWISE || code == OP_BROADCAST || code == OP_RESHAPE ||
-           code == OP_SLICE || code == OP_PAD || code == OP_REDUCE_SUM;
+    switch ((int)code) {
+    case OP_BROADCAST:
+    case OP_EMBED:
+    case OP_MATMUL:
+    case OP_NORMALIZE:
+    case OP_PAD:
+    case OP_REDUCE_MAX:
+    case OP_REDUCE_SUM:
+    case OP_RESHAPE:
+    case OP_RMS_NORMALIZE:
+    case OP_ROTARY:
+    case OP_SLICE:
+    case OP_SOFTMAX:
+    case OP_TRANSPOSE: return true;
+    default: return (op_info(code)->traits & TR_POINTWISE) != 0;
+    }
 }
+
+/* ---- copies under another placing ---- */
 
 enum { MAX_COPY_DEPTH = 64, MAX_COPY_OPERANDS = 3 };
 
@@ -101,7 +156,7 @@ static ValueId demand(Retype *r, ValueId v, const Type *placed, int depth)
     } else if (passes_placing_on(o.code) && o.n_in <= MAX_COPY_OPERANDS) {
         for (uint32_t i = 0; i < o.n_in; i++) {
             const Type *t = value_type(r->f, o.in[i]);
-            in[i] = demand(r, o.in[i], operand_placed(r->z->m, o.code, t, placed), depth + 1);
+            in[i] = demand(r, o.in[i], operand_placed(r->z->m, &o, i, t, placed), depth + 1);
             if (!value_ok(in[i])) return (ValueId){0};
         }
         made = build_again(r, &o, in, placed);
@@ -141,10 +196,24 @@ static bool is_elementwise(OpCode code)
     return op_info(code)->traits & TR_POINTWISE || code == OP_CONCAT || code == OP_SELECT;
 }
 
-/* The placing that operand i, alike on all ranks, must have beside the operand `placed`; its own
- * where it may stay. */
+/* Of a product's operand i beside the other, `placed`: batches and the summed dimension go
+ * together. */
+static int64_t product_placing(Retype *r, const Op *o, uint32_t i, const Type *placed)
+{
+    const Type *t = value_type(r->f, o->in[i]);
+    uint8_t axis[ZM_MAX_RANK] = {0};
+    bool own_last = (i == 0) != (attr_int(o->attrs, i == 0 ? AT_TRANS_A : AT_TRANS_B, 0) != 0);
+    bool other_last = (i == 1) != (attr_int(o->attrs, i == 1 ? AT_TRANS_A : AT_TRANS_B, 0) != 0);
+    axis[t->rank - (own_last ? 1 : 2)] = placed->axis[placed->rank - (other_last ? 1 : 2)];
+    for (int d = 0; t->rank == placed->rank && d + 2 < t->rank; d++) axis[d] = placed->axis[d];
+    return type_placing(type_placed(r->z->m, t, axis, 0));
+}
+
+/* The placing that operand i, alike on all ranks, must have beside the operand `placed`; 0: it may
+ * stay. */
 static int64_t asked_placing(Retype *r, const Op *o, uint32_t i, const Type *placed)
 {
+    const int64_t partial = INT64_C(1) << (32 + MESH_DATA);
     const Type *t = value_type(r->f, o->in[i]);
     bool is_product = o->code == OP_MUL || o->code == OP_DIV;
     if (is_elementwise(o->code)) return placed->partial && is_product ? 0 : type_placing(placed);
@@ -152,8 +221,10 @@ static int64_t asked_placing(Retype *r, const Op *o, uint32_t i, const Type *pla
     case OP_PACK: return type_placing(placed);
     case OP_CROSS_ENTROPY:
     case OP_CROSS_ENTROPY_GRAD: return batch_placing(r, t);
-    case OP_SCATTER_ADD: return i == 0 ? INT64_C(1) << (32 + MESH_DATA) : batch_placing(r, t);
-    case OP_MATMUL: return t->rank > 2 ? batch_placing(r, t) : 0;
+    case OP_SCATTER_ADD:
+        if (i == 0) return partial;
+        return placed->partial ? 0 : batch_placing(r, t);
+    case OP_MATMUL: return product_placing(r, o, i, placed);
     case OP_SDPA:
     case OP_SDPA_GRAD:
     case OP_SDPA_GRAD_BIAS: return t->rank == 4 && t->dim[0] != 1 ? batch_placing(r, t) : 0;
@@ -161,8 +232,22 @@ static int64_t asked_placing(Retype *r, const Op *o, uint32_t i, const Type *pla
     }
 }
 
+/* What draws by the number of a sample differs between ranks, whatever it is made of. */
+static Status ask_drawn(Retype *r, OpId id)
+{
+    const Op *o = op_cget(r->f, id);
+    bool draws = o->code == OP_DROP || ((o->code == OP_SDPA || o->code == OP_SDPA_GRAD) &&
+                                        attr_float(o->attrs, AT_P, 0) > 0);
+    if (!draws || type_is_placed(value_type(r->f, o->in[0]))) return ZM_OK;
+    ValueId v = o->in[0];
+    ZM_TRY(retype_demand(r, id, v, batch_placing(r, value_type(r->f, v)), &v));
+    op_set_operand(r->f, id, 0, v);
+    return ZM_OK;
+}
+
 static Status ask_operands(Retype *r, OpId id)
 {
+    ZM_TRY(ask_drawn(r, id));
     const Type *placed = first_placed(r->f, op_cget(r->f, id));
     for (uint32_t i = 0; placed && i < op_cget(r->f, id)->n_in; i++) {
         ValueId v = op_cget(r->f, id)->in[i];

@@ -78,15 +78,37 @@ static const char odd[] = "dim B = 2, W = 11\n"
                           "data { tensors(x, y) }\n"
                           "train { optimizer adamw(lr = lr, decay = 0.1)\n clip 0.5\n }\n";
 
+/* Values that are alike on all ranks meet those of a sample: positions, a mask, a bias and keys
+ * made of parameters, a loss whose gradient is a constant. */
+static const char alike[] =
+    "dim B = 2, T = 3, H = 2, D = 4, V = 7\n"
+    "const lr = 0.01\n"
+    "model alike(tokens: int[B, T], x: [B, T, H * D]) {\n"
+    "  param table: [V, H * D] = normal(0.3)\n"
+    "  param place: [T, H * D] = normal(0.3)\n"
+    "  param keys: [H, T, D] = normal(0.3)\n"
+    "  param bias: [H, T, T] = normal(0.3)\n"
+    "  param out: [H * D, 2] = normal(0.3)\n"
+    "  let e = embed(table, tokens) + embed(place, arange(T)) + x\n"
+    "  let q = rotary(split_heads(e, H))\n"
+    "  let k = broadcast(keys, [B, H, T, D])\n"
+    "  let a = drop(merge_heads(sdpa(q, k, q, causal = true, bias = bias, drop = 0.25)), 0.25)\n"
+    "  let w = where(arange(T) < 2, 1.0, 0.5)\n"
+    "  loss sum((a + e) @ out, 2) * w\n"
+    "}\n"
+    "data { tensors(tokens, x) }\n"
+    "train { optimizer sgd(lr = lr, momentum = 0.9)\n clip 0.5\n }\n";
+
 static char *model_text(Arena *a, const char *name, const char **path, size_t *n)
 {
     char *text;
     const char *slash = strrchr(__FILE__, '/');
     int here = slash ? (int)(slash - __FILE__) : 0;
     *path = arena_printf(a, "%.*s/../../models/%s.zm", here, __FILE__, name);
-    if (strcmp(name, "odd") == 0) {
-        *n = strlen(odd);
-        return arena_strndup(a, odd, *n);
+    const char *own = strcmp(name, "odd") == 0 ? odd : strcmp(name, "alike") == 0 ? alike : NULL;
+    if (own) {
+        *n = strlen(own);
+        return arena_strndup(a, own, *n);
     }
     ZM_CHECK(file_read(a, *path, &text, n) == 0);
     return text;
@@ -136,8 +158,10 @@ static Module *compile(Arena *a, const Setting *s, int64_t batch)
     t->reduce_at_step = s->reduce_at_step;
     t->scale.is_dynamic = s->precision == PREC_FP16;
     if (s->precision == PREC_FP16) t->scale.init = 1024;
-    if (s->optimizer != OPT_NONE) t->optimizer = s->optimizer;
-    t->momentum = s->momentum;
+    if (s->optimizer != OPT_NONE) {
+        t->optimizer = s->optimizer;
+        t->momentum = s->momentum;
+    }
     PipelineRun how = {.check_changed = true,
                        .opt = {.ranks = s->ranks,
                                .bucket_bytes = 1 << 20,
@@ -370,9 +394,9 @@ static void check_overflow(Setting s)
 /* Kernels, their order and collectives in flight: the planned program against one rank's. */
 static void check_planned(void)
 {
-    static const char *const models[] = {"odd", "gpt2", "mlp"};
+    static const char *const models[] = {"odd", "gpt2", "mlp", "alike"};
     for (int64_t z = 0; z < N_STAGES; z++)
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             for (int64_t n = 1; n < 3; n++)
                 check_one_rank((Setting){.model = models[i],
                                          .ranks = 2,
@@ -385,15 +409,15 @@ static void check_planned(void)
 
 static void check_against_one(void)
 {
-    static const char *const models[] = {"odd", "gpt2", "mlp"};
+    static const char *const models[] = {"odd", "gpt2", "mlp", "alike"};
     for (uint32_t n = 2; n <= MAX_RANKS; n++)
         for (int64_t z = 0; z < N_STAGES; z++)
-            for (int i = 0; i < 3; i++)
+            for (int i = 0; i < 4; i++)
                 check_one_rank(
                     (Setting){.model = models[i], .ranks = n, .stage = z, .accumulate = 1});
     for (int64_t z = 0; z < N_STAGES; z++)
         for (int at_step = 0; at_step < 2; at_step++)
-            for (int i = 0; i < 2; i++)
+            for (int i = 0; i < 4; i++)
                 check_one_rank((Setting){.model = models[i],
                                          .ranks = 3,
                                          .stage = z,
