@@ -1,67 +1,8 @@
 #!/usr/bin/env python3
-"""docs/precision.md: each `dump PASS OPTIONS` block is in what the compiler prints after that pass for the page's model: line by line,
-with any lines where the block has `...`, values numbered in any way; the `text` block is in the plan."""
-import os
-import pathlib
-import re
-import subprocess
+"""docs/precision.md: its dumps, and its `text` block, which is in the plan."""
 import sys
-import tempfile
 
-from doc_blocks import blocks
-
-ZMC = pathlib.Path(os.environ.get("ZMC_BUILD", "build")).resolve() / "zmc"
-
-
-def pattern(text):
-    """The block as a regular expression: %7 is any number, the same one at each place."""
-    seen, out = set(), ""
-    for line in text.splitlines():
-        if line == "...":
-            out += r"(?:.*\n)*?"
-            continue
-        for part in re.split(r"(%\d+\b)", line):
-            name = "v" + part[1:]
-            if not re.fullmatch(r"%\d+", part):
-                out += re.escape(part)
-            elif name in seen:
-                out += f"%(?P={name})\\b"
-            else:
-                seen.add(name)
-                out += rf"%(?P<{name}>\d+)\b"
-        out += r"\n"
-    return out
-
-
-def compiler(*args):
-    done = subprocess.run([ZMC, *args], capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, args))}: {done.stderr}")
-    return done.stdout + re.sub(r" !\d+$", "", done.stderr, flags=re.M)
-
-
-def main():
-    page = blocks("precision.md")
-    n_dumps, failures = 0, 0
-    with tempfile.TemporaryDirectory() as tmp:
-        model = pathlib.Path(tmp) / "line.zm"
-        model.write_text(next(text for info, text in page if info == "zm"))
-        for info, text in page:
-            words = info.split()
-            if info == "text":
-                ok = text in compiler("plan", model, "--precision", "bf16")
-            elif words[:1] == ["dump"]:
-                n_dumps += 1
-                dump = compiler(model, "--emit", "ir", "-o", os.devnull, f"--print-ir-after={words[1]}", *words[2:])
-                ok = re.search("^" + pattern(text), dump, re.M) is not None
-            else:
-                continue
-            if not ok:
-                failures += 1
-                print(f"not what the compiler prints, {info}:\n{text}")
-    print(f"{n_dumps} dumps, {failures} failed")
-    return failures != 0 or n_dumps < 6
-
+from doc_dumps import check
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(check("precision.md", 6, plan_options=["--precision", "bf16"]))
