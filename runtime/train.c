@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "runtime/comm_agree.h"
 #include "runtime/signals.h"
 
 int64_t run_first_sample(const Run *r, int64_t s, int64_t m)
@@ -45,8 +46,13 @@ RtStatus run_micros(Run *r, RtError *e)
     bool is_faulty = fault_is_due(&r->faults, r->step, r->rank);
     bool is_dumping = r->o.dump_grads && r->step == r->first_step;
     if (is_faulty) exec_observe_first(&r->x, fault_observer(&r->faults));
-    if (is_dumping) exec_observe(&r->x, grad_dump_observer(&r->grads));
+    double limit_s = r->x.limit_s;
+    if (is_dumping) {
+        exec_observe(&r->x, grad_dump_observer(&r->grads));
+        r->x.limit_s = comm_patience_s(r->p.h->n_params * (int64_t)sizeof(float));
+    }
     RtStatus s = run_micro(r, r->p.last, n - 1, e);
+    r->x.limit_s = limit_s;
     exec_unobserve(&r->x, &r->faults);
     exec_unobserve(&r->x, &r->grads);
     if (is_audited) exec_unobserve(&r->x, r->audit);

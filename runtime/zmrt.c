@@ -204,10 +204,10 @@ static RtStatus open_run(Run *r, RtError *e)
     RT_TRY(ranks_compare_number(r, r->eval_data.n_samples, "that of --eval-data", e));
     RT_TRY(ranks_agree(r, open_state(r, e), "the state to start from", n_bytes, e));
     RT_TRY(ranks_compare_number(r, r->step, "the step to start from", e));
-    RtStatus s = open_outputs(r, e);
-    if (s == RT_OK && o->dump_grads)
-        s = grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e);
-    return ranks_agree(r, s, "the outputs", n_bytes, e);
+    RT_TRY(ranks_agree(r, open_outputs(r, e), "the outputs", n_bytes, e));
+    if (!o->dump_grads) return RT_OK;
+    return ranks_agree(r, grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e),
+                       "the gradients", 0, e);
 }
 
 static void close_run(Run *r)

@@ -113,6 +113,15 @@ def test_gradients():
         assert norm > 0 and off <= 1e-5 * norm, f"gradient of {name}: off by {off}, its norm is {norm}"
 
 
+def test_one_rank_cannot_open():
+    """What rank 1 alone cannot open before the gradients' file is: all say it, none waits for the file."""
+    exe, out = model(2, 3), path("unwritten")
+    os.mkdir(path("t.rank1.json"))
+    _, err = on_ranks(2, exe, "--data", tokens(), "--steps", 1, "--profile", path("t.json"), "--dump-grads", out, code=1)
+    contains(err, "rank 1: cannot write", "t.rank1.json")
+    assert not os.path.exists(out) and not [f for f in os.listdir(WORK) if f.startswith("unwritten")]
+
+
 def test_load():
     """What one rank exported is loaded by others; what does not fit is said once."""
     first = path("w1")
@@ -146,20 +155,19 @@ def peaks(n, exe, *args):
 
 
 def test_memory():
-    """A model of 137 MB of weights and moments on 4 ranks: reading or writing all of it needs a few MiB beside the arena."""
+    """A model of 137 MB of weights and moments on 4 ranks: reading or writing all of it needs less than 24 MiB beside the arena, a
+    part of the weights alone."""
     d = {"layers": 3, "heads": 4, "width": 384, "ctx": 16, "T": 16, "B": 2, "vocab": 16000}
     exe = compile_model(d=d, extra=("--ranks", 4, "--zero", 3))
     plan = json.loads(run([ZMC, "plan", GPT2, *(w for k, v in d.items() for w in ("-D", f"{k}={v}")), "--ranks", 4, "--zero", 3, "--json"])[0])
     assert plan["params"] * 12 > 130e6
     tiny = model(2, 3)
     own = max(peaks(2, tiny, "--steps", 0))  # MPI's and the runtime's, with a small arena
-    base = max(peaks(4, exe, "--steps", 0))
     arena = plan["per_rank"][0]["arena"] // 1024
-    assert base <= arena + own + 24 * 1024, f"{base} KiB resident; the arena takes {arena}, MPI {own}"
     ck, w = fresh("ckm"), path("wm")
-    for args in (("--export", w), ("--save", ck), ("--load", w), ("--resume", ck)):
-        more = max(peaks(4, exe, "--steps", 0, *args)) - base
-        assert more <= 8 * 1024, f"{args[0]}: {more} KiB more than without"
+    for args in ((), ("--export", w), ("--save", ck), ("--load", w), ("--resume", ck)):
+        peak = max(peaks(4, exe, "--steps", 0, *args))
+        assert peak <= arena + own + 24 * 1024, f"{args}: {peak} KiB resident; the arena takes {arena}, MPI {own}"
     same(len(os.listdir(os.path.join(ck, "step-00000000"))), 5, "files of the checkpoint, and 5,")
     assert os.path.getsize(w) > 40e6
     shutil.rmtree(ck)
