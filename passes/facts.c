@@ -125,14 +125,23 @@ static const char *fact_FUSED(const Module *m, Arena *scratch)
     return all_ops(m, scratch, op_is_placed, "does not lie in a kernel");
 }
 
-/* Any order of fused ops is a schedule. */
+static bool op_is_async(const Func *f, OpId op)
+{
+    const Op *o = op_cget(f, op);
+    return !op_takes_attr(o->code, AT_ASYNC) || attr_int(o->attrs, AT_ASYNC, 0);
+}
+
+/* Any order of fused ops is a schedule, with starts and waits of collectives. */
 static const char *fact_SCHEDULED(const Module *m, Arena *scratch)
 {
-    return fact_FUSED(m, scratch);
+    const char *why = fact_FUSED(m, scratch);
+    return why ? why : all_ops(m, scratch, op_is_async, "is not async");
 }
 
 static const char *fact_PLANNED(const Module *m, Arena *scratch)
 {
+    const char *why = all_ops(m, scratch, op_is_async, "is not async");
+    if (why) return why;
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Var *v = &m->vars.at[i];
         if (!var_ok(v->in) && v->place.bytes < type_bytes(v->type))
