@@ -3,6 +3,7 @@
 #include "runtime/signals.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,7 +11,8 @@ static volatile sig_atomic_t pending, n_received;
 
 static void on_stop(int signal_number)
 {
-    if (!pending) pending = signal_number;
+    bool is_interrupt = signal_number == SIGINT || signal_number == SIGUSR1;
+    if (!pending) pending = is_interrupt ? SIGINT : SIGTERM;
     if (++n_received < 3) return;
     signal(signal_number, SIG_DFL);
     raise(signal_number);
@@ -37,6 +39,8 @@ void signals_install(void)
     action.sa_flags = SA_RESTART;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGUSR2, &action, NULL);
     signal(SIGBUS, on_bus_error);
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
@@ -46,6 +50,8 @@ void signals_restore(void)
 {
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGUSR2, SIG_DFL);
     signal(SIGBUS, SIG_DFL);
 }
 

@@ -7,16 +7,15 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
-enum { N_LAUNCHER = 16, SAVE_SECONDS = 300 };
+enum { N_LAUNCHER = 16 };
 
 typedef struct Launch {
     long n, restarts;
@@ -73,8 +72,7 @@ static int add(const char **argv, int n, const char *const *words, int n_words)
     n = add(argv, n, (const char *const[]){__VA_ARGS__},                                           \
             (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)))
 
-/* As many ranks as asked for, on whatever cores there are; they share them by themselves.  On
- * SIGTERM mpirun leaves them the time to save. */
+/* As many ranks as asked for, on whatever cores there are; they share them by themselves. */
 static int add_launcher(Arena *a, const Launch *l, const char **argv)
 {
     int n = 0;
@@ -83,8 +81,7 @@ static int add_launcher(Arena *a, const Launch *l, const char **argv)
     if (getenv("SLURM_JOB_ID"))
         ADD("srun", "-n", ranks, "--mpi=pmix", "--kill-on-bad-exit=1");
     else
-        ADD("mpirun", "-n", ranks, "--oversubscribe", "--bind-to", "none", "--quiet", "--mca",
-            "odls_base_sigkill_timeout", arena_printf(a, "%d", SAVE_SECONDS));
+        ADD("mpirun", "-n", ranks, "--oversubscribe", "--bind-to", "none", "--quiet");
     return n;
 }
 
@@ -108,26 +105,47 @@ static const char **command_of(Arena *a, const Launch *l, const char *resume)
 
 /* ---- running ---- */
 
-static volatile sig_atomic_t stopped, child;
+static volatile sig_atomic_t stopped, n_stopped, child, is_launcher;
 
+/* A launcher would end the ranks at once on SIGINT and SIGTERM; what it passes on to them is
+ * SIGUSR1 and SIGUSR2 (runtime/signals.h).  The third signal is meant for the launcher. */
 static void on_signal(int number)
 {
     stopped = number;
-    if (child > 0) kill((pid_t)child, number);
+    int passed_on = number == SIGINT ? SIGUSR1 : SIGUSR2;
+    if (!is_launcher || ++n_stopped > 2) passed_on = number;
+    if (child > 0) kill((pid_t)child, passed_on);
 }
 
+/* In a group of its own, so that an interrupt from the terminal comes here alone. */
+static void become(const char *const *argv, int report)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (is_launcher) {
+        setpgid(0, 0);
+        int null =
+            open("/dev/null", O_RDONLY); /* a background process must not read the terminal */
+        if (null >= 0) dup2(null, STDIN_FILENO);
+    }
+    execvp(argv[0], (char *const *)(uintptr_t)argv);
+    int err = errno;
+    if (write(report, &err, sizeof err) < 0) _exit(127);
+    _exit(127);
+}
+
+/* 0, or why argv cannot be run. */
 static int start(const char *const *argv, pid_t *pid)
 {
-    posix_spawnattr_t attr;
-    sigset_t defaults;
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGINT);
-    sigaddset(&defaults, SIGTERM);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setsigdefault(&attr, &defaults);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
-    int err = posix_spawnp(pid, argv[0], NULL, &attr, (char *const *)(uintptr_t)argv, environ);
-    posix_spawnattr_destroy(&attr);
+    int ends[2], err = 0;
+    if (pipe2(ends, O_CLOEXEC) != 0) return errno;
+    *pid = fork();
+    if (*pid == 0) become(argv, ends[1]);
+    if (*pid < 0) err = errno;
+    close(ends[1]);
+    if (*pid > 0 && read(ends[0], &err, sizeof err) > 0) waitpid(*pid, NULL, 0);
+    close(ends[0]);
     return err;
 }
 
@@ -146,11 +164,11 @@ static int cannot_start(const char *name, int err)
 /* The exit code: of the process, or 128 + the signal that ended it. */
 static int run_once(const char *const *argv)
 {
-    pid_t pid;
+    pid_t pid = -1;
     int err = start(argv, &pid), status = 0;
     if (err) return cannot_start(argv[0], err);
     child = pid;
-    if (stopped) kill(pid, stopped); /* it came before there was a child */
+    if (stopped) kill(pid, SIGTERM); /* it came before there was a child */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     child = 0;
@@ -164,6 +182,15 @@ static void catch_signals(void)
     action.sa_handler = on_signal;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+}
+
+/* Open MPI asks a root user, as in a container, to say so twice. */
+static void allow_root(void)
+{
+    static const char *const names[] = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
+                                        "PRTE_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"};
+    for (size_t i = 0; geteuid() == 0 && i < sizeof names / sizeof *names; i++)
+        setenv(names[i], "1", 0);
 }
 
 /* 2 is the program's own failure, 137, 139 and the like a rank that was killed. */
@@ -211,6 +238,8 @@ int command_run(int argc, char **argv, const Session *s)
         return EXIT_BAD_INPUT;
     }
     if (access(l.program[0], X_OK) != 0) return cannot_start(l.program[0], errno);
+    is_launcher = l.n > 1;
     catch_signals();
+    allow_root();
     return run_restarting(&l);
 }
