@@ -182,12 +182,19 @@ static const char *check_operands(const TypeIn *t)
     return NULL;
 }
 
+/* As ops of one rank are: the rule sees the parts, the reader of its refusal the placings too. */
 static const char *infer_plain(const TypeIn *t, OpCode code, const Type **out)
 {
+    enum { MAX_SHOWN = 4 };
     const Type **in = ARENA_ARRAY(t->m->arena, const Type *, t->n_in);
     for (uint32_t i = 0; i < t->n_in; i++) in[i] = type_plain(t->m, t->in[i]);
     TypeIn plain = {t->m, in, t->n_in, t->attrs};
-    return op_info(code)->type_rule(&plain, out);
+    const char *why = op_info(code)->type_rule(&plain, out), *list = "";
+    if (!why) return NULL;
+    for (uint32_t i = 0; i < t->n_in && i < MAX_SHOWN; i++)
+        list = arena_printf(t->m->arena, "%s%s%s", list, i ? ", " : "", TEXT(t->in[i]));
+    if (t->n_in > MAX_SHOWN) list = arena_printf(t->m->arena, "%s, ...", list);
+    REFUSE("%s; each rank has %s", why, list);
 }
 
 const char *sharding_infer(const TypeIn *t, OpCode code, const Type **out)

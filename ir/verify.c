@@ -23,13 +23,19 @@ Status verify_error(const Verifier *v, LocId loc, const char *fmt, ...)
                       v->func ? ": " : "", text);
 }
 
+const char *verify_op_name(const Verifier *v, const Op *o)
+{
+    const char *mesh = attr_str(o->attrs, AT_MESH), *name = op_info(o->code)->name;
+    return mesh ? arena_printf(v->scratch, "%s over axis '%s'", name, mesh) : name;
+}
+
 const char *verify_name(const Verifier *v, const Func *f, ValueId id)
 {
     const Value *val = value_cget(f, id);
     if (val->name) return arena_printf(v->scratch, "%%%s", val->name);
     if (!op_ok(val->def)) return arena_printf(v->scratch, "parameter %u", val->index);
     return arena_printf(v->scratch, "result %u of %s", val->index,
-                        op_info(op_cget(f, val->def)->code)->name);
+                        verify_op_name(v, op_cget(f, val->def)));
 }
 
 /* ---- locations and variables ---- */
@@ -160,7 +166,7 @@ static Status check_operands(const Verifier *v, const Func *f, const Op *o, cons
             return verify_error(v, o->loc, "operand %u of %s does not exist", i, name);
         if (!is_defined[o->in[i].i])
             return verify_error(v, o->loc, "operand %u of %s, %s, is not defined before it", i,
-                                name, verify_name(v, f, o->in[i]));
+                                verify_op_name(v, o), verify_name(v, f, o->in[i]));
     }
     return ZM_OK;
 }
@@ -187,14 +193,14 @@ static Status check_types(const Verifier *v, const Func *f, const Op *o)
     const OpInfo *info = op_info(o->code);
     for (uint32_t i = 0; i < o->n_in; i++) in[i] = value_type(f, o->in[i]);
     const char *why = op_infer(f->m, o->code, in, o->n_in, o->attrs, out);
-    if (why) return verify_error(v, o->loc, "%s: %s", info->name, why);
+    if (why) return verify_error(v, o->loc, "%s: %s", verify_op_name(v, o), why);
     if ((int)o->n_out != info->n_out)
         return verify_error(v, o->loc, "%s has %u results, not %d", info->name, o->n_out,
                             info->n_out);
     for (uint32_t i = 0; i < o->n_out; i++)
         if (value_type(f, o->out[i]) != out[i])
-            return verify_error(v, o->loc, "%s gives %s, but its result is %s", info->name,
-                                type_text(v->scratch, out[i]),
+            return verify_error(v, o->loc, "%s gives %s, but its result is %s",
+                                verify_op_name(v, o), type_text(v->scratch, out[i]),
                                 type_text(v->scratch, value_type(f, o->out[i])));
     return ZM_OK;
 }
@@ -310,6 +316,7 @@ static Status check_func(Verifier *v, const Func *f)
     if (func_find(v->m, f->name) != f) return verify_error(v, (LocId){0}, "is defined twice");
     ZM_TRY(check_ops(v, f, false));
     ZM_TRY(verify_async(v, f));
+    ZM_TRY(verify_ranks(v, f));
     return verify_effects(v, f);
 }
 

@@ -1,5 +1,5 @@
 /* verify.h -- the verifier's parts: verify.c (structure), verify_effects.c (reads and writes) and
- * verify_async.c (collectives in flight). */
+ * verify_async.c (collectives in flight), verify_ranks.c (what ranks must agree on). */
 #ifndef ZM_IR_VERIFY_H
 #define ZM_IR_VERIFY_H
 
@@ -16,7 +16,9 @@ typedef struct Verifier {
 } Verifier;
 
 Status verify_error(const Verifier *v, LocId loc, const char *fmt, ...) ZM_PRINTF(3, 4);
-const char *verify_name(const Verifier *v, const Func *f, ValueId id); /* for messages */
+/* For messages: an op, with the axis that a collective works over; a value. */
+const char *verify_op_name(const Verifier *v, const Op *o);
+const char *verify_name(const Verifier *v, const Func *f, ValueId id);
 
 /* A value that stands for a variable's bytes -- a read, and what views and packs make of it -- has
  * no use after the first later write that touches those bytes.  The write itself may use it. */
@@ -25,5 +27,9 @@ Status verify_effects(const Verifier *v, const Func *f);
 /* The result of an `async` collective has one use, a wait that also holds the collective's operand.
  * A variable inside of a sharded bucket is neither read nor written. */
 Status verify_async(const Verifier *v, const Func *f);
+
+/* Over ranks, an update divides its gradient by the number of items of all of them; what is drawn
+ * by samples' numbers is sharded as the samples are. */
+Status verify_ranks(const Verifier *v, const Func *f);
 
 #endif
