@@ -19,7 +19,8 @@ ValueId rule_reduce_max_of_const(Rewrite *rw)
 ValueId rule_reduce_unit(Rewrite *rw)
 {
     const Type *t = rewrite_type(rw);
-    if (type_elems(value_type(rw->b.f, rw->var[0])) != type_elems(t)) return none;
+    if (rw->keeps_units || type_elems(value_type(rw->b.f, rw->var[0])) != type_elems(t))
+        return none;
     return rule_reshape_to(rw, t);
 }
 

@@ -104,7 +104,8 @@ ValueId rule_broadcast_of_reshape(Rewrite *rw)
 ValueId rule_broadcast_to_reshape(Rewrite *rw)
 {
     const Type *t = rewrite_type(rw);
-    return type_elems(var_type(rw, 0)) == type_elems(t) ? rule_reshape_to(rw, t) : none;
+    if (rw->keeps_units || type_elems(var_type(rw, 0)) != type_elems(t)) return none;
+    return rule_reshape_to(rw, t);
 }
 
 /* ---- reshape, transpose ---- */
@@ -137,6 +138,7 @@ ValueId rule_transpose_to_reshape(Rewrite *rw)
     const int64_t *perm = list_attr(rewrite_op(rw, 0), AT_PERM);
     const Type *t = rewrite_type(rw);
     int64_t last = -1;
+    if (rw->keeps_units) return none;
     for (int i = 0; i < t->rank; i++) {
         if (t->dim[i] == 1) continue;
         if (perm[i] < last) return none;

@@ -238,7 +238,8 @@ static bool take_back(Driver *d, uint32_t n_before)
 
 static bool apply(Driver *d, const Rule *rule, OpId op)
 {
-    Rewrite rw = {.n_ops = 0};
+    const PassOptions *opt = d->cx->opt;
+    Rewrite rw = {.keeps_units = opt && opt->ranks > 1 && !d->cx->m->mesh[MESH_DATA]};
     if (!match_op(d, rule->lhs, op, &rw)) return false;
     uint32_t n_before = d->f->ops.n;
     const char *why = arena_printf(d->cx->scratch, "%s", rule->name);

@@ -43,6 +43,9 @@ typedef struct Rewrite {
     OpId op[PAT_MAX_OPS]; /* matched ops; [0] the root, then in the pattern's order */
     uint32_t n_ops;
     ValueId var[PAT_MAX_VARS];
+    /* Dimensions of one element stay what they are: pass zero is to come, and the batch of one
+     * sample will be that of each rank. */
+    bool keeps_units;
 } Rewrite;
 
 /* The value that replaces the root's result (same type), or none when the rule does not apply: then
