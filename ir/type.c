@@ -167,13 +167,25 @@ const char *type_text(Arena *a, const Type *t)
 }
 
 /* The kept type that equals t. */
+/* Types are asked for by every op that is checked: words at a time, and no more than there are. */
+static uint64_t type_hash(const Type *t, uint64_t seed)
+{
+    const uint64_t odd = 0x9e3779b97f4a7c15u;
+    uint64_t axes = 0;
+    memcpy(&axes, t->axis, sizeof t->axis);
+    uint64_t h = seed ^ ((uint64_t)t->dtype << 16 | (uint64_t)t->rank << 8 | t->partial);
+    h = (h * odd) ^ (h >> 29) ^ axes;
+    for (int i = 0; i < t->rank; i++) {
+        h = (h ^ (uint64_t)t->dim[i]) * odd;
+        h ^= h >> 32;
+    }
+    return h * odd;
+}
+
 static const Type *type_intern(Module *m, const Type *t)
 {
-    int64_t packed[ZM_MAX_RANK + 2] = {(int64_t)t->dtype << 16 | t->rank << 8 | t->partial};
-    memcpy(packed + 1, t->dim, sizeof t->dim);
-    memcpy(packed + 1 + ZM_MAX_RANK, t->axis, sizeof t->axis);
     for (uint64_t seed = 0;; seed++) { /* a colliding hash tries the next seed */
-        uint64_t h = hash_bytes(packed, sizeof packed, seed);
+        uint64_t h = type_hash(t, seed);
         uint32_t i = map_get(&m->type_map, h);
         if (i == MAP_NONE) {
             Type *kept = ARENA_NEW(m->arena, Type);
@@ -207,7 +219,7 @@ const Type *type_placed(Module *m, const Type *t, const uint8_t *axis, uint8_t p
     memset(placed.axis, 0, sizeof placed.axis);
     if (axis) memcpy(placed.axis, axis, (size_t)t->rank);
     placed.partial = partial;
-    return type_intern(m, &placed);
+    return type_same_placing(&placed, t) ? t : type_intern(m, &placed);
 }
 
 const Type *type_placed_by(Module *m, const Type *t, int64_t placing)

@@ -86,8 +86,9 @@ typedef struct AllocResult {
  * O(n log n + pairs live together) per greedy order; deterministic. */
 AllocResult mem_allocate(Arena *scratch, AllocItem *items, uint32_t n, const AllocLimits *limits);
 
-/* Sets the offsets of the units that are not variables, from 0 on, each aligned to MEM_ALIGN. */
-AllocResult units_allocate(Arena *scratch, Units *u);
+/* Sets the offsets of the units that are not variables, from 0 on, each aligned to MEM_ALIGN; of n
+ * functions, which share their memory: none is packed lower than another one needs anyway. */
+void units_allocate(Arena *scratch, Units *u, uint32_t n, AllocResult *out);
 
 /* Proves the places of all values of m: at every op each operand's bytes still hold that operand.
  * Errors E_PLAN_OVERLAP name both values.  Relies on nothing that the planner computed but the
@@ -162,7 +163,10 @@ typedef struct PlanReport {
 /* "2469884992 bytes (2.30 GiB)" */
 const char *plan_bytes_text(Arena *a, int64_t bytes);
 
+/* Without plan_step: */
 PlanReport plan_report(const Module *m, Arena *scratch);
+/* ... which it takes another allocation to find. */
+void plan_find_step(const Module *m, PlanReport *r, Arena *scratch);
 /* m with plan `plan` against the same model planned without recomputation. */
 RecomputeReport plan_recompute(const Module *m, const PlanReport *plan, const Module *without,
                                Arena *a);

@@ -41,7 +41,8 @@ static int64_t place_variables(Module *m)
     return end;
 }
 
-AllocResult units_allocate(Arena *scratch, Units *u)
+/* A height of at most `enough` is good enough. */
+static AllocResult allocate_function(Arena *scratch, Units *u, int64_t enough)
 {
     AllocItem *items = ARENA_ARRAY(scratch, AllocItem, u->n + 1);
     uint32_t n = 0;
@@ -49,21 +50,38 @@ AllocResult units_allocate(Arena *scratch, Units *u)
         if (u->at[i].kind != UNIT_VAR)
             items[n++] = (AllocItem){
                 .bytes = aligned(u->at[i].bytes), .from = u->at[i].from, .to = u->at[i].to};
-    AllocResult r = mem_allocate(scratch, items, n, NULL);
+    AllocLimits limits = alloc_limits_default(n);
+    limits.capacity = enough;
+    AllocResult r = mem_allocate(scratch, items, n, &limits);
     n = 0;
     for (uint32_t i = 0; i < u->n; i++)
         if (u->at[i].kind != UNIT_VAR) u->at[i].offset = items[n++].offset;
     return r;
 }
 
-/* Offsets of the units of f from `base` on.  Returns the end. */
-static int64_t place_units(Arena *scratch, const Module *m, Units *u, int64_t base)
+void units_allocate(Arena *scratch, Units *u, uint32_t n, AllocResult *out)
 {
-    AllocResult r = units_allocate(scratch, u);
+    int64_t *bound = ARENA_ARRAY(scratch, int64_t, n), height = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        int32_t at;
+        bound[i] = units_lower_bound(scratch, &u[i], &at);
+    }
+    for (uint32_t done = 0; done < n; done++) {
+        uint32_t next = 0; /* the one that needs most comes first */
+        for (uint32_t i = 1; i < n; i++)
+            if (bound[i] > bound[next]) next = i;
+        out[next] = allocate_function(scratch, &u[next], height);
+        if (out[next].height > height) height = out[next].height;
+        bound[next] = -1;
+    }
+}
+
+/* Offsets of the units of f from `base` on. */
+static void place_units(const Module *m, Units *u, int64_t base)
+{
     for (uint32_t i = 0; i < u->n; i++)
         u->at[i].offset = u->at[i].kind == UNIT_VAR ? var_cget(m, u->at[i].var)->place.offset
                                                     : base + u->at[i].offset;
-    return base + r.height;
 }
 
 static void place_value(Func *f, const Units *u, ValueId id)
@@ -77,17 +95,31 @@ static void place_value(Func *f, const Units *u, ValueId id)
                        .cat = module_str(f->m, u->at[of->unit].cat)};
 }
 
-static int64_t place_function(PassCtx *cx, Func *f, int64_t base)
+static void place_function(Func *f, const Units *u)
 {
-    Units u = units_build(cx->scratch, f);
-    int64_t end = place_units(cx->scratch, cx->m, &u, base);
-    for (uint32_t i = 0; i < f->params.n; i++) place_value(f, &u, f->params.at[i]);
+    for (uint32_t i = 0; i < f->params.n; i++) place_value(f, u, f->params.at[i]);
     FOR_OPS(f, op)
     {
         const Op *o = op_cget(f, op);
-        for (uint32_t i = 0; i < o->n_out; i++) place_value(f, &u, o->out[i]);
+        for (uint32_t i = 0; i < o->n_out; i++) place_value(f, u, o->out[i]);
     }
-    return end;
+}
+
+/* Returns the end of the arena, which begins with the variables. */
+static int64_t place_functions(PassCtx *cx, int64_t variables_end)
+{
+    Module *m = cx->m;
+    Units *u = ARENA_ARRAY(cx->scratch, Units, m->funcs.n);
+    AllocResult *r = ARENA_ARRAY(cx->scratch, AllocResult, m->funcs.n);
+    int64_t height = 0;
+    for (uint32_t i = 0; i < m->funcs.n; i++) u[i] = units_build(cx->scratch, m->funcs.at[i]);
+    units_allocate(cx->scratch, u, m->funcs.n, r);
+    for (uint32_t i = 0; i < m->funcs.n; i++) {
+        place_units(m, &u[i], variables_end);
+        place_function(m->funcs.at[i], &u[i]);
+        if (r[i].height > height) height = r[i].height;
+    }
+    return variables_end + height;
 }
 
 Status mem_check_budget(const Module *m, int64_t budget_bytes)
@@ -102,12 +134,7 @@ Status pass_memplan(PassCtx *cx, bool *changed)
 {
     Module *m = cx->m;
     uint64_t before = module_hash(m); /* a plan that is made again is the same */
-    int64_t base = place_variables(m);
-    m->arena_bytes = base;
-    for (uint32_t i = 0; i < m->funcs.n; i++) {
-        int64_t end = place_function(cx, m->funcs.at[i], base);
-        if (end > m->arena_bytes) m->arena_bytes = end;
-    }
+    m->arena_bytes = place_functions(cx, place_variables(m));
     *changed = module_hash(m) != before;
     ZM_TRY(mem_check(m, cx->scratch));
     return mem_check_budget(m, cx->opt->memory_bytes);

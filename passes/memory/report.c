@@ -159,26 +159,35 @@ static int64_t variables_end(const Module *m)
     return end;
 }
 
-/* Allocates again: the plan in the IR names no step, and may have been edited. */
-static void find_step(const Module *m, Arena *a, PlanReport *r)
+/* Height of f in the IR's plan, whose variables end at `base`; is it that of u? */
+static int64_t compare_offsets(const Func *f, const Units *u, int64_t base, bool *is_same)
+{
+    int64_t height = 0;
+    *is_same = true;
+    for (uint32_t k = 0; k < u->n; k++) {
+        if (u->at[k].kind == UNIT_VAR) continue;
+        int64_t offset = unit_offset(f, u, k) - base, top = offset + aligned(u->at[k].bytes);
+        *is_same &= offset == u->at[k].offset;
+        if (top > height) height = top;
+    }
+    return height;
+}
+
+/* The plan in the IR names no step, and may have been edited. */
+void plan_find_step(const Module *m, PlanReport *r, Arena *a)
 {
     int64_t base = variables_end(m), most = -1;
+    Units *u = ARENA_ARRAY(a, Units, m->funcs.n);
+    AllocResult *again = ARENA_ARRAY(a, AllocResult, m->funcs.n);
     r->plan_step = "given";
+    for (uint32_t i = 0; i < m->funcs.n; i++) u[i] = units_build(a, m->funcs.at[i]);
+    units_allocate(a, u, m->funcs.n, again);
     for (uint32_t i = 0; i < m->funcs.n; i++) {
-        const Func *f = m->funcs.at[i];
-        Units u = units_build(a, f);
-        AllocResult again = units_allocate(a, &u);
-        int64_t height = 0;
-        bool is_same = true;
-        for (uint32_t k = 0; k < u.n; k++) {
-            if (u.at[k].kind == UNIT_VAR) continue;
-            int64_t offset = unit_offset(f, &u, k) - base, top = offset + aligned(u.at[k].bytes);
-            is_same &= offset == u.at[k].offset;
-            if (top > height) height = top;
-        }
+        bool is_same;
+        int64_t height = compare_offsets(m->funcs.at[i], &u[i], base, &is_same);
         if (height <= most) continue;
         most = height;
-        r->plan_step = is_same ? again.step : "given";
+        r->plan_step = is_same ? again[i].step : "given";
     }
 }
 
@@ -264,13 +273,13 @@ static int64_t plan_ranks(const Module *m)
 
 PlanReport plan_report(const Module *m, Arena *scratch)
 {
-    PlanReport r = {.arena = m->arena_bytes, .ranks = plan_ranks(m), .peak_func = ""};
+    PlanReport r = {
+        .arena = m->arena_bytes, .ranks = plan_ranks(m), .peak_func = "", .plan_step = ""};
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.cat[i].name = category_names[i];
     for (uint32_t i = 1; i < m->vars.n; i++)
         if (m->vars.at[i].kind == VK_PARAM && !m->vars.at[i].is_bucket)
             r.params += type_elems(m->vars.at[i].type);
     find_peak(m, scratch, &r);
-    find_step(m, scratch, &r);
     Buffers all = plan_buffers(scratch, m);
     add_live(&r, &all);
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.peak_live += r.cat[i].bytes;

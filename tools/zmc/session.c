@@ -230,6 +230,7 @@ Module *session_compile(Session *s, CodegenTarget *t)
 PlanReport session_plan_report(Session *s, const Module *m)
 {
     PlanReport r = plan_report(m, &s->arena);
+    plan_find_step(m, &r, &s->arena);
     if (!s->without) return r;
     RecomputeReport *again = ARENA_NEW(&s->arena, RecomputeReport);
     *again = plan_recompute(m, &r, s->without, &s->arena);

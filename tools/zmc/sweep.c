@@ -80,6 +80,12 @@ static void fill_why(const Diag *d, SweepRow *r)
 
 static void plan_row(const Sweep *w, SweepRow *r)
 {
+    if (r->ranks == 1) { /* nothing is shared: the first row, whatever the stage */
+        int64_t zero = r->zero;
+        *r = w->shared->row[0];
+        r->zero = zero;
+        return;
+    }
     Session b = row_session(w->s, r);
     session_begin(&b);
     const Module *m = session_compile(&b, w->t);
