@@ -11,8 +11,8 @@ from zmtest import *
 PAPER = ("--precision", "bf16", "--grad-dtype", "low", "--accumulate", 2, "--no-state-tricks")
 MODELS_OF = {  # Psi of the paper: (layers, width, heads)
     7.5e9: (36, 4096, 32),
-    128e9: (101, 10240, 80),
-    1e12: (127, 25600, 200),
+    128e9: (25, 20480, 160),
+    1e12: (32, 51200, 400),
 }
 # GB of stages 1, 2, 3 as printed there.
 TABLE = {
