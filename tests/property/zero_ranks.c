@@ -395,6 +395,17 @@ static void check_overflow(Setting s)
 static void check_planned(void)
 {
     static const char *const models[] = {"odd", "gpt2", "mlp", "alike"};
+    Setting pure = {.model = "odd", .ranks = 2, .accumulate = 1, .precision = PREC_BF16};
+    pure.pure = pure.is_planned = true;
+    check_stages(pure, 0);
+    for (int p = PREC_FP32; p <= PREC_FP16; p++)
+        check_stages((Setting){.model = "gpt2",
+                               .ranks = 3,
+                               .accumulate = 1,
+                               .precision = (PrecisionKind)p,
+                               .recompute_steps = 5,
+                               .is_planned = true},
+                     0);
     for (int64_t z = 0; z < N_STAGES; z++)
         for (int i = 0; i < 4; i++)
             for (int64_t n = 1; n < 3; n++)
