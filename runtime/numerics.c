@@ -143,6 +143,25 @@ static bool add_gradient(Str *out, const Exec *x, const ZmpFunc *f, uint32_t com
     return true;
 }
 
+/* "gradient of w[3]", of a bucket whose gradients a reduction is about to sum; false: it is none.
+ */
+static bool add_reduced(Str *out, const Program *p, const ZmpCommand *c, int64_t element)
+{
+    const char *tensor = program_str(p, p->collectives[c->kernel].tensor);
+    const ZmpVar *of = strncmp(tensor, "grad.", 5) == 0 ? program_var(p, tensor + 5) : NULL;
+    const ZmpVar *member = of && of->is_bucket ? member_at(p, of, &element) : NULL;
+    if (member) str_addf(out, "gradient of %s[%" PRId64 "]", program_str(p, member->name), element);
+    return member != NULL;
+}
+
+static bool add_name(Str *out, const Exec *x, const ZmpFunc *f, uint32_t command, const ZmpArg *arg,
+                     int64_t element)
+{
+    const ZmpCommand *c = &x->p->commands[command];
+    if (c->kind == ZMP_START) return add_reduced(out, x->p, c, element);
+    return add_gradient(out, x, f, command, arg, element);
+}
+
 static void describe(Numerics *n, const Exec *x, const ZmpFunc *f, uint32_t command, uint32_t arg,
                      int64_t element)
 {
@@ -151,15 +170,17 @@ static void describe(Numerics *n, const Exec *x, const ZmpFunc *f, uint32_t comm
     const ZmpArg *a = &p->args[arg];
     double value = scalar_get(x->arg_at[arg] + element * zmp_dtype_bytes(a->dtype), a->dtype);
     const char *name = program_str(p, a->name), *label = program_str(p, c->label);
+    const char *verb = c->kind == ZMP_START ? "handed to" : "written by";
     n->is_found = true;
     n->text.n = 0;
     str_addf(&n->text, "%s: ", program_str(p, c->loc));
-    if (add_gradient(&n->text, x, f, command, a, element))
-        str_addf(&n->text, " = %g, written by %s", value, label);
+    if (add_name(&n->text, x, f, command, a, element))
+        str_addf(&n->text, " = %g, %s %s", value, verb, label);
     else if (!*name || *name == '%') /* a value without a name in the model */
-        str_addf(&n->text, "element %" PRId64 " of the result of %s is %g", element, label, value);
+        str_addf(&n->text, "element %" PRId64 " of the %s of %s is %g", element,
+                 c->kind == ZMP_START ? "operand" : "result", label, value);
     else
-        str_addf(&n->text, "%s[%" PRId64 "] = %g, written by %s", name, element, value, label);
+        str_addf(&n->text, "%s[%" PRId64 "] = %g, %s %s", name, element, value, verb, label);
     str_addf(&n->text, " (command %u of %s)", command - f->first_command, program_str(p, f->name));
 }
 
@@ -185,17 +206,23 @@ static RtStatus before(void *self, const Exec *x, const ZmpFunc *f, uint32_t com
     return kernel_inputs_take(&n->inputs, x, command, e);
 }
 
+/* What the command wrote, or hands to the other ranks: the result of a START is not there yet. */
+static bool is_to_check(const Program *p, const ZmpCommand *c, const ZmpArg *arg)
+{
+    if (c->kind == ZMP_START) return !(arg->flags & ZMP_ARG_WRITE);
+    bool is_kind = c->kind == ZMP_KERNEL || c->kind == ZMP_COPY || c->kind == ZMP_WAIT;
+    return is_kind && (arg->flags & ZMP_ARG_WRITE) && !is_workspace(p, arg);
+}
+
 static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
     Numerics *n = self;
     const Program *p = x->p;
     const ZmpCommand *c = &p->commands[command];
     n->n_seen++;
-    if (n->is_found || (c->kind != ZMP_KERNEL && c->kind != ZMP_COPY && c->kind != ZMP_WAIT))
-        return RT_OK;
-    for (uint32_t i = c->first_arg; i < c->first_arg + c->n_args; i++) {
+    for (uint32_t i = c->first_arg; i < c->first_arg + c->n_args && !n->is_found; i++) {
         const ZmpArg *arg = &p->args[i];
-        if (!(arg->flags & ZMP_ARG_WRITE) || is_workspace(p, arg)) continue;
+        if (!is_to_check(p, c, arg)) continue;
         int64_t bad = nonfinite_find(x->arg_at[i], arg->dtype, arg->bytes);
         if (bad < 0) continue;
         describe(n, x, f, command, i, bad);
