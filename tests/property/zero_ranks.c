@@ -41,6 +41,7 @@ typedef struct Setting {
     bool grad_low, comm_low, pure, reduce_at_step, keep_layout;
     bool is_unrounded;
     bool is_planned; /* all passes run, not only those up to zero */
+    bool is_single; /* one sample a rank, not 2: the batch has size 1, and is longer all the same */
     int64_t recompute_steps, max_gathered_bytes;
     double poison; /* added to an input of one sample of the second step */
 } Setting;
@@ -329,15 +330,16 @@ static void compare(const Run *x, const Run *y, double tol)
 
 /* ---- cases ---- */
 
-/* N ranks x 2 samples against one rank x 2 N. */
+/* N ranks x B samples against one rank x B N. */
 static void check_one_rank(Setting s)
 {
     Arena a = {0};
+    int64_t batch = s.is_single ? 1 : 2;
     s.is_unrounded = true;
     Setting one = s;
     one.ranks = 1;
     one.stage = 0;
-    Run x = run_new(&a, &s, 2), y = run_new(&a, &one, 2 * s.ranks);
+    Run x = run_new(&a, &s, batch), y = run_new(&a, &one, batch * s.ranks);
     for (int step = 0; step < N_STEPS; step++) {
         run_step(&x, step);
         run_step(&y, step);
@@ -436,6 +438,19 @@ static void check_against_one(void)
                                          .reduce_at_step = at_step});
 }
 
+static void check_single(void)
+{
+    static const char *const models[] = {"odd", "gpt2", "mlp"};
+    for (int64_t z = 0; z < N_STAGES; z++)
+        for (int i = 0; i < 3; i++)
+            check_one_rank((Setting){.model = models[i],
+                                     .ranks = 2 + (uint32_t)(z + i) % 2,
+                                     .stage = z,
+                                     .accumulate = 1 + i % 2,
+                                     .is_planned = z > 1,
+                                     .is_single = true});
+}
+
 static void check_optimizers(void)
 {
     static const struct {
@@ -486,6 +501,7 @@ static void check_bits(void)
 int main(void)
 {
     check_against_one();
+    check_single();
     check_optimizers();
     check_planned();
     check_bits();
