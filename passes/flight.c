@@ -1,6 +1,7 @@
 /* flight.c -- collectives start ahead and are waited for late (schedule.h).
  *
- * - in: an order of ops, collectives among them
+ * - in: ops in some order, collectives among them; of the program's order and a greedy one the
+ * better is where the walk (flight_order.c) starts
  * - out: every collective is async, with a wait that holds its operand; one order of starts, which
  *   all ranks have, since all run this program
  * - which order: see below
@@ -11,10 +12,9 @@
  * start as soon as their operand is made.  They are waited for as late as the peak allows that the
  * module has without that: of the numbers of groups in flight in `sends` the first one whose plan
  * needs no more bytes.  An op that needs a send's result runs after its wait. */
-#include "passes/flight.h"
-
 #include <stdlib.h>
 
+#include "passes/flight.h"
 #include "passes/memory/memory.h"
 
 static const uint32_t sends[] = {UINT32_MAX, 8, 4, 2, 1};
@@ -202,13 +202,27 @@ static int64_t largest_run(const FlightPlan *p)
     return most;
 }
 
+/* Waits for everything where it starts, gathers at their first use: the peak. */
+static int64_t begin(Flights *fl)
+{
+    int64_t gathered;
+    fl->s = sched_new(fl->cx->scratch, fl->f);
+    fl->p = plan_of(&fl->s);
+    fl->order = ARENA_ARRAY(fl->cx->scratch, uint32_t, fl->s.n);
+    return try_policy(fl, &fl->policy, &gathered);
+}
+
 Flights *flights_new(PassCtx *cx, Func *f)
 {
     if (!make_async(cx, f)) return NULL;
     Flights *fl = ARENA_NEW(cx->scratch, Flights);
-    *fl = (Flights){.cx = cx, .f = f, .s = sched_new(cx->scratch, f)};
-    fl->p = plan_of(&fl->s);
-    fl->order = ARENA_ARRAY(cx->scratch, uint32_t, fl->s.n);
+    int64_t limit = cx->opt->max_gathered_bytes;
+    *fl = (Flights){.cx = cx, .f = f, .policy.most_gathered = limit > 0 ? limit : INT64_MAX};
+    int64_t peak = begin(fl);
+    Flights program = *fl;
+    sched_greedy(&fl->s, fl->order);
+    sched_apply(&fl->s, fl->order);
+    if (begin(fl) >= peak) *fl = program;
     return fl;
 }
 
@@ -230,8 +244,7 @@ static Status refuse_limit(const Flights *fl, int64_t need)
 
 Status flights_fetch(Flights *fl)
 {
-    int64_t limit = fl->cx->opt->max_gathered_bytes, gathered;
-    fl->policy = (Policy){.most_gathered = limit > 0 ? limit : INT64_MAX};
+    int64_t gathered;
     fl->peak = try_policy(fl, &fl->policy, &gathered);
     if (gathered > fl->policy.most_gathered) return refuse_limit(fl, gathered);
     Policy ahead = fl->policy;

@@ -1,4 +1,4 @@
-/* schedule.c -- an order of ops that keeps few bytes live; then collectives in flight (flight.c).
+/* schedule.c -- an order of ops that keeps few bytes live; with collectives in flight (flight.c).
  *
  * Candidates: the order that the program has, and a greedy list schedule that always runs the ready
  * op which changes the live bytes least (ties: program order).  The one with the smaller peak
@@ -100,8 +100,9 @@ static int64_t live_change(const Greedy *g, uint32_t p)
     int64_t change = 0;
     if (makes_memory(op->code))
         for (uint32_t i = 0; i < op->n_out; i++) change += type_bytes(value_type(f, op->out[i]));
+    uint32_t last = op_takes_attr(op->code, AT_ASYNC) ? 2 : 1; /* its wait follows at once */
     for (uint32_t i = 0; i < op->n_in; i++)
-        if (g->is_fresh[op->in[i].i] && g->left[op->in[i].i] == 1)
+        if (g->is_fresh[op->in[i].i] && g->left[op->in[i].i] == last)
             change -= type_bytes(value_type(f, op->in[i]));
     return change;
 }
@@ -114,8 +115,7 @@ static void run_next(Greedy *g, uint32_t p)
         for (uint32_t i = 0; i < op->n_out; i++) g->is_fresh[op->out[i].i] = true;
 }
 
-/* order[k] = position of the op that runs k-th. */
-static void greedy_order(const Sched *s, uint32_t *order)
+void sched_greedy(const Sched *s, uint32_t *order)
 {
     Greedy g = {s, ARENA_ARRAY(s->a, uint32_t, s->f->values.n),
                 ARENA_ARRAY(s->a, bool, s->f->values.n)};
@@ -183,7 +183,7 @@ static void order_function(PassCtx *cx, Func *f, bool *changed)
     Sched s = sched_new(a, f);
     uint32_t *order = ARENA_ARRAY(a, uint32_t, s.n);
     int64_t before = sched_peak(a, f);
-    greedy_order(&s, order);
+    sched_greedy(&s, order);
     sched_apply(&s, order);
     if (sched_peak(a, f) < before) {
         *changed = true;
@@ -198,9 +198,11 @@ Status pass_schedule(PassCtx *cx, bool *changed)
     Flights **fl = ARENA_ARRAY(cx->scratch, Flights *, n);
     int64_t most = 0; /* of any function: the arena is as large */
     for (uint32_t i = 0; i < n; i++) {
-        order_function(cx, cx->m->funcs.at[i], changed);
         fl[i] = flights_new(cx, cx->m->funcs.at[i]);
-        if (!fl[i]) continue;
+        if (!fl[i]) {
+            order_function(cx, cx->m->funcs.at[i], changed);
+            continue;
+        }
         *changed = true;
         ZM_TRY(flights_fetch(fl[i]));
         if (flights_peak(fl[i]) > most) most = flights_peak(fl[i]);

@@ -402,6 +402,7 @@ static void name_units(Build *b)
         if (o->code == OP_PROBE)
             for (uint32_t i = 0; i + 1 < o->n_in; i++) name_value(b, o->in[i], "grads");
         if (o->code == OP_WORKSPACE) name_value(b, o->out[0], "workspace");
+        if (o->code == OP_PACK && f->m->mesh[MESH_DATA]) name_value(b, o->out[0], "grads");
         if (o->code != OP_REDUCE_SCATTER) continue;
         name_value(b, o->in[0], "grads");
         name_value(b, o->out[0], "grads");
