@@ -109,9 +109,10 @@ static const Type *operand_placed(Module *m, const Op *o, uint32_t i, const Type
         memcpy(axis, placed->axis, (size_t)operand->rank);
         break;
     default:
-        for (int d = 0; d < operand->rank && lead + d < placed->rank; d++)
-            if (operand->dim[d] != 1 || placed->dim[lead + d] == 1)
-                axis[d] = placed->axis[lead + d];
+        for (int d = 0; d < operand->rank && lead + d < placed->rank; d++) {
+            bool is_repeated = operand->dim[d] == 1 && placed->dim[lead + d] != 1;
+            if (o->code != OP_BROADCAST || !is_repeated) axis[d] = placed->axis[lead + d];
+        }
     }
     return type_placed(m, operand, axis, placed->partial);
 }
@@ -209,6 +210,13 @@ static int64_t product_placing(Retype *r, const Op *o, uint32_t i, const Type *p
     return type_placing(type_placed(r->z->m, t, axis, 0));
 }
 
+/* Mask, bias and key, the operands from `n_own` on, may be one for all samples. */
+static int64_t attention_placing(Retype *r, uint32_t i, uint32_t n_own, const Type *t)
+{
+    bool is_own = i < n_own || (t->rank == 4 && t->dim[0] != 1);
+    return is_own ? batch_placing(r, t) : 0;
+}
+
 /* The placing that operand i, alike on all ranks, must have beside the operand `placed`; 0: it may
  * stay. */
 static int64_t asked_placing(Retype *r, const Op *o, uint32_t i, const Type *placed)
@@ -225,9 +233,9 @@ static int64_t asked_placing(Retype *r, const Op *o, uint32_t i, const Type *pla
         if (i == 0) return partial;
         return placed->partial ? 0 : batch_placing(r, t);
     case OP_MATMUL: return product_placing(r, o, i, placed);
-    case OP_SDPA:
+    case OP_SDPA: return attention_placing(r, i, 3, t);
     case OP_SDPA_GRAD:
-    case OP_SDPA_GRAD_BIAS: return t->rank == 4 && t->dim[0] != 1 ? batch_placing(r, t) : 0;
+    case OP_SDPA_GRAD_BIAS: return attention_placing(r, i, 6, t);
     default: return 0;
     }
 }

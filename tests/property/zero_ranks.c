@@ -440,9 +440,9 @@ static void check_against_one(void)
 
 static void check_single(void)
 {
-    static const char *const models[] = {"odd", "gpt2", "mlp"};
+    static const char *const models[] = {"odd", "gpt2", "mlp", "alike"};
     for (int64_t z = 0; z < N_STAGES; z++)
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             check_one_rank((Setting){.model = models[i],
                                      .ranks = 2 + (uint32_t)(z + i) % 2,
                                      .stage = z,
