@@ -23,9 +23,18 @@ Status verify_error(const Verifier *v, LocId loc, const char *fmt, ...)
                       v->func ? ": " : "", text);
 }
 
-const char *verify_op_name(const Verifier *v, const Op *o)
+/* What a wait is for is looked up as it stands: its operand may be no collective at all. */
+static const Op *collective_of(const Func *f, const Op *o)
 {
-    const char *mesh = attr_str(o->attrs, AT_MESH), *name = op_info(o->code)->name;
+    if (o->code != OP_WAIT || !value_ok(o->in[0]) || o->in[0].i >= f->values.n) return o;
+    OpId def = value_cget(f, o->in[0])->def;
+    return op_ok(def) ? op_cget(f, def) : o;
+}
+
+const char *verify_op_name(const Verifier *v, const Func *f, const Op *o)
+{
+    const char *mesh = attr_str(collective_of(f, o)->attrs, AT_MESH);
+    const char *name = op_info(o->code)->name;
     return mesh ? arena_printf(v->scratch, "%s over axis '%s'", name, mesh) : name;
 }
 
@@ -35,7 +44,7 @@ const char *verify_name(const Verifier *v, const Func *f, ValueId id)
     if (val->name) return arena_printf(v->scratch, "%%%s", val->name);
     if (!op_ok(val->def)) return arena_printf(v->scratch, "parameter %u", val->index);
     return arena_printf(v->scratch, "result %u of %s", val->index,
-                        verify_op_name(v, op_cget(f, val->def)));
+                        verify_op_name(v, f, op_cget(f, val->def)));
 }
 
 /* ---- locations and variables ---- */
@@ -166,7 +175,7 @@ static Status check_operands(const Verifier *v, const Func *f, const Op *o, cons
             return verify_error(v, o->loc, "operand %u of %s does not exist", i, name);
         if (!is_defined[o->in[i].i])
             return verify_error(v, o->loc, "operand %u of %s, %s, is not defined before it", i,
-                                verify_op_name(v, o), verify_name(v, f, o->in[i]));
+                                verify_op_name(v, f, o), verify_name(v, f, o->in[i]));
     }
     return ZM_OK;
 }
@@ -193,14 +202,14 @@ static Status check_types(const Verifier *v, const Func *f, const Op *o)
     const OpInfo *info = op_info(o->code);
     for (uint32_t i = 0; i < o->n_in; i++) in[i] = value_type(f, o->in[i]);
     const char *why = op_infer(f->m, o->code, in, o->n_in, o->attrs, out);
-    if (why) return verify_error(v, o->loc, "%s: %s", verify_op_name(v, o), why);
+    if (why) return verify_error(v, o->loc, "%s: %s", verify_op_name(v, f, o), why);
     if ((int)o->n_out != info->n_out)
         return verify_error(v, o->loc, "%s has %u results, not %d", info->name, o->n_out,
                             info->n_out);
     for (uint32_t i = 0; i < o->n_out; i++)
         if (value_type(f, o->out[i]) != out[i])
             return verify_error(v, o->loc, "%s gives %s, but its result is %s",
-                                verify_op_name(v, o), type_text(v->scratch, out[i]),
+                                verify_op_name(v, f, o), type_text(v->scratch, out[i]),
                                 type_text(v->scratch, value_type(f, o->out[i])));
     return ZM_OK;
 }

@@ -16,8 +16,8 @@ typedef struct Verifier {
 } Verifier;
 
 Status verify_error(const Verifier *v, LocId loc, const char *fmt, ...) ZM_PRINTF(3, 4);
-/* For messages: an op, with the axis that a collective works over; a value. */
-const char *verify_op_name(const Verifier *v, const Op *o);
+/* For messages: an op, with the axis that a collective, or a wait, works over; a value. */
+const char *verify_op_name(const Verifier *v, const Func *f, const Op *o);
 const char *verify_name(const Verifier *v, const Func *f, ValueId id);
 
 /* A value that stands for a variable's bytes -- a read, and what views and packs make of it -- has

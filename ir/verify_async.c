@@ -23,13 +23,13 @@ static Status check_wait(const Verifier *v, const Func *f, const Op *o)
     const Op *start = awaited(f, o);
     if (!start)
         return verify_error(v, o->loc,
-                            "wait is for %s, which is not the result of a collective "
+                            "%s is for %s, which is not the result of a collective "
                             "that is async",
-                            verify_name(v, f, o->in[0]));
+                            verify_op_name(v, f, o), verify_name(v, f, o->in[0]));
     if (o->in[1].i != start->in[0].i)
         return verify_error(v, o->loc,
                             "wait holds %s, but the collective that it ends, %s, works on %s",
-                            verify_name(v, f, o->in[1]), op_info(start->code)->name,
+                            verify_name(v, f, o->in[1]), verify_op_name(v, f, start),
                             verify_name(v, f, start->in[0]));
     return ZM_OK;
 }
@@ -40,7 +40,7 @@ static Status check_users(const Verifier *v, const Func *f, const Op *o, uint32_
     for (uint32_t i = 0; i < o->n_in; i++) {
         OpId def = value_cget(f, o->in[i])->def;
         if (!op_ok(def) || !is_async(op_cget(f, def))) continue;
-        const char *name = op_info(op_cget(f, def)->code)->name;
+        const char *name = verify_op_name(v, f, op_cget(f, def));
         if (o->code != OP_WAIT || i != 0)
             return verify_error(v, o->loc, "%s uses the result of %s before it is waited for",
                                 op_info(o->code)->name, name);
@@ -77,7 +77,7 @@ Status verify_async(const Verifier *v, const Func *f)
         const Op *o = op_cget(f, op);
         if (is_async(o) && !n_waits[o->out[0].i])
             return verify_error(v, o->loc, "%s is async, but nothing waits for it",
-                                op_info(o->code)->name);
+                                verify_op_name(v, f, o));
     }
     return ZM_OK;
 }

@@ -72,7 +72,7 @@ static Status check_use(const Verifier *v, const Effects *e, const Op *o, uint32
         return verify_error(v, o->loc,
                             "%s uses %s, which holds a variable's value from before a write to "
                             "@%s's bytes (write at position %u, use at %u)",
-                            verify_op_name(v, o), verify_name(v, e->f, o->in[i]),
+                            verify_op_name(v, e->f, o), verify_name(v, e->f, o->in[i]),
                             var_cget(v->m, e->writes.at[w].storage)->name, e->writes.at[w].pos - 1,
                             pos - 1);
     }
