@@ -4,7 +4,10 @@ weights and dumped gradients are the same bytes; no rank ever holds the whole mo
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 
 from zmtest import *
 
@@ -138,6 +141,44 @@ def test_load():
     same(err.count("cannot read checkpoints in"), 1, "number of ranks that say it, and 1,")
 
 
+def test_poison():
+    """Buffers laid out apart: the same files."""
+    files = []
+    for flags in ((), ("--poison",)):
+        ck, out, grads = fresh("ckp"), path("wp"), path("gp")
+        steps_of(2, model(2, 3), 3, "--save", ck, "--export", out, "--dump-grads", grads, *flags)
+        part = os.path.join(ck, "step-00000003", "rank-1.safetensors")
+        files.append((read(out), read(grads), read(part)))
+    assert files[0] == files[1], "files differ with --poison"
+
+
+def ranks_below(pid):
+    """Processes that mpirun has started."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as f:
+        return [int(c) for c in f.read().split()]
+
+
+def test_killed_while_saving():
+    """One rank is killed at some moment of a run that saves after every step: what is found is whole, and the run ends."""
+    for turn in range(4):
+        ck = fresh("ckk")
+        command = ["mpirun", "-n", "2", "--oversubscribe", "--bind-to", "none", "--quiet", model(2, 3), "--threads", "1", "--data", tokens(), "--steps", "1000000", "--save", ck, "--save-every", "1"]
+        p = subprocess.Popen(command, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not (os.path.isdir(ck) and any(f.startswith("step-") for f in os.listdir(ck))):
+            time.sleep(0.01)
+        time.sleep(0.05 + 0.037 * turn)
+        os.kill(ranks_below(p.pid)[turn % 2], signal.SIGKILL)
+        assert p.wait(timeout=30) != 0
+        _, err = on_ranks(2, model(2, 3), "--steps", 0, "--resume", ck)
+        contains(err, "resumed at step")
+        assert "warning" not in err, err
+        step = int(err.split("resumed at step ")[1].split()[0])
+        steps_of(3, model(3, 1), step + 1, "--resume", ck, "--save", ck)
+        assert not [f for f in os.listdir(ck) if f.startswith(".tmp")], "the next save leaves what the killed one left"
+    shutil.rmtree(ck)
+
+
 PEAK = '''import os, resource, subprocess, sys
 code = subprocess.run(sys.argv[2:]).returncode
 with open(sys.argv[1] + "-" + os.environ["OMPI_COMM_WORLD_RANK"], "w") as f:
@@ -165,8 +206,8 @@ def test_memory():
     own = max(peaks(2, tiny, "--steps", 0))  # MPI's and the runtime's, with a small arena
     arena = plan["per_rank"][0]["arena"] // 1024
     ck, w = fresh("ckm"), path("wm")
-    for args in ((), ("--export", w), ("--save", ck), ("--load", w), ("--resume", ck)):
-        peak = max(peaks(4, exe, "--steps", 0, *args))
+    for args in ((), ("--export", w), ("--save", ck), ("--load", w), ("--resume", ck), ("--resume", ck, "--steps", 2, "--data", tokens())):
+        peak = max(peaks(4, exe, *args, *(() if "--steps" in args else ("--steps", 0))))
         assert peak <= arena + own + 24 * 1024, f"{args}: {peak} KiB resident; the arena takes {arena}, MPI {own}"
     same(len(os.listdir(os.path.join(ck, "step-00000000"))), 5, "files of the checkpoint, and 5,")
     assert os.path.getsize(w) > 40e6
