@@ -78,6 +78,7 @@ static void comm_free(Comm *c)
     free(c->receive);
     free(c->incoming);
     free(c->heard);
+    free(c->beats);
     free(c->acc);
     free(c);
 }
@@ -95,8 +96,9 @@ static Comm *comm_new(const Transport *t, const CommOptions *o)
     c->receive = calloc(size, sizeof *c->receive);
     c->incoming = calloc(size, sizeof *c->incoming);
     c->heard = calloc(size, sizeof *c->heard);
+    c->beats = calloc(size, sizeof *c->beats);
     c->acc = aligned_alloc(COMM_UNIT, COMM_CHUNK * sizeof(double));
-    if (c->op && c->send && c->receive && c->incoming && c->heard && c->acc) return c;
+    if (c->op && c->send && c->receive && c->incoming && c->heard && c->beats && c->acc) return c;
     comm_free(c);
     return NULL;
 }
@@ -166,9 +168,16 @@ RtStatus comm_start(Comm *c, const CommCall *call, CommOp *op, RtError *e)
     return comm_poll(c, e);
 }
 
+static void beat(const Comm *c)
+{
+    for (int r = 0; r < c->t.size; r++)
+        if (r != c->t.rank) c->t.link[r].ops->beat(c->t.link[r].self);
+}
+
 RtStatus comm_poll(Comm *c, RtError *e)
 {
     if (c->is_failed) return fault_again(c, e);
+    beat(c);
     bool moved = false;
     RT_TRY(flow_sweep(c, &moved, e));
     return moved ? RT_OK : fault_watch(c, 0, c->limit_s, e);
@@ -194,6 +203,7 @@ RtStatus comm_wait(Comm *c, CommOp op, RtError *e)
         if (turns < SPIN_TURNS) continue;
         double now = comm_now();
         if (since == 0) since = now;
+        beat(c); /* who waits for a rank that hangs does not hang itself */
         RT_TRY(fault_watch(c, now - since, limit_s, e));
     }
     comm_op(c, op)->is_used = false;

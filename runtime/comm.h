@@ -3,7 +3,8 @@
  *
  * Every rank starts the same collectives in the same order; waits come in any order.  One thread at
  * a time calls into a Comm.  Nothing is allocated after opening.  Data moves inside comm_start,
- * comm_wait and comm_poll; a rank that computes for long calls comm_poll between its commands.
+ * comm_wait and comm_poll; a rank that computes for long calls comm_poll between its commands:
+ * then it is not taken for one that hangs.
  *
  * A tensor of `count` elements falls into R shards (comm_shard): equal ones where R divides count.
  * Reductions are x0 + x1 + ... in rank order, in f32 for 16-bit elements (rounded once) and in
@@ -13,7 +14,8 @@
  * A collective sends S (R-1)/R bytes from each rank (all_reduce twice that, broadcast S (R-1) from
  * its root), and one header of COMM_HEADER_BYTES to each peer.
  *
- * Failure: a peer that ends, that sends nothing for the time limit, or that starts another
+ * Failure: a peer that ends, that sends nothing for the time limit (and, on the same host, calls
+ * nothing here), or that starts another
  * collective fails every rank with RT_FAILED and a message that names rank, collective, tensor and
  * line, within CommOptions.limit_s.  A failed Comm fails every later call with the same message. */
 #ifndef ZM_RUNTIME_COMM_H

@@ -155,16 +155,29 @@ static RtStatus fault_peer(Comm *c, int peer, PeerState state, const char *text,
                  state == PEER_DEAD ? "is gone" : "has ended", c->t.rank, w);
 }
 
-/* The peer to blame for a standstill: silent longest, or else one that takes nothing; -1: none. */
-static int silent_peer(const Comm *c)
+/* Looks at who goes on, though it has sent nothing. */
+static void listen(Comm *c, double now)
+{
+    for (int r = 0; r < c->t.size; r++) {
+        if (r == c->t.rank) continue;
+        uint64_t n = c->t.link[r].ops->beats(c->t.link[r].self);
+        if (n == c->beats[r]) continue;
+        c->beats[r] = n;
+        c->heard[r] = now;
+    }
+}
+
+/* The peer to blame for a standstill since `long_ago`: silent longest, or else one that takes
+ * nothing; -1: none. */
+static int silent_peer(const Comm *c, double long_ago)
 {
     int found = -1;
     for (int r = 0; r < c->t.size; r++) {
-        if (r == c->t.rank || !is_silent(c, r)) continue;
+        if (r == c->t.rank || c->heard[r] > long_ago || !is_silent(c, r)) continue;
         if (found < 0 || c->heard[r] < c->heard[found]) found = r;
     }
     for (int r = 0; r < c->t.size && found < 0; r++)
-        if (r != c->t.rank && is_stuffed(c, r)) found = r;
+        if (r != c->t.rank && c->heard[r] <= long_ago && is_stuffed(c, r)) found = r;
     return found;
 }
 
@@ -172,7 +185,10 @@ RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e)
 {
     double now = idle_s > 0 ? comm_now() : 0;
     bool is_deep = idle_s > 0 && now - c->looked > LOOK_S;
-    if (is_deep) c->looked = now;
+    if (is_deep) {
+        c->looked = now;
+        listen(c, now);
+    }
     for (int r = 0; r < c->t.size; r++) {
         if (r == c->t.rank) continue;
         const char *text;
@@ -183,8 +199,8 @@ RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e)
         return fault_peer(c, r, state, text, e);
     }
     if (idle_s < SHARE_WAIT * limit_s) return RT_OK;
-    int peer = silent_peer(c);
-    if (peer < 0) return RT_OK; /* a peer's data came just now */
+    int peer = silent_peer(c, now - SHARE_WAIT * limit_s);
+    if (peer < 0) return RT_OK; /* a peer's data came just now, or it computes */
     char w[WORDS_BYTES];
     return fault(c, e, "rank %d hangs: rank %d has waited %.1f s for it in %s", peer, c->t.rank,
                  idle_s, awaited_words(c, peer, w));

@@ -30,6 +30,8 @@ typedef struct LinkOps {
     /* News of the peer.  is_deep: also ask the system whether its process lives. */
     PeerState (*peer)(void *self, bool is_deep, const char **text);
     void (*tell)(void *self, PeerState mine, const char *text);
+    void (*beat)(void *self);      /* tells the peer that this rank goes on */
+    uint64_t (*beats)(void *self); /* of the peer; always 0 where the transport cannot say */
 } LinkOps;
 
 typedef struct Link {

@@ -154,9 +154,21 @@ RtStatus mpi_link_open(MpiLinks *l, int peer, int pid, RtError *e)
     return RT_OK;
 }
 
+static void mpi_beat(void *self)
+{
+    (void)self;
+}
+
+static uint64_t mpi_beats(void *self)
+{
+    (void)self;
+    return 0;
+}
+
 Link mpi_link(MpiLinks *l, int peer)
 {
-    static const LinkOps ops = {mpi_room, mpi_push, mpi_ready, mpi_pop, mpi_peer, mpi_tell};
+    static const LinkOps ops = {mpi_room, mpi_push, mpi_ready, mpi_pop,
+                                mpi_peer, mpi_tell, mpi_beat,  mpi_beats};
     return (Link){&ops, &l->link[peer]};
 }
 

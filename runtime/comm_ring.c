@@ -21,6 +21,7 @@ typedef struct Ring {
 
 typedef struct Slot { /* written by its rank only; text before state */
     _Alignas(COMM_UNIT) _Atomic int state;
+    _Atomic uint64_t beats;
     char text[COMM_TEXT_BYTES];
 } Slot;
 
@@ -116,6 +117,20 @@ static void ring_tell(void *self, PeerState mine, const char *text)
     atomic_store_explicit(&slot->state, mine, memory_order_release);
 }
 
+static void ring_beat(void *self)
+{
+    RingLink *l = self;
+    Slot *slot = slot_at(l->space, l->me);
+    uint64_t n = atomic_load_explicit(&slot->beats, memory_order_relaxed);
+    atomic_store_explicit(&slot->beats, n + 1, memory_order_relaxed);
+}
+
+static uint64_t ring_beats(void *self)
+{
+    RingLink *l = self;
+    return atomic_load_explicit(&slot_at(l->space, l->peer)->beats, memory_order_relaxed);
+}
+
 void ring_link_open(RingLink *l, RingSpace *s, int me, int peer, int pid)
 {
     *l = (RingLink){s, me, peer, pid ? process_open(pid) : -1};
@@ -129,7 +144,8 @@ void ring_link_close(RingLink *l)
 
 Link ring_link(RingLink *l)
 {
-    static const LinkOps ops = {ring_room, ring_push, ring_ready, ring_pop, ring_peer, ring_tell};
+    static const LinkOps ops = {ring_room, ring_push, ring_ready, ring_pop,
+                                ring_peer, ring_tell, ring_beat,  ring_beats};
     return (Link){&ops, l};
 }
 

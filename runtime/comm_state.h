@@ -53,7 +53,8 @@ struct Comm {
     int64_t summing;        /* first collective whose sum is not complete; n_started: none */
     Cursor *send, *receive; /* per rank */
     Header *incoming;       /* per rank */
-    double *heard;          /* per rank: when something last came */
+    double *heard;          /* per rank: when something last came, or it was seen to go on */
+    uint64_t *beats;        /* per rank: LinkOps.beats when last looked at */
     char *acc;              /* sums of COMM_CHUNK elements */
     uint64_t sent[COMM_N_KINDS];
     double looked; /* when the system was last asked about the peers */

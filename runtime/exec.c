@@ -178,13 +178,11 @@ static RtStatus run_start(Exec *x, const ZmpCommand *c, RtError *e)
     call.tensor = program_str(x->p, k->tensor);
     call.loc = program_str(x->p, k->loc);
     call.limit_s = x->limit_s;
-    x->n_in_flight++;
     return comm_start(x->comm, &call, &x->in_flight[c->kernel], e);
 }
 
 static RtStatus run_wait(Exec *x, const ZmpCommand *c, RtError *e)
 {
-    x->n_in_flight--;
     return comm_wait(x->comm, x->in_flight[c->kernel], e);
 }
 
@@ -198,7 +196,7 @@ static RtStatus run_command(Exec *x, const ZmpCommand *c, RtError *e)
     case ZMP_START: return run_start(x, c, e);
     case ZMP_WAIT: return run_wait(x, c, e);
     }
-    return x->n_in_flight ? comm_poll(x->comm, e) : RT_OK;
+    return x->comm ? comm_poll(x->comm, e) : RT_OK;
 }
 
 static RtStatus run_commands(Exec *x, const ZmpFunc *f, RtError *e)
@@ -217,7 +215,6 @@ static RtStatus run_commands(Exec *x, const ZmpFunc *f, RtError *e)
 
 RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e)
 {
-    x->n_in_flight = 0;
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].begin) RT_TRY(x->observers[o].begin(x->observers[o].self, x, f, e));
     RT_TRY(run_commands(x, f, e));

@@ -3,7 +3,7 @@
  * Every address comes from one table (buffer -> address), so the same commands run on the plan's
  * arena or, with --poison, on buffers that are laid out apart.  Observers (poison, numerics, trace,
  * gradients, faults) see each command before and after it ran; without them a command costs one
- * call.  Between START and WAIT a collective moves on whenever a command has ended. */
+ * call.  On many ranks the communicator is polled whenever a command has ended. */
 #ifndef ZM_RUNTIME_EXEC_H
 #define ZM_RUNTIME_EXEC_H
 
@@ -36,8 +36,7 @@ typedef struct Exec {
     char **arg_at;     /* address of each argument, on this rank */
     Comm *comm;        /* NULL: one rank */
     CommOp *in_flight; /* by collective of the program */
-    int n_in_flight;
-    double limit_s; /* CommCall.limit_s of each: where a rank may be slow between commands */
+    double limit_s;    /* CommCall.limit_s of each: where a rank may be slow between commands */
     Observer observers[EXEC_MAX_OBSERVERS];
     uint32_t n_observers;
 } Exec;

@@ -254,6 +254,31 @@ static void test_failures(int size)
     FAILING(rank, "rank 1 hangs", "all_reduce of 'h.0.w' (m.zm:4:3)");
 }
 
+/* Rank 1 computes beyond the limit, and polls: nobody takes it for a rank that hangs. */
+static void body_computes(Comm *c, Rank *r)
+{
+    float x[300] = {0};
+    CommCall here = call_of(COMM_ALL_REDUCE, "h.0.w", 300, x);
+    double end = seconds() + 2 * r->options.limit_s;
+    while (r->rank == 1 && seconds() < end) {
+        CHECK(comm_poll(c, &r->error) == RT_OK);
+        usleep((useconds_t)(r->options.limit_s * 1e5));
+    }
+    r->status = comm_run(c, &here, &r->error);
+}
+
+static void test_slow_rank(int size)
+{
+    Rank rank[MAX_RANKS];
+    ranks_init(rank, size, body_computes);
+    for (int i = 0; i < size; i++) rank[i].options.limit_s = 1;
+    ranks_run(rank);
+    for (int i = 0; i < size; i++) {
+        if (rank[i].status != RT_OK) fprintf(stderr, "%s\n", str_c(&rank[i].error.text));
+        CHECK(rank[i].status == RT_OK);
+    }
+}
+
 static void body_nothing(Comm *c, Rank *r)
 {
     (void)c;
@@ -334,6 +359,8 @@ int main(void)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) test_values(sizes[i]);
     test_failures(2);
     test_failures(4);
+    test_slow_rank(2);
+    test_slow_rank(3);
     test_hello();
     test_absent();
     test_bad_use();
