@@ -156,12 +156,13 @@ typedef struct Tiny {
     ZmpBuffer buffers[64];
     ZmpKernel kernels[8];
     ZmpArg args[96];
-    ZmpCommand commands[16];
+    ZmpCommand commands[24];
+    ZmpCollective collectives[4];
     ZmpFunc funcs[4];
     ZmpPort ports[16];
     ZmpFeed feeds[2];
     ZmpWeightRule rules[4];
-    uint32_t n_vars, n_buffers, n_kernels, n_args, n_commands, n_funcs, n_ports;
+    uint32_t n_vars, n_buffers, n_kernels, n_args, n_commands, n_funcs, n_ports, n_collectives;
     int64_t persistent;
     uint32_t low; /* tiny_low of its kernels */
     ZmrtImage image;
@@ -387,6 +388,7 @@ static inline void tiny_pack(Tiny *t)
     h.ports = tiny_table(&out, t->ports, sizeof *t->ports, t->n_ports);
     h.feeds = tiny_table(&out, t->feeds, sizeof *t->feeds, 2);
     h.weight_rules = tiny_table(&out, t->rules, sizeof *t->rules, 4);
+    h.collectives = tiny_table(&out, t->collectives, sizeof *t->collectives, t->n_collectives);
     memcpy(out.at, &h, sizeof h);
     t->image = (ZmrtImage){.program = arena_strndup(&tiny_arena, out.at, out.n),
                            .program_bytes = out.n,
