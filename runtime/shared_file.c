@@ -20,6 +20,15 @@ static RtStatus share_name(SharedFile *f, Arena *a, const char *path, RtError *e
     return RT_OK;
 }
 
+static RtStatus join(SharedFile *f, Arena *a, SafeEntry *entries, uint32_t n, const char *metadata,
+                     RtError *e)
+{
+    if (access(f->to.beside, F_OK) != 0)
+        return RT_FAIL(e, RT_FAILED, "cannot see %s: all ranks must share its directory",
+                       f->to.beside);
+    return safe_join(&f->writer, a, f->to.beside, entries, n, metadata, e);
+}
+
 RtStatus shared_create(SharedFile *f, Comm *c, Arena *a, const char *path, const char *what,
                        SafeEntry *entries, uint32_t n, const char *metadata, RtError *e)
 {
@@ -30,7 +39,7 @@ RtStatus shared_create(SharedFile *f, Comm *c, Arena *a, const char *path, const
     f->is_open = f->is_first && s == RT_OK;
     s = comm_agree(c, s, what, 0, e);
     if (s == RT_OK) {
-        if (!f->is_first) s = safe_join(&f->writer, a, f->to.beside, entries, n, metadata, e);
+        if (!f->is_first) s = join(f, a, entries, n, metadata, e);
         f->is_open |= s == RT_OK;
         s = comm_agree(c, s, what, 0, e);
     }

@@ -69,6 +69,16 @@ static void body_save_elsewhere(OnRank *r, Comm *c)
     body_save(r, c);
 }
 
+static void body_export_elsewhere(OnRank *r, Comm *c)
+{
+    const Job *j = r->self;
+    OnParts o;
+    go_elsewhere(r);
+    parts_enter(&o, j->parts, c);
+    r->status = weights_export(&o.x, &o.s, &o.arena, "out", &r->error);
+    parts_leave(&o);
+}
+
 static void body_resume_elsewhere(OnRank *r, Comm *c)
 {
     go_elsewhere(r);
@@ -133,6 +143,8 @@ static void test_elsewhere(const Parts *t)
     Job job = {.parts = t, .step = 2, .victim = 1};
     run(body_save_elsewhere, &job, RT_FAILED, "rank 1: cannot see ck/.tmp-step-00000002-");
     check_kept(t);
+    run(body_export_elsewhere, &job, RT_FAILED, "rank 1: cannot see out.tmp-");
+    CHECK(system("test -z \"$(ls -d out* 2>/dev/null)\"") == 0);
     job = (Job){.parts = t, .step = 1, .victim = 2, .says = "rank 2: cannot read ck/step-00000001"};
     run(body_resume_elsewhere, &job, RT_BAD, "no checkpoint in ck is valid");
     job.victim = 0; /* who looks for them */
