@@ -93,10 +93,13 @@ static StateBytes state_bytes(const TrainConfig *t, DType param)
 }
 
 /* Of n elements on one of so many ranks: stage 1 shares out what is left of the states, 2 the
- * gradients too, 3 the parameters too. */
-static int64_t shared_bytes(StateBytes b, int64_t stage, int64_t n, int64_t ranks)
+ * gradients too -- but where they are reduced once a step, they are kept whole until then --, 3 the
+ * parameters too. */
+static int64_t shared_bytes(StateBytes b, const TrainConfig *t, int64_t n, int64_t ranks)
 {
-    int64_t whole = (stage < 1 ? b.rest : 0) + (stage < 2 ? b.grad : 0) + (stage < 3 ? b.param : 0);
+    bool has_whole_grads = t->zero < 2 || (t->reduce_at_step && t->accumulate > 1);
+    int64_t whole =
+        (t->zero < 1 ? b.rest : 0) + (has_whole_grads ? b.grad : 0) + (t->zero < 3 ? b.param : 0);
     return n * whole + n * (b.rest + b.grad + b.param - whole) / ranks;
 }
 
@@ -107,7 +110,7 @@ int64_t precision_closed_form(const Module *m, int64_t ranks)
         const Var *v = &m->vars.at[i];
         if (v->kind != VK_PARAM || var_ok(v->in)) continue;
         int64_t n = type_elems(v->type) * (type_is_placed(v->type) ? ranks : 1);
-        bytes += shared_bytes(state_bytes(&m->train, v->type->dtype), m->train.zero, n, ranks);
+        bytes += shared_bytes(state_bytes(&m->train, v->type->dtype), &m->train, n, ranks);
     }
     return bytes;
 }

@@ -41,9 +41,9 @@ def buckets(d, ranks):
     return [-(-n // (64 * ranks)) * 64 * ranks for n in sizes]
 
 
-def states(d, ranks, zero, each):
+def states(d, ranks, zero, each, whole_grads=False):
     """Bytes on one rank: the first kinds of tensors whole, the others in ranks parts."""
-    whole = sum(each[:3 - zero])
+    whole = sum(each[:3 - zero]) if not whole_grads else each[1] + (each[0] if zero < 3 else 0)
     return sum(n * whole + n // ranks * (sum(each) - whole) for n in buckets(d, ranks))
 
 
@@ -90,6 +90,14 @@ def test_states_of_odd_sizes():
         for r in p["per_rank"]:
             same((r["states"], r["closed_form"]), (want, want), f"states of {ranks} ranks, zero {zero}, {args}, accumulators")
             same(r["states"], sum(r[k] for k in ("params", "master", "optimizer")) + sum(b["bytes"] for b in p["buffers"] if b["name"].startswith("grad.")), "sum of the states")
+
+
+def test_gradients_kept_until_the_step():
+    """With --zero2-reduce step accumulators are whole: that is what it costs."""
+    for ranks, zero, (args, each) in itertools.product((2, 3), (2, 3), (((), (4, 4, 8)), (LOW, (2, 2, 12)))):
+        r = plan(ODD, "--ranks", ranks, "--zero", zero, *args, "--accumulate", 2, "--zero2-reduce", "step")["per_rank"][0]
+        want = states(ODD, ranks, zero, each, True)
+        same((r["states"], r["closed_form"]), (want, want), f"states of {ranks} ranks, zero {zero}, {args}")
 
 
 def traffic(p, key):
