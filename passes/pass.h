@@ -29,8 +29,10 @@ typedef struct RecomputeSteps {
 typedef struct PassOptions {
     uint32_t
         ranks; /* along the mesh axis `data`; the stage of ZeRO is the module's (TrainConfig) */
-    int64_t bucket_bytes;     /* merge buckets up to this size */
-    int64_t memory_bytes;     /* --memory; 0 = no limit */
+    int64_t bucket_bytes; /* merge buckets up to this size */
+    int64_t memory_bytes; /* --memory; 0 = no limit */
+    int64_t arena_slack;  /* memplan: an arena within 1/arena_slack of the least possible is good
+                             enough, which saves time; 0: search for the least */
     int64_t loss_chunk_bytes; /* chunk_loss: most bytes of logits at a time; 0 = never chunk */
     int64_t recompute_steps;  /* recompute: so many steps of its order, or all */
     RecomputeSteps *recompute_found; /* out: the most of any function; may be NULL */

@@ -89,6 +89,10 @@ AllocResult mem_allocate(Arena *scratch, AllocItem *items, uint32_t n, const All
 /* Sets the offsets of the units that are not variables, from 0 on, each aligned to MEM_ALIGN; of n
  * functions, which share their memory: none is packed lower than another one needs anyway. */
 void units_allocate(Arena *scratch, Units *u, uint32_t n, AllocResult *out);
+/* The same with less search: a height of a function that is within 1/slack of base + its lower
+ * bound, where base bytes are in the arena already, is low enough.  slack 0: units_allocate(). */
+void units_allocate_within(Arena *scratch, Units *u, uint32_t n, int64_t base, int64_t slack,
+                           AllocResult *out);
 
 /* Proves the places of all values of m: at every op each operand's bytes still hold that operand.
  * Errors E_PLAN_OVERLAP name both values.  Relies on nothing that the planner computed but the
@@ -183,8 +187,9 @@ void plan_print_csv(const Module *m, Arena *scratch,
 typedef struct SweepRow {
     int64_t ranks, zero;
     int64_t cat[PLAN_N_CATEGORIES]; /* as in PlanReport */
-    int64_t padding, states, closed_form, peak_live, arena, comm_bytes;
+    int64_t padding, states, closed_form, peak_live, lower_bound, arena, comm_bytes;
     bool is_planned; /* false: refused, and why */
+    bool is_exact;   /* the arena is that of the plan alone, else within a little of it, above */
     char why[200];
 } SweepRow;
 

@@ -59,7 +59,8 @@ static AllocResult allocate_function(Arena *scratch, Units *u, int64_t enough)
     return r;
 }
 
-void units_allocate(Arena *scratch, Units *u, uint32_t n, AllocResult *out)
+void units_allocate_within(Arena *scratch, Units *u, uint32_t n, int64_t base, int64_t slack,
+                           AllocResult *out)
 {
     int64_t *bound = ARENA_ARRAY(scratch, int64_t, n), height = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -70,10 +71,16 @@ void units_allocate(Arena *scratch, Units *u, uint32_t n, AllocResult *out)
         uint32_t next = 0; /* the one that needs most comes first */
         for (uint32_t i = 1; i < n; i++)
             if (bound[i] > bound[next]) next = i;
-        out[next] = allocate_function(scratch, &u[next], height);
+        int64_t enough = slack ? bound[next] + (base + bound[next]) / slack : 0;
+        out[next] = allocate_function(scratch, &u[next], enough > height ? enough : height);
         if (out[next].height > height) height = out[next].height;
         bound[next] = -1;
     }
+}
+
+void units_allocate(Arena *scratch, Units *u, uint32_t n, AllocResult *out)
+{
+    units_allocate_within(scratch, u, n, 0, 0, out);
 }
 
 /* Offsets of the units of f from `base` on. */
@@ -113,7 +120,7 @@ static int64_t place_functions(PassCtx *cx, int64_t variables_end)
     AllocResult *r = ARENA_ARRAY(cx->scratch, AllocResult, m->funcs.n);
     int64_t height = 0;
     for (uint32_t i = 0; i < m->funcs.n; i++) u[i] = units_build(cx->scratch, m->funcs.at[i]);
-    units_allocate(cx->scratch, u, m->funcs.n, r);
+    units_allocate_within(cx->scratch, u, m->funcs.n, variables_end, cx->opt->arena_slack, r);
     for (uint32_t i = 0; i < m->funcs.n; i++) {
         place_units(m, &u[i], variables_end);
         place_function(m->funcs.at[i], &u[i]);

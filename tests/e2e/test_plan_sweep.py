@@ -23,7 +23,9 @@ def test_rows_are_the_plans():
     for r in rows:
         one = sweep("--ranks", r["ranks"], "--zero", r["zero"])
         for key in COLUMNS:
-            same(r[key], one["per_rank"][0][key], f"{key} of {r['ranks']} ranks, zero {r['zero']}")
+            a, b = r[key], one["per_rank"][0][key]
+            # Less search for the least arena than a plan alone makes: docs/memory.md.
+            assert a == b or key == "arena" and b <= a <= b * (1 + 1 / 128), (key, r["ranks"], r["zero"], a, b)
         same(r["comm_bytes"], sum(c["bytes"] for c in one["comm"]), "bytes sent")
 
 
@@ -47,13 +49,15 @@ def test_answer():
         got = sweep("--ranks", "1..16", "--zero", "all", "--memory", memory)
         same(got["answer"], answer(rows, memory), f"answer for {memory}")
         same([r["fits"] for r in got["plans"]], [r["arena"] <= memory for r in rows], f"what fits in {memory}")
+        for a, b in zip(got["plans"], rows):
+            assert a["arena"] <= b["arena"], (a, b)  # more search where it decides
         for zero in range(4):
             fit = [r["ranks"] for r in rows if r["zero"] == zero and r["arena"] <= memory]
             same(got["fewest_ranks"][str(zero)], {"ranks": fit[0], "zero": zero} if fit else None, f"fewest ranks of zero {zero}")
 
 
 def test_nothing_fits():
-    least = min(r["arena"] for r in sweep("--ranks", "1..4", "--zero", "all")["plans"])
+    least = min(sweep("--ranks", n, "--zero", z)["per_rank"][0]["arena"] for n in (1, 2, 4) for z in range(4))
     got = sweep("--ranks", "1..4", "--zero", "all", "--memory", least - 1, code=3)
     same((got["answer"], any(r["fits"] for r in got["plans"])), (None, False), "answer")
     out, err = plan("--ranks", "1..4", "--zero", "all", "--memory", least - 1, code=3)

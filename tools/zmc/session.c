@@ -59,6 +59,7 @@ static PassOptions pass_options(const Session *s, CodegenTarget *t, int64_t step
     return (PassOptions){.ranks = o->ranks.from ? (uint32_t)o->ranks.from : 1,
                          .bucket_bytes = o->bucket_bytes ? o->bucket_bytes : DEFAULT_BUCKET_BYTES,
                          .memory_bytes = s->is_sweep ? 0 : o->memory,
+                         .arena_slack = s->arena_slack,
                          .loss_chunk_bytes =
                              o->loss_chunk_bytes ? o->loss_chunk_bytes : DEFAULT_LOSS_CHUNK_BYTES,
                          .recompute_steps = steps,

@@ -4,6 +4,7 @@
  * what they find stands in memory that they share.  The first is made here, so that what is wrong
  * with the model is told once, as always.
  */
+#include <malloc.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +13,11 @@
 
 #include "tools/zmc/zmc.h"
 
-enum { N_STAGES = 4, MAX_ROWS = 17 * N_STAGES /* 2^0 ... 2^16 ranks */ };
+enum {
+    N_STAGES = 4,
+    MAX_ROWS = 17 * N_STAGES, /* 2^0 ... 2^16 ranks */
+    ARENA_SLACK = 128         /* the least arena takes half of the time: within so much of it */
+};
 
 typedef struct Shared {
     uint32_t next; /* row that nobody works at; atomic */
@@ -64,6 +69,7 @@ static void fill_row(const PlanReport *p, SweepRow *r)
     r->states = p->states;
     r->closed_form = p->closed_form;
     r->peak_live = p->peak_live;
+    r->lower_bound = p->lower_bound;
     r->arena = p->arena;
     r->comm_bytes = p->comm.bytes;
     r->is_planned = true;
@@ -78,6 +84,28 @@ static void fill_why(const Diag *d, SweepRow *r)
         }
 }
 
+static void plan_within(const Sweep *w, int64_t slack, SweepRow *r)
+{
+    Session b = row_session(w->s, r);
+    session_begin(&b);
+    b.arena_slack = slack;
+    const Module *m = session_compile(&b, w->t);
+    if (m) {
+        PlanReport p = plan_report(m, &b.arena);
+        fill_row(&p, r);
+        r->is_exact = !slack;
+    } else
+        fill_why(&b.diag, r);
+    arena_free(&b.arena);
+}
+
+/* The least arena, where that tells whether it is at most `bytes`. */
+static void decide_row(const Sweep *w, int64_t bytes, SweepRow *r)
+{
+    if (r->is_planned && !r->is_exact && r->arena > bytes && r->lower_bound <= bytes)
+        plan_within(w, 0, r);
+}
+
 static void plan_row(const Sweep *w, SweepRow *r)
 {
     if (r->ranks == 1) { /* nothing is shared: the first row, whatever the stage */
@@ -86,15 +114,8 @@ static void plan_row(const Sweep *w, SweepRow *r)
         r->zero = zero;
         return;
     }
-    Session b = row_session(w->s, r);
-    session_begin(&b);
-    const Module *m = session_compile(&b, w->t);
-    if (m) {
-        PlanReport p = plan_report(m, &b.arena);
-        fill_row(&p, r);
-    } else
-        fill_why(&b.diag, r);
-    arena_free(&b.arena);
+    plan_within(w, ARENA_SLACK, r);
+    if (w->s->opt.memory) decide_row(w, w->s->opt.memory, r);
 }
 
 static void plan_rows(const Sweep *w)
@@ -149,6 +170,15 @@ static Status print_page(Sweep *w, const PlanSweep *all, Str *text)
     return m ? ZM_OK : ZM_FAIL;
 }
 
+/* The plan that is the answer as it is alone; where nothing fits: the smallest of all arenas. */
+static void settle_best(const Sweep *w, const PlanSweep *all)
+{
+    SweepRow *row = w->shared->row, *best = &row[sweep_best(all) - all->row];
+    if (!best->is_exact) plan_within(w, 0, best);
+    for (uint32_t i = 0; i < w->n && !sweep_fits(all, best); i++)
+        decide_row(w, sweep_best(all)->arena, &row[i]);
+}
+
 static Status print_sweep(Sweep *w, const PlanSweep *all)
 {
     Session *s = w->s;
@@ -196,6 +226,7 @@ static int sweep_run(Sweep *w)
     if (m) {
         PlanReport r = plan_report(m, &first.arena);
         fill_row(&r, &row[0]);
+        row[0].is_exact = true;
         w->shared->next = 1;
         plan_in_processes(w);
         PlanSweep all = {.model = m->name,
@@ -206,6 +237,7 @@ static int sweep_run(Sweep *w)
                          .memory = s->opt.memory,
                          .row = row,
                          .n = w->n};
+        settle_best(w, &all);
         if (print_sweep(w, &all) == ZM_OK) code = exit_code(s, &all);
     }
     arena_free(&first.arena);
@@ -215,6 +247,8 @@ static int sweep_run(Sweep *w)
 int command_sweep(Session *s, CodegenTarget *t)
 {
     Sweep w = {.s = s, .t = t};
+    mallopt(M_MMAP_THRESHOLD, 1 << 30); /* what one plan frees is the next one's: */
+    mallopt(M_TRIM_THRESHOLD, 1 << 30); /* a tenth of the time */
     w.shared =
         mmap(NULL, sizeof *w.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (w.shared == MAP_FAILED) {

@@ -35,7 +35,8 @@ typedef struct Session {
     Diag diag;
     Options opt;
     bool is_plan;              /* `zmc plan`, not `zmc` */
-    bool is_sweep;             /* --memory chooses among plans, it refuses none */
+    bool is_sweep;             /* --memory chooses among plans, it refuses none ... */
+    int64_t arena_slack;       /* ... and an arena need not be the least: PassOptions */
     LossScale loss_scale;      /* of opt.loss_scale, when given */
     RecomputeReport recompute; /* steps only */
     const Module *without;     /* the model planned without recomputation; NULL: as it is */
