@@ -343,6 +343,8 @@ static void check_one_rank(Setting s)
     for (int step = 0; step < N_STEPS; step++) {
         run_step(&x, step);
         run_step(&y, step);
+        run_func(&x, "eval", step, step); /* adds to what compare() sees */
+        run_func(&y, "eval", step, step);
         compare(&x, &y, TOL);
     }
     arena_free(&a);
@@ -418,6 +420,40 @@ static void check_planned(void)
                                          .recompute_steps = n == 1 ? 0 : 5,
                                          .max_gathered_bytes = n == 1 ? 0 : 12 << 10,
                                          .is_planned = true});
+}
+
+/* The text that a model generates after a step: every rank gets the same results. */
+static EvalTensor *generate(Run *run, uint32_t *n)
+{
+    const Func *f = func_find(run->m, "generate");
+    EvalTensor *in = ARENA_ARRAY(run->a, EvalTensor, f->params.n * run->ranks);
+    *n = eval_n_results(f);
+    EvalTensor *out = ARENA_ARRAY(run->a, EvalTensor, *n * run->ranks);
+    run_step(run, 0);
+    for (uint32_t i = 0; i < f->params.n * run->ranks; i++) {
+        const Value *p = value_cget(f, f->params.at[i % f->params.n]);
+        in[i] = eval_tensor(run->a, p->type);
+        fill_input(run, p->name, in[i], 0, 0);
+    }
+    ZM_CHECK(eval_run_ranks(run->e, run->ranks, f, in, run->a, out) == ZM_OK);
+    return out;
+}
+
+static void check_generate(Setting s)
+{
+    Arena a = {0};
+    uint32_t n;
+    Setting whole = s;
+    whole.stage = 0;
+    Run x = run_new(&a, &s, 2), y = run_new(&a, &whole, 2);
+    EvalTensor *got = generate(&x, &n), *want = generate(&y, &n);
+    for (uint32_t i = 0; i < n * s.ranks; i++) {
+        size_t bytes = (size_t)type_elems(got[i].type) * sizeof(double);
+        n_compared++;
+        if (memcmp(got[i].at, want[i % n].at, bytes) != 0)
+            FAIL("%s: rank %u generates something else", setting_text(&a, &s), i / n);
+    }
+    arena_free(&a);
 }
 
 static void check_against_one(void)
@@ -502,6 +538,8 @@ int main(void)
 {
     check_against_one();
     check_single();
+    for (int64_t z = 0; z < N_STAGES; z++)
+        check_generate((Setting){.model = "gpt2", .ranks = 3, .stage = z, .accumulate = 1});
     check_optimizers();
     check_planned();
     check_bits();
