@@ -207,7 +207,8 @@ const SweepRow *sweep_fewest(const PlanSweep *s, int64_t zero);
 /* Of all that fit, or where none does, of all: fewest ranks, then least communication, then
  * smallest arena; where none fits the smallest arena.  NULL: no plan. */
 const SweepRow *sweep_best(const PlanSweep *s);
-/* Among the stages that fit on r's ranks: sends least, then has the smallest arena. */
+/* Among the stages that fit on r's ranks: sends least, then has the smallest arena, then comes
+ * first. */
 bool sweep_is_cheapest(const PlanSweep *s, const SweepRow *r);
 void sweep_print_table(const PlanSweep *s, Str *out);
 void sweep_print_json(const PlanSweep *s, Str *out);

@@ -351,13 +351,15 @@ function drawRecompute() {
     row([el('td', v.loc), bytesCell(v.saved), numberCell(v.flops.toPrecision(4)), numberCell(count(v.ops)), el('td', v.dearest)])));
 }
 
-/* Equal buckets that follow each other, layers, are one row. */
+/* Equal buckets, those of layers, are one row. */
 function bucketRows(list) {
-  const rows = [], key = b => [b.elems, b.gathers, b.gather_bytes, b.reductions, b.wire_bytes, b.bytes].join();
-  for (const b of list)
-    if (rows.length && key(rows.at(-1).first) === key(b)) rows.at(-1).last = b;
-    else rows.push({first: b, last: b});
-  return rows;
+  const rows = new Map();
+  for (const b of list) {
+    const key = [b.elems, b.gathers, b.gather_bytes, b.reductions, b.wire_bytes, b.bytes].join();
+    if (!rows.has(key)) rows.set(key, {first: b, n: 0});
+    rows.get(key).n++;
+  }
+  return [...rows.values()];
 }
 
 function drawComm() {
@@ -368,7 +370,7 @@ function drawComm() {
   const times = (n, bytes) => (n ? `${n} \u00d7 ${bytes} B` : '\u2013');
   $('comm-buckets').hidden = false;
   $('comm-buckets').tBodies[0].append(...bucketRows(plan.comm_buckets).map(r =>
-    row([el('td', r.first === r.last ? r.first.name : `${r.first.name} to ${r.last.name}, each`), numberCell(count(r.first.elems)),
+    row([el('td', r.n > 1 ? `${r.first.name} and ${r.n - 1} more, each` : r.first.name), numberCell(count(r.first.elems)),
          numberCell(times(r.first.gathers, r.first.gather_bytes)), numberCell(times(r.first.reductions, r.first.wire_bytes)),
          bytesCell(r.first.bytes)])));
   const all = plan.comm_buckets.reduce((s, b) => s + b.bytes, 0);

@@ -144,17 +144,27 @@ static bool is_same_traffic(const CommBucket *x, const CommBucket *y)
            x->bytes == y->bytes;
 }
 
-/* One line for equal buckets that follow each other: layers. */
+static bool is_printed(const PlanComm *c, uint32_t i)
+{
+    for (uint32_t k = 0; k < i; k++)
+        if (is_same_traffic(&c->buckets.at[k], &c->buckets.at[i])) return true;
+    return false;
+}
+
+/* Equal buckets, those of layers, have one line. */
 static void print_buckets(const PlanComm *c, Str *out)
 {
     str_add(out, "  buckets                          elements      gathers  reductions  bytes sent "
                  "for each\n");
-    for (uint32_t i = 0, end; i < c->buckets.n; i = end) {
+    for (uint32_t i = 0; i < c->buckets.n; i++) {
         const CommBucket *b = &c->buckets.at[i];
-        for (end = i + 1; end < c->buckets.n && is_same_traffic(b, &c->buckets.at[end]);) end++;
+        uint32_t more = 0;
+        if (is_printed(c, i)) continue;
+        for (uint32_t k = i + 1; k < c->buckets.n; k++)
+            more += is_same_traffic(b, &c->buckets.at[k]);
         Str name = {0};
         str_add(&name, *b->name ? b->name : "?");
-        if (end > i + 1) str_addf(&name, " to %s", c->buckets.at[end - 1].name);
+        if (more) str_addf(&name, " and %u more", more);
         str_addf(out, "  %-26s  %13lld  %5lld x %d B  %5lld x %d B  %15lld B\n", str_c(&name),
                  (long long)b->elems, (long long)b->gathers, (int)b->gather_bytes,
                  (long long)b->reductions, (int)b->wire_bytes, (long long)b->bytes);

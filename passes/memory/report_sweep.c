@@ -26,9 +26,11 @@ static bool sends_less(const SweepRow *x, const SweepRow *y)
 bool sweep_is_cheapest(const PlanSweep *s, const SweepRow *r)
 {
     if (!sweep_fits(s, r)) return false;
-    for (uint32_t i = 0; i < s->n; i++)
-        if (s->row[i].ranks == r->ranks && sweep_fits(s, &s->row[i]) && sends_less(&s->row[i], r))
-            return false;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const SweepRow *x = &s->row[i];
+        if (x->ranks != r->ranks || x == r || !sweep_fits(s, x)) continue;
+        if (sends_less(x, r) || (x < r && !sends_less(r, x))) return false;
+    }
     return true;
 }
 

@@ -108,6 +108,22 @@ def test_numbers():
     same(int(c["data-drawn"]) + int(c["data-small"]), len(plan["buffers"]), "buffers of the map and of the plan")
 
 
+def test_communication_of_ranks():
+    """Tables of collectives and buckets, and gathered bytes of the timeline, are the plan's."""
+    page, plan = make("comm.html", ["--ranks", 3, "--zero", 3, "--accumulate", 2])
+    dom = load(page)
+    contains(dom.id["settings"].text(), "3 ranks, zero 3")
+    assert "hidden" in dom.id["comm-none"].attrs and "hidden" not in dom.id["comm"].attrs
+    cells = [[c.text() for c in r.children[:4]] + r.bytes() for r in dom.id["comm"].rows()]
+    same(cells, [[c["op"], c["axis"], c["what"], f"{c['count']:,}", c["bytes"]] for c in plan["comm"]], "collectives")
+    buckets = dom.id["comm-buckets"]
+    foot = next(e for e in buckets.all() if e.tag == "tfoot")
+    same(foot.bytes(), [sum(b["bytes"] for b in plan["comm_buckets"])], "bytes of all buckets")
+    contains(buckets.text(), *(f"{b['gathers']} \u00d7 {b['gather_bytes']} B" for b in plan["comm_buckets"]))
+    same(dom.id["sum-gathered"].bytes(), [plan["per_rank"][0]["gathered"]], "gathered")
+    assert any(r.children[0].text() == "gathered" and r.bytes()[0] == plan["per_rank"][0]["gathered"] for r in dom.id["layers"].rows())
+
+
 def test_ranks_and_stages():
     """The comparison has a row for each plan, a line for each stage, and marks the answer."""
     args = ["--ranks", "1..8", "--zero", "all"]
