@@ -94,8 +94,14 @@ static Status dynamic_read(Elab *e, const Ast *ast, LossScale *to)
         if (scale_keys[i].kind == SK_RULE) ZM_TRY(rule_read(e, given.at[i], &rule));
     }
     *to = loss_scale_dynamic(rule); /* the other defaults depend on it */
-    for (uint32_t i = 0; i < N_SCALE_KEY; i++)
-        if (given.at[i]) ZM_TRY(store(e, &scale_keys[i], given.at[i], to));
+    for (uint32_t i = 0; i < N_SCALE_KEY; i++) {
+        if (!given.at[i]) continue;
+        ZM_TRY(store(e, &scale_keys[i], given.at[i], to));
+        if (!scale_key_is_used(rule, &scale_keys[i]))
+            diag_warning(e->m->diag, given.at[i]->pos, W_UNUSED,
+                         "rule %s has no %s: the setting is not used", scale_rule_name(rule),
+                         scale_keys[i].name);
+    }
     return ZM_OK;
 }
 

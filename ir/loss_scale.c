@@ -24,6 +24,12 @@ const ScaleKey *scale_key_find(const char *name, size_t n)
     return NULL;
 }
 
+bool scale_key_is_used(ScaleRule rule, const ScaleKey *key)
+{
+    return rule != SCALE_GRADSCALER || key->kind == SK_RULE || strcmp(key->name, "init") == 0 ||
+           strcmp(key->name, "window") == 0;
+}
+
 bool scale_rule_find(const char *name, size_t n, ScaleRule *rule)
 {
     for (int i = SCALE_DEEPSPEED; i <= SCALE_GRADSCALER; i++) {

@@ -18,6 +18,9 @@ enum { N_SCALE_KEY = 6, MAX_SCALE_COUNT = INT32_MAX };
 extern const ScaleKey scale_keys[N_SCALE_KEY];
 const ScaleKey *scale_key_find(const char *name, size_t n); /* NULL: no such setting */
 
+/* Does the rule look at that setting? */
+bool scale_key_is_used(ScaleRule rule, const ScaleKey *key);
+
 /* Finds a rule's name. */
 bool scale_rule_find(const char *name, size_t n, ScaleRule *rule);
 const char *scale_rule_name(ScaleRule rule);

@@ -39,7 +39,7 @@ function row(cells) {
 function drawHead() {
   document.title = plan.model + ': memory plan';
   $('model').textContent = plan.model;
-  const cast = plan.amp === 'autocast' ? ' autocast' : '';
+  const cast = ['autocast', 'pure'].includes(plan.amp) ? ' ' + plan.amp : '';
   $('settings').textContent = `${count(plan.params)} parameters, micro-batch ${plan.micro_batch}, accumulate ${plan.accumulate}, ` +
     `${plan.ranks} rank${plan.ranks > 1 ? 's' : ''}, zero ${plan.zero}, ${plan.precision}${cast}`;
 }

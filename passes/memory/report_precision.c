@@ -135,7 +135,9 @@ void precision_print_json(const Module *m, Str *out)
     list_dtypes(m, sets);
     str_addf(out, "\"precision\":\"%s\",\"amp\":\"%s\",\"dtypes\":{",
              precision_name(m->train.precision),
-             m->train.precision == PREC_FP32 ? "none" : amp_mode_name(m->train.amp));
+             m->train.precision == PREC_FP32 ? "none"
+             : m->train.pure                 ? "pure"
+                                             : amp_mode_name(m->train.amp));
     for (int i = 0; i < N_TENSOR_KINDS; i++) {
         str_addf(out, "%s\"%s\":\"", i ? "," : "", tensor_kinds[i]);
         add_dtypes(out, &sets[i]);

@@ -1,6 +1,7 @@
 """What 16 bits store: bytes of the plan, initial values, checkpoints, exports and gradients of every precision."""
 import itertools
 import json
+import re
 import struct
 
 from zmtest import *
@@ -65,8 +66,17 @@ def test_plan_names_dtypes():
     same(low["dtypes"], {**want, "params": "f16", "grads": "f16", "accumulators": "f16"}, "dtypes of fp16, low")
     pure = plan([*BF16, "--pure", "--moments", "bf16"])
     same(pure["dtypes"], {**want, "accumulators": "none", "master": "none", "moments": "bf16"}, "dtypes of pure bf16")
+    same(pure["amp"], "pure", "amp of pure bf16")
     plain = plan([])
     same((plain["precision"], plain["amp"]), ("fp32", "none"), "precision of fp32")
+
+
+def test_moments_of_an_optimizer_without_any():
+    mlp = read(os.path.join(MODELS, "mlp.zm")).decode()
+    plain = re.sub(r"optimizer .*", "optimizer sgd(lr = 0.1)", mlp)
+    for text, is_warned in ((plain, True), (plain.replace("lr = 0.1", "lr = 0.1, momentum = 0.9"), False)):
+        _, err = run([ZMC, "plan", write("sgd.zm", text.encode()), "--moments", "bf16"])
+        same("--moments bf16: sgd without momentum has no moments" in err, is_warned, "warning and none")
 
 
 def test_initial_weights_do_not_depend_on_precision():

@@ -85,12 +85,9 @@ static Status split_item(Session *s, Item *item)
 /* What the rule does not look at. */
 static void warn_unused(Session *s, const LossScale *scale, const Item *item)
 {
-    bool is_used = item->key->kind == SK_RULE || strcmp(item->key->name, "init") == 0 ||
-                   strcmp(item->key->name, "window") == 0;
-    if (scale->rule != SCALE_GRADSCALER || is_used) return;
-    diag_warning(&s->diag, (SrcPos){0}, E_USAGE,
-                 "--loss-scale: rule gradscaler has no %s: %s is not used", item->key->name,
-                 item->text);
+    if (scale_key_is_used(scale->rule, item->key)) return;
+    diag_warning(&s->diag, (SrcPos){0}, E_USAGE, "--loss-scale: rule %s has no %s: %s is not used",
+                 scale_rule_name(scale->rule), item->key->name, item->text);
 }
 
 static Status parse_list(Session *s, const char *list, LossScale *out)

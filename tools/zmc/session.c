@@ -143,6 +143,13 @@ static void set_zero(const Options *o, TrainConfig *t)
     t->reduce_at_step = o->zero2_reduce && strcmp(o->zero2_reduce, "step") == 0;
 }
 
+static void check_moments(Diag *diag, const TrainConfig *t)
+{
+    if (t->moments_bf16 && t->optimizer == OPT_SGD && t->momentum == 0)
+        diag_warning(diag, (SrcPos){0}, E_USAGE,
+                     "--moments bf16: sgd without momentum has no moments");
+}
+
 /* The model with what the command line says of its training. */
 static Module *compile_frontend(const Session *s, Arena *a, SourceSet *sources, Diag *diag,
                                 const char *text, size_t n)
@@ -159,6 +166,7 @@ static Module *compile_frontend(const Session *s, Arena *a, SourceSet *sources, 
     set_precision(&s->opt, &m->train);
     set_zero(&s->opt, &m->train);
     set_scale(s, diag, &m->train);
+    check_moments(diag, &m->train);
     if (s->opt.accumulate) m->train.accumulate = s->opt.accumulate;
     return m;
 }
