@@ -31,7 +31,7 @@ typedef struct LinkOps {
     PeerState (*peer)(void *self, bool is_deep, const char **text);
     void (*tell)(void *self, PeerState mine, const char *text);
     void (*beat)(void *self);      /* tells the peer that this rank goes on */
-    uint64_t (*beats)(void *self); /* of the peer; always 0 where the transport cannot say */
+    uint64_t (*beats)(void *self); /* of the peer, as far as peer() has looked */
 } LinkOps;
 
 typedef struct Link {

@@ -17,6 +17,7 @@ enum {
     ALL_BYTES = 32 * 1024 * 1024 /* of all slots of a rank, while they are not the smallest */
 };
 #define FINISH_S 2.0 /* for what was sent before an orderly end */
+#define BEAT_S 0.5   /* between two messages that say nothing else */
 
 static void link_broke(MpiLink *l, int code)
 {
@@ -95,12 +96,20 @@ static void word_receive(MpiLinks *all)
         !all->shim->receive(&all->heard, sizeof all->heard, MPI_SHIM_ANY, TAG_WORD, &all->hearing);
 }
 
+static void word_take(MpiLink *l, const Word *heard)
+{
+    if (heard->state == PEER_RUNS)
+        l->n_beats++;
+    else
+        l->theirs = *heard;
+}
+
 /* Takes the words that have come. */
 static void words_hear(MpiLinks *all)
 {
     int is_done = 1, n, peer = 0;
     while (all->is_hearing && !all->shim->test(&all->hearing, &is_done, &n, &peer) && is_done) {
-        if (peer >= 0 && peer < all->n_links) all->link[peer].theirs = all->heard;
+        if (peer >= 0 && peer < all->n_links) word_take(&all->link[peer], &all->heard);
         word_receive(all);
     }
 }
@@ -156,13 +165,18 @@ RtStatus mpi_link_open(MpiLinks *l, int peer, int pid, RtError *e)
 
 static void mpi_beat(void *self)
 {
-    (void)self;
+    MpiLink *l = self;
+    double now = comm_now();
+    if (now - l->beat_at < BEAT_S || !is_over(l, &l->beating, &l->is_beating, NULL)) return;
+    l->beat_at = now;
+    l->pulse = PEER_RUNS;
+    l->is_beating = !l->all->shim->send(&l->pulse, sizeof l->pulse, l->peer, TAG_WORD, &l->beating);
 }
 
 static uint64_t mpi_beats(void *self)
 {
-    (void)self;
-    return 0;
+    const MpiLink *l = self;
+    return l->n_beats;
 }
 
 Link mpi_link(MpiLinks *l, int peer)
@@ -179,6 +193,7 @@ static void link_finish(MpiLink *l)
     int turns = 0;
     for (;;) {
         bool is_left = is_over(l, &l->telling, &l->is_telling, NULL);
+        is_left &= is_over(l, &l->beating, &l->is_beating, NULL);
         for (int i = 0; i < MPI_LINK_SLOTS; i++)
             is_left &= is_over(l, &l->out[i].request, &l->out[i].is_busy, NULL);
         if (is_left || comm_now() > end) break;

@@ -42,8 +42,11 @@ struct MpiLink {
     unsigned next_out, next_in; /* slots are taken in turn */
     size_t n_read;              /* of the first slot received */
     Word theirs, mine;
-    MpiShimRequest telling;
-    bool is_telling;
+    MpiShimRequest telling, beating;
+    bool is_telling, is_beating;
+    int pulse; /* what a beat sends: PEER_RUNS, the state of a word */
+    double beat_at;
+    uint64_t n_beats; /* of the peer */
 };
 
 /* Of n ranks; no link is open yet. */

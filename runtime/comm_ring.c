@@ -9,14 +9,16 @@
 #include <unistd.h>
 
 enum {
-    RING_BYTES = 256 * 1024, /* two of them stay in a second-level cache */
+    MAX_RING_BYTES = 256 * 1024, /* two of them stay in a second-level cache */
+    MIN_RING_BYTES = 16 * 1024,
+    ALL_RINGS_BYTES = 64 * 1024 * 1024, /* while they are not the smallest */
     SPACE_MAGIC = 0x5a4d5247
 };
 
 typedef struct Ring {
     _Alignas(COMM_UNIT) _Atomic uint64_t n_written; /* bytes since the start */
     _Alignas(COMM_UNIT) _Atomic uint64_t n_read;
-    _Alignas(COMM_UNIT) char data[RING_BYTES];
+    _Alignas(COMM_UNIT) char data[]; /* RingSpace.ring_bytes */
 } Ring;
 
 typedef struct Slot { /* written by its rank only; text before state */
@@ -28,18 +30,28 @@ typedef struct Slot { /* written by its rank only; text before state */
 struct RingSpace {
     _Alignas(COMM_UNIT) _Atomic int magic;
     int size;
+    size_t ring_bytes;
     /* Slot[size], Ring[size][size] (from, to) */
 };
+
+static size_t ring_bytes(int size)
+{
+    size_t n = (size_t)size, share = ALL_RINGS_BYTES / (n * n);
+    if (share > MAX_RING_BYTES) share = MAX_RING_BYTES;
+    if (share < MIN_RING_BYTES) share = MIN_RING_BYTES;
+    return share / COMM_UNIT * COMM_UNIT;
+}
 
 size_t ring_space_bytes(int size)
 {
     size_t n = (size_t)size;
-    return sizeof(RingSpace) + n * sizeof(Slot) + n * n * sizeof(Ring);
+    return sizeof(RingSpace) + n * sizeof(Slot) + n * n * (sizeof(Ring) + ring_bytes(size));
 }
 
 void ring_space_init(RingSpace *s, int size)
 {
     s->size = size;
+    s->ring_bytes = ring_bytes(size);
     atomic_store(&s->magic, SPACE_MAGIC);
 }
 
@@ -55,7 +67,9 @@ static Slot *slot_at(RingSpace *s, int rank)
 
 static Ring *ring_at(RingSpace *s, int from, int to)
 {
-    return (Ring *)(void *)slot_at(s, s->size) + from * s->size + to;
+    char *rings = (char *)slot_at(s, s->size);
+    size_t place = (size_t)from * (size_t)s->size + (size_t)to;
+    return (Ring *)(void *)(rings + place * (sizeof(Ring) + s->ring_bytes));
 }
 
 static size_t ring_room(void *self, char **at)
@@ -64,8 +78,8 @@ static size_t ring_room(void *self, char **at)
     Ring *r = ring_at(l->space, l->me, l->peer);
     uint64_t written = atomic_load_explicit(&r->n_written, memory_order_relaxed);
     uint64_t read = atomic_load_explicit(&r->n_read, memory_order_acquire);
-    size_t place = written % RING_BYTES, to_end = RING_BYTES - place;
-    size_t n_free = RING_BYTES - (size_t)(written - read);
+    size_t bytes = l->space->ring_bytes, place = written % bytes, to_end = bytes - place;
+    size_t n_free = bytes - (size_t)(written - read);
     *at = r->data + place;
     return n_free < to_end ? n_free : to_end;
 }
@@ -84,7 +98,8 @@ static size_t ring_ready(void *self, const char **at)
     Ring *r = ring_at(l->space, l->peer, l->me);
     uint64_t read = atomic_load_explicit(&r->n_read, memory_order_relaxed);
     uint64_t written = atomic_load_explicit(&r->n_written, memory_order_acquire);
-    size_t place = read % RING_BYTES, to_end = RING_BYTES - place, n = (size_t)(written - read);
+    size_t bytes = l->space->ring_bytes, place = read % bytes, to_end = bytes - place;
+    size_t n = (size_t)(written - read);
     *at = r->data + place;
     return n < to_end ? n : to_end;
 }

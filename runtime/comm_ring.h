@@ -10,6 +10,8 @@
 
 typedef struct RingSpace RingSpace; /* lies in the shared memory itself; holds no addresses */
 
+/* 256 KiB for each ordered pair of up to 16 ranks; less for each of more, so that all together grow
+ * slowly: 64 MiB for 64 ranks, 256 MiB for 128. */
 size_t ring_space_bytes(int size);
 /* Makes a space of zeroed memory, 64-byte aligned. */
 void ring_space_init(RingSpace *s, int size);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "runtime/comm.h"
+#include "runtime/comm_ring.h"
 #include "tests/unit/rt_comm.h"
 
 typedef struct Rank {
@@ -33,7 +34,7 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
-enum { MAX_RANKS = 8 };
+enum { MAX_RANKS = 24 };
 
 static void ranks_init(Rank *rank, int size, void (*body)(Comm *, Rank *))
 {
@@ -104,15 +105,26 @@ static void body_in_flight(Comm *c, Rank *r)
     check_in_flight(c);
 }
 
-static void test_values(int size)
+static void test_body(int size, void (*body)(Comm *, Rank *))
 {
     Rank rank[MAX_RANKS];
-    ranks_init(rank, size, body_values);
+    ranks_init(rank, size, body);
     ranks_run(rank);
     for (int i = 0; i < size; i++) CHECK(rank[i].status == RT_OK);
-    ranks_init(rank, size, body_in_flight);
-    ranks_run(rank);
-    for (int i = 0; i < size; i++) CHECK(rank[i].status == RT_OK);
+}
+
+static void test_values(int size)
+{
+    test_body(size, body_values);
+    test_body(size, body_in_flight);
+}
+
+/* More ranks share the memory of the rings, which then end at odd places. */
+static void test_many(void)
+{
+    CHECK(ring_space_bytes(16) > (size_t)64 << 20 && ring_space_bytes(64) < (size_t)66 << 20);
+    CHECK(ring_space_bytes(128) < (size_t)260 << 20);
+    test_body(MAX_RANKS, body_in_flight);
 }
 
 /* Counts beyond 2^31 and 2^32: shards cover the tensor, in order, each as large as the next or one
@@ -357,6 +369,7 @@ int main(void)
     static const int sizes[] = {1, 2, 3, 4, 8};
     test_shards();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) test_values(sizes[i]);
+    test_many();
     test_failures(2);
     test_failures(4);
     test_slow_rank(2);

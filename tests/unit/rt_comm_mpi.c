@@ -63,10 +63,23 @@ static void run_hangs(Comm *c, RtError *e)
     comm_run(c, &here, e);
 }
 
+/* Rank 1 computes beyond the limit, and polls. */
+static void run_computes(Comm *c, RtError *e)
+{
+    float x[300] = {0};
+    CommCall here = all_reduce(x, 300);
+    double end = seconds() + 4.5; /* of a limit of 3 s */
+    while (comm_rank(c) == 1 && seconds() < end) {
+        CHECK(comm_poll(c, e) == RT_OK);
+        usleep(50000);
+    }
+    comm_run(c, &here, e);
+}
+
 static const Body bodies[] = {
-    {"values", run_values, 60}, {"other", run_other, 60}, {"dies", run_dies, 60},
-    {"stops", run_stops, 60},   {"hangs", run_hangs, 3},  {"hash", run_values, 60},
-    {"world", run_values, 60},
+    {"values", run_values, 60}, {"other", run_other, 60},      {"dies", run_dies, 60},
+    {"stops", run_stops, 60},   {"hangs", run_hangs, 3},       {"hash", run_values, 60},
+    {"world", run_values, 60},  {"computes", run_computes, 3},
 };
 
 static int rank_main(const char *name)
@@ -166,6 +179,12 @@ static void test_results(void)
     for (int n = 2; n <= 3; n++) LINES(n, "values", "ZMC_SHM=0", -1, "done over MPI");
 }
 
+static void test_slow_rank(void)
+{
+    LINES(3, "computes", "ZMC_SHM=1", -1, "done over shared memory");
+    LINES(3, "computes", "ZMC_SHM=0", -1, "done over MPI");
+}
+
 static void test_failures(void)
 {
     static const char *const envs[] = {"ZMC_SHM=1", "ZMC_SHM=0"};
@@ -199,6 +218,7 @@ int main(int argc, char **argv)
         return 77;
     }
     test_results();
+    test_slow_rank();
     test_failures();
     str_free(&library);
     free((void *)(uintptr_t)self);
