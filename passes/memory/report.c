@@ -208,41 +208,6 @@ static void add_live(PlanReport *r, const Buffers *all)
     }
 }
 
-/* Bytes of the temporaries that the update takes gradients from: gathered ones, or what the op
- * `probe` shows but its last operand, the factor. */
-static int64_t gradients_read(const Func *f, Arena *a)
-{
-    Units u = units_build(a, f);
-    bool *is_counted = ARENA_ARRAY(a, bool, u.n);
-    int64_t bytes = 0, gathered = 0;
-    FOR_OPS(f, id)
-    {
-        const Op *op = op_cget(f, id);
-        if (op->code == OP_ALL_GATHER && strcmp(comm_what(f, op), "grads") == 0)
-            gathered += type_bytes(value_type(f, op->out[0]));
-        for (uint32_t i = 0; op->code == OP_PROBE && i + 1 < op->n_in; i++) {
-            uint32_t unit = u.of[op->in[i].i].unit;
-            if (u.at[unit].kind != UNIT_TEMP || is_counted[unit]) continue;
-            is_counted[unit] = true;
-            bytes += u.at[unit].bytes;
-        }
-    }
-    return gathered ? gathered : bytes;
-}
-
-/* Gradients count into the states as accumulators; where there are none, as what the update reads,
- * be it live only from the backward to the update.  What is on its way to be reduced is no state.
- */
-static int64_t gradient_bytes(const Module *m, Arena *a)
-{
-    int64_t persistent = 0;
-    for (uint32_t i = 1; i < m->vars.n; i++)
-        if (m->vars.at[i].kind == VK_GRAD && !var_ok(m->vars.at[i].in))
-            persistent += m->vars.at[i].place.bytes;
-    const Func *f = func_find(m, "last");
-    return persistent || !f ? persistent : gradients_read(f, a);
-}
-
 static double func_flops(const Func *f)
 {
     double total = 0;
@@ -285,7 +250,7 @@ PlanReport plan_report(const Module *m, Arena *scratch)
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) r.peak_live += r.cat[i].bytes;
     r.peak_live += r.padding;
     r.states = *category(&r, "params") + *category(&r, "master") + *category(&r, "optimizer") +
-               gradient_bytes(m, scratch);
+               *category(&r, "grads");
     r.closed_form = precision_closed_form(m, r.ranks);
     r.fragmentation = r.peak_live ? (double)r.arena / (double)r.peak_live - 1 : 0;
     r.comm = plan_comm(m, scratch);

@@ -17,6 +17,7 @@
  * gathered value may be made in a variable only when older readings were used up by then.
  */
 #include "passes/memory/memory.h"
+#include "passes/memory/report.h"
 
 #include <string.h>
 
@@ -377,14 +378,38 @@ static void name_value(Build *b, ValueId v, const char *cat)
     if (u->kind == UNIT_TEMP) u->cat = cat;
 }
 
-/* Gathered parameters and the parts that they are gathered from; what is gathered of gradients is
- * gradients. */
-static void name_gather(Build *b, const Op *o)
+static bool has_accumulators(const Module *m)
 {
-    const Unit *from = &b->u.at[b->u.of[o->in[0].i].unit];
-    const char *cat = strcmp(from->cat, "grads") == 0 ? "grads" : "gathered";
-    name_value(b, o->in[0], cat);
-    name_value(b, o->out[0], cat);
+    for (uint32_t i = 1; i < m->vars.n; i++)
+        if (m->vars.at[i].kind == VK_GRAD) return true;
+    return false;
+}
+
+static bool gathers_grads(const Func *f, const Op *op)
+{
+    return op->code == OP_ALL_GATHER && strcmp(comm_what(f, op), "grads") == 0;
+}
+
+static bool func_gathers_grads(const Func *f)
+{
+    FOR_OPS(f, op)
+    if (gathers_grads(f, op_cget(f, op))) return true;
+    return false;
+}
+
+/* What reductions and gathers work on.  Gradients are what accumulators hold; where there are none,
+ * what the update reads: gathered ones, else those that `probe` shows.  What is on its way to be
+ * reduced is workspace. */
+static void name_comm(Build *b, const Op *o, bool has_sums)
+{
+    if (o->code == OP_REDUCE_SCATTER) {
+        name_value(b, o->in[0], "workspace");
+        name_value(b, o->out[0], "workspace");
+    }
+    if (o->code != OP_ALL_GATHER) return;
+    bool is_grad = gathers_grads(b->f, o);
+    name_value(b, o->in[0], is_grad ? "workspace" : "gathered");
+    name_value(b, o->out[0], is_grad && !has_sums ? "grads" : "gathered");
 }
 
 static void name_units(Build *b)
@@ -396,19 +421,15 @@ static void name_units(Build *b)
                  : u->kind == UNIT_VAR ? mem_var_category(var_cget(f->m, u->var)->kind)
                                        : "activations";
     }
+    bool has_sums = has_accumulators(f->m), reads_probed = !has_sums && !func_gathers_grads(f);
+    FOR_OPS(f, op) name_comm(b, op_cget(f, op), has_sums);
     FOR_OPS(f, op)
     {
         const Op *o = op_cget(f, op);
-        if (o->code == OP_PROBE)
-            for (uint32_t i = 0; i + 1 < o->n_in; i++) name_value(b, o->in[i], "grads");
         if (o->code == OP_WORKSPACE) name_value(b, o->out[0], "workspace");
-        if (o->code == OP_PACK && f->m->mesh[MESH_DATA]) name_value(b, o->out[0], "grads");
-        if (o->code != OP_REDUCE_SCATTER) continue;
-        name_value(b, o->in[0], "grads");
-        name_value(b, o->out[0], "grads");
+        for (uint32_t i = 0; o->code == OP_PROBE && reads_probed && i + 1 < o->n_in; i++)
+            name_value(b, o->in[i], "grads");
     }
-    FOR_OPS(f, op)
-    if (op_cget(f, op)->code == OP_ALL_GATHER) name_gather(b, op_cget(f, op));
 }
 
 /* Lifetimes of units; drops merged ones. */
