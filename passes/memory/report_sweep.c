@@ -93,9 +93,15 @@ static void add_row(const PlanSweep *s, const SweepRow *r, Str *out)
     add_size(out, category_bytes(r, "activations"));
     add_size(out, category_bytes(r, "gathered"));
     add_size(out, r->arena);
-    add_size(out, r->comm_bytes);
     const char *fit = fit_text(s, r);
-    str_addf(out, "%s%s\n", *fit ? "  " : "", fit);
+    if (*fit) {
+        add_size(out, r->comm_bytes);
+        str_addf(out, "  %s\n", fit);
+        return;
+    }
+    str_add(out, "  ");
+    plan_add_bytes(out, r->comm_bytes);
+    str_add(out, "\n");
 }
 
 static void add_trimmed(Str *out, int64_t bytes)

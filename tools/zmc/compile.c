@@ -101,12 +101,6 @@ static int emit_executable(Session *s, const Module *m, const CodegenTarget *t, 
         diag_help(&s->diag, "--target cuda --emit kernels prints its kernels");
         return EXIT_BAD_INPUT;
     }
-    if (s->opt.ranks.from > 1 && m->mesh[MESH_DATA] != s->opt.ranks.from) {
-        diag_error(&s->diag, (SrcPos){0}, E_USAGE,
-                   "--ranks %lld makes no executable in this version of zmc",
-                   (long long)s->opt.ranks.from);
-        return EXIT_BAD_INPUT;
-    }
     co.plan_text = plan_text(s, m, &r);
     if (codegen_executable(m, t, &co, s->opt.out, &st) != ZM_OK) return EXIT_BAD_INPUT;
     print_summary(s, m, &r, &st, now_s() - start);
