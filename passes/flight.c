@@ -16,6 +16,7 @@
 
 #include "passes/flight.h"
 #include "passes/memory/memory.h"
+#include "passes/value_map.h"
 
 static const uint32_t sends[] = {UINT32_MAX, 8, 4, 2, 1};
 
@@ -26,6 +27,7 @@ struct Flights {
     FlightPlan p;
     Policy policy;
     int64_t peak;
+    int64_t gathered; /* most bytes of parameters at once when none is gathered ahead */
     uint32_t *order;
 };
 
@@ -34,8 +36,10 @@ struct Flights {
 static bool make_async(PassCtx *cx, Func *f)
 {
     bool is_any = false;
+    ValueMap map = {.arena = cx->scratch};
     FOR_OPS(f, op)
     {
+        value_map_apply(&map, f, op);
         Op o = *op_cget(f, op); /* by value: f grows */
         if (!op_is_flier(o.code)) continue;
         is_any = true;
@@ -47,8 +51,7 @@ static bool make_async(PassCtx *cx, Func *f)
         Builder b = {.f = f, .before = o.next, .loc = o.loc};
         ValueId in[] = {o.out[0], o.in[0]};
         ValueId wait = build1(&b, OP_WAIT, in, 2, NULL);
-        func_replace_uses(f, o.out[0], wait);
-        op_set_operand(f, value_cget(f, wait)->def, 0, o.out[0]);
+        value_map_set(&map, o.out[0], wait);
         op_get(f, op)->attrs = attrs_copy(f->m, &l);
         value_get(f, wait)->name = value_cget(f, o.out[0])->name;
         value_get(f, o.out[0])->name = NULL;
@@ -202,14 +205,21 @@ static int64_t largest_run(const FlightPlan *p)
     return most;
 }
 
-/* Waits for everything where it starts, gathers at their first use: the peak. */
-static int64_t begin(Flights *fl)
+/* Waits for everything where it starts, gathers at their first use. */
+static void begin(Flights *fl)
 {
-    int64_t gathered;
     fl->s = sched_new(fl->cx->scratch, fl->f);
     fl->p = plan_of(&fl->s);
     fl->order = ARENA_ARRAY(fl->cx->scratch, uint32_t, fl->s.n);
-    return try_policy(fl, &fl->policy, &gathered);
+    fl->peak = try_policy(fl, &fl->policy, &fl->gathered);
+}
+
+/* Fewer gathered bytes above the limit, then fewer bytes. */
+static bool is_better(const Flights *x, const Flights *y)
+{
+    bool x_fits = flights_fit(x), y_fits = flights_fit(y);
+    if (!x_fits || !y_fits) return x_fits || (!y_fits && x->gathered < y->gathered);
+    return x->peak < y->peak;
 }
 
 Flights *flights_new(PassCtx *cx, Func *f)
@@ -218,15 +228,26 @@ Flights *flights_new(PassCtx *cx, Func *f)
     Flights *fl = ARENA_NEW(cx->scratch, Flights);
     int64_t limit = cx->opt->max_gathered_bytes;
     *fl = (Flights){.cx = cx, .f = f, .policy.most_gathered = limit > 0 ? limit : INT64_MAX};
-    int64_t peak = begin(fl);
+    begin(fl);
     Flights program = *fl;
     sched_greedy(&fl->s, fl->order);
     sched_apply(&fl->s, fl->order);
-    if (begin(fl) >= peak) *fl = program;
+    begin(fl);
+    if (!is_better(fl, &program)) *fl = program;
     return fl;
 }
 
-static Status refuse_limit(const Flights *fl, int64_t need)
+bool flights_fit(const Flights *fl)
+{
+    return fl->gathered <= fl->policy.most_gathered;
+}
+
+int64_t flights_gathered(const Flights *fl)
+{
+    return fl->gathered;
+}
+
+Status flights_refuse(const Flights *fl)
 {
     const FlightPlan *p = &fl->p;
     uint32_t largest = 0;
@@ -235,25 +256,22 @@ static Status refuse_limit(const Flights *fl, int64_t need)
     LocId loc = op_cget(fl->f, fl->s.op[p->trip[largest].start])->loc;
     diag_error(fl->cx->m->diag, loc_pos(fl->cx->m, loc), E_PLAN_GATHERED,
                "@%s holds %s of gathered parameters at once, --max-gathered-bytes allows %s",
-               fl->f->name, plan_bytes_text(fl->cx->scratch, need),
+               fl->f->name, plan_bytes_text(fl->cx->scratch, fl->gathered),
                plan_bytes_text(fl->cx->scratch, fl->policy.most_gathered));
     diag_help(fl->cx->m->diag, "the least that works is --max-gathered-bytes %lld",
-              (long long)need);
+              (long long)fl->gathered);
     return ZM_FAIL;
 }
 
-Status flights_fetch(Flights *fl)
+void flights_fetch(Flights *fl)
 {
     int64_t gathered;
-    fl->peak = try_policy(fl, &fl->policy, &gathered);
-    if (gathered > fl->policy.most_gathered) return refuse_limit(fl, gathered);
     Policy ahead = fl->policy;
     ahead.is_ahead = true;
     int64_t peak = try_policy(fl, &ahead, &gathered);
-    if (gathered > fl->policy.most_gathered || peak > fl->peak + largest_run(&fl->p)) return ZM_OK;
+    if (gathered > fl->policy.most_gathered || peak > fl->peak + largest_run(&fl->p)) return;
     fl->policy = ahead;
     fl->peak = peak;
-    return ZM_OK;
 }
 
 int64_t flights_peak(const Flights *fl)

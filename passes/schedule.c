@@ -192,19 +192,32 @@ static void order_function(PassCtx *cx, Func *f, bool *changed)
         sched_apply(&s, NULL);
 }
 
+/* The one that holds most gathered parameters, if that is more than is allowed. */
+static const Flights *find_unfit(Flights *const *fl, uint32_t n)
+{
+    const Flights *most = NULL;
+    for (uint32_t i = 0; i < n; i++)
+        if (fl[i] && !flights_fit(fl[i]) &&
+            (!most || flights_gathered(fl[i]) > flights_gathered(most)))
+            most = fl[i];
+    return most;
+}
+
 Status pass_schedule(PassCtx *cx, bool *changed)
 {
     uint32_t n = cx->m->funcs.n;
     Flights **fl = ARENA_ARRAY(cx->scratch, Flights *, n);
-    int64_t most = 0; /* of any function: the arena is as large */
     for (uint32_t i = 0; i < n; i++) {
         fl[i] = flights_new(cx, cx->m->funcs.at[i]);
-        if (!fl[i]) {
-            order_function(cx, cx->m->funcs.at[i], changed);
-            continue;
-        }
-        *changed = true;
-        ZM_TRY(flights_fetch(fl[i]));
+        if (!fl[i]) order_function(cx, cx->m->funcs.at[i], changed);
+        *changed |= fl[i] != NULL;
+    }
+    const Flights *unfit = find_unfit(fl, n);
+    if (unfit) return flights_refuse(unfit);
+    int64_t most = 0; /* of any function: the arena is as large */
+    for (uint32_t i = 0; i < n; i++) {
+        if (!fl[i]) continue;
+        flights_fetch(fl[i]);
         if (flights_peak(fl[i]) > most) most = flights_peak(fl[i]);
     }
     for (uint32_t i = 0; i < n; i++)

@@ -35,8 +35,12 @@ int64_t sched_peak(Arena *a, const Func *f); /* bytes that its memory plan needs
  * program and a greedy one. */
 typedef struct Flights Flights;
 Flights *flights_new(PassCtx *cx, Func *f); /* NULL: f has none */
-/* Gathers ahead of their use.  E_PLAN_GATHERED where --max-gathered-bytes is too small. */
-Status flights_fetch(Flights *fl);
+/* Bytes of parameters that f has to hold gathered at once; may it, by --max-gathered-bytes? */
+int64_t flights_gathered(const Flights *fl);
+bool flights_fit(const Flights *fl);
+Status flights_refuse(const Flights *fl); /* E_PLAN_GATHERED */
+/* Gathers ahead of their use. */
+void flights_fetch(Flights *fl);
 /* Waits as late as a plan of `most` bytes allows, or of as many as flights_fetch left. */
 void flights_send(Flights *fl, int64_t most);
 int64_t flights_peak(const Flights *fl);
