@@ -263,7 +263,7 @@ static RtStatus do_run(Run *r, const ZmrtImage *image, RtError *e)
 
 static RtStatus print_text(Str *text, RtError *e)
 {
-    fputs(str_c(text), stdout);
+    if (ranks_number() == 0) fputs(str_c(text), stdout);
     str_free(text);
     return fflush(stdout) == 0 ? RT_OK : output_failed("stdout", errno, e);
 }

@@ -174,8 +174,27 @@ def test_refused():
         _, err = run(launch(2, exe, *args, "--steps", 1), 1)
         contains(err, why)
         same(err.count("error:"), 1, "messages, and 1:")
-    out, _ = run([exe, "--info"])
-    contains(out, "ranks       2, zero stage 1")
+    for command in ([exe], launch(2, exe)):
+        out, _ = run([*command, "--info"])
+        same(out.count("ranks       2, zero stage 1"), 1, "ranks that say what the program is, and 1:")
+
+
+def test_launchers():
+    """Inside an allocation of Slurm srun starts the ranks; without MPI's launcher there is a hint."""
+    bin_dir = path("bin")
+    os.makedirs(bin_dir, exist_ok=True)
+    with open(os.path.join(bin_dir, "srun"), "w", encoding="utf-8") as f:
+        f.write('#!/bin/sh\necho "srun $@"\nexit 3\n')
+    os.chmod(f.name, 0o755)
+    exe = model(2, 1)
+    env = {**os.environ, "PATH": bin_dir + ":" + os.environ["PATH"], "SLURM_JOB_ID": "7"}
+    out, _ = run([ZMC, "run", "-n", 2, exe, "--steps", 1], 3, env=env)
+    same(out, f"srun -n 2 --mpi=pmix --kill-on-bad-exit=1 {exe} --steps 1\n", "srun's command line and the expected one")
+    _, err = run([ZMC, "run", "-n", 2, exe, "--steps", 1], 1, env={**os.environ, "PATH": "/nowhere"})
+    contains(err, "cannot run mpirun", "apt-get install openmpi-bin")
+    _, err = run([ZMC, "run", "-n", 2, path("absent")], 1)
+    contains(err, "cannot run", "absent: No such file or directory")
+    run([ZMC, "run", "-n", "two", exe], 1)
 
 
 def mpirun(*parts):
