@@ -15,14 +15,14 @@ static int n_failures;
 #define FAIL(...) (n_failures++, fprintf(stderr, __VA_ARGS__), fputc('\n', stderr))
 
 /* What stands before the kernels. */
-static void print_shim(Str *out)
+static inline void print_shim(Str *out)
 {
     str_addf(out, "#include \"%.*scuda_shim.h\"\n", (int)(strrchr(__FILE__, '/') + 1 - __FILE__),
              __FILE__);
     cuda_print_prelude(out);
 }
 
-static void *find_symbol(void *library, const char *name, void *fn)
+static inline void *find_symbol(void *library, const char *name, void *fn)
 {
     void *at = dlsym(library, name);
     if (!at) FAIL("%s: not in the compiled library", name);
@@ -33,7 +33,7 @@ static void *find_symbol(void *library, const char *name, void *fn)
 typedef void (*RunFn)(void **args, int n_blocks, int x, int y, int is_reversed);
 
 /* The shared library, or NULL; keeps the source when it does not compile. */
-static void *compile(const Str *src)
+static inline void *compile(const Str *src)
 {
     char dir[] = "/tmp/cuda_nest.XXXXXX", command[512], path[64];
     ZM_CHECK(mkdtemp(dir) != NULL);

@@ -168,12 +168,9 @@ static void free_all(const Kernel *k, Guarded *g, bool is_second)
         if (is_second || !k->args[i].is_out || k->args[i].alias_in < 0) guarded_free(&g[i]);
 }
 
-static void check_numbers(const Job *job, void *library)
+/* fn runs the kernel, wherever. */
+static void check_numbers_by(const Job *job, RunFn fn)
 {
-    char symbol[80];
-    RunFn fn;
-    snprintf(symbol, sizeof symbol, "run_%s", job->name);
-    if (!find_symbol(library, symbol, &fn)) return;
     Arena arena = {0};
     Rng rng = {job->k->n_args * 131u + job->k->n_nodes};
     double *mem[KERNEL_MAX_ARGS];
@@ -193,7 +190,15 @@ static void check_numbers(const Job *job, void *library)
     arena_free(&arena);
 }
 
-static void check_text(const Job *job, const char *text)
+static inline void check_numbers(const Job *job, void *library)
+{
+    char symbol[80];
+    RunFn fn;
+    snprintf(symbol, sizeof symbol, "run_%s", job->name);
+    if (find_symbol(library, symbol, &fn)) check_numbers_by(job, fn);
+}
+
+static inline void check_text(const Job *job, const char *text)
 {
     const char *at = text;
     for (int i = 0; i < CUDA_MAX_TEXTS && job->info->texts[i]; i++) {
@@ -208,7 +213,7 @@ static void check_text(const Job *job, const char *text)
 }
 
 /* Source of all jobs with a call for each, then `more`. */
-static void print_jobs(const Job *jobs, int n, const char *more, Str *out)
+static inline void print_jobs(const Job *jobs, int n, const char *more, Str *out)
 {
     print_shim(out);
     for (int i = 0; i < n; i++) {

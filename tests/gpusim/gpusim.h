@@ -1,0 +1,32 @@
+/* gpusim.h -- what the simulator exports beside the driver API, for tests and for the stand-in of
+ * NCCL.  Link against nothing: dlsym() these from the library that stands for libcuda.so.1. */
+#ifndef ZM_GPUSIM_H
+#define ZM_GPUSIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+
+/* Reports so far in this process. */
+unsigned long gpusim_report_count(void);
+
+typedef struct GpusimRange { /* device or pinned memory that an operation accesses */
+    uint64_t address;
+    size_t bytes;
+    int is_written;
+} GpusimRange;
+
+/* Puts an operation of one's own on a stream (or into its capture).  fn runs on the host when the
+ * stream reaches it, under the driver's lock: it may wait for other processes, but must not call
+ * the driver; gpusim_host_address() before.  `name` is copied; ranges are checked as a copy's are
+ * (order between streams, reads of what nothing wrote).  Returns a CUresult. */
+int gpusim_enqueue(void *stream, const char *name, void (*fn)(void *arg), void *arg,
+                   const GpusimRange *ranges, size_t n_ranges);
+
+/* Where device or pinned memory lies on the host; NULL: no allocation holds all of it. */
+void *gpusim_host_address(uint64_t address, size_t bytes);
+
+#pragma GCC visibility pop
+
+#endif

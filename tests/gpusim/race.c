@@ -1,0 +1,162 @@
+/* race.c -- shared memory: bounds, bytes never written, races between barriers.
+ *
+ * Each warp has a clock that each synchronisation advances, and knows up to which clock of each
+ * other warp it is ordered: a barrier makes all that take part know of each other.  A byte's tag is
+ * time << 11 | flag << 10 | thread: its last writer (flag: atomic), and its last reader (flag:
+ * several lanes of the warp; with MANY: several warps since the barrier that `time` counts).
+ * The tag 0 means never written. */
+#include "tests/gpusim/report.h"
+
+#include <string.h>
+
+enum { FLAG = 1 << 10, MANY = FLAG | 30, SEVERAL = 31, THREAD = FLAG - 1, TIME_SHIFT = 11 };
+
+static uint32_t own_tag(const Warp *w, int lane)
+{
+    return w->clock << TIME_SHIFT | w->number << 5 | (uint32_t)lane;
+}
+
+static uint32_t warp_of(uint32_t tag)
+{
+    return tag >> 5 & 31;
+}
+
+/* Did what the tag stands for happen before, or does this very lane do it? */
+static bool is_ordered(const Warp *w, uint32_t tag)
+{
+    uint32_t from = warp_of(tag), time = tag >> TIME_SHIFT;
+    return from == w->number ? time < w->clock : time <= w->seen[from];
+}
+
+static bool is_race_with_writer(const Warp *w, uint32_t writer, int lane, bool is_atomic)
+{
+    if (is_atomic && (writer & FLAG)) return false;
+    if ((writer & THREAD) == (w->number << 5 | (uint32_t)lane)) return false;
+    return writer && !is_ordered(w, writer);
+}
+
+static bool is_race_with_reader(const Warp *w, uint32_t reader, int lane)
+{
+    if (!reader) return false;
+    if ((reader & (FLAG | 31)) == MANY) return reader >> TIME_SHIFT > w->block->n_phases;
+    bool is_one = !(reader & FLAG);
+    if (is_one && (reader & THREAD) == (w->number << 5 | (uint32_t)lane)) return false;
+    return !is_ordered(w, reader);
+}
+
+static uint32_t merged_reader(const Warp *w, uint32_t old, int lane)
+{
+    uint32_t own = own_tag(w, lane), many = (w->block->n_phases + 1) << TIME_SHIFT | MANY;
+    if (!old || old == own) return own;
+    if ((old & (FLAG | 31)) == MANY) return old >> TIME_SHIFT > w->block->n_phases ? many : own;
+    if (is_ordered(w, old)) return own;
+    return warp_of(old) == w->number ? (own & ~31u) | FLAG | SEVERAL : many;
+}
+
+static void describe(char *out, size_t n, uint32_t tag)
+{
+    if ((tag & (FLAG | 31)) == MANY)
+        snprintf(out, n, "threads of several warps");
+    else
+        snprintf(out, n, "thread %u", tag & THREAD);
+}
+
+static void report_race(Warp *w, const Insn *in, int lane, uint64_t at, const char *does,
+                        const char *did, uint32_t tag)
+{
+    char who[48];
+    describe(who, sizeof who, tag);
+    report_lane(w, in, lane, REPORT_SHARED_RACE,
+                "%s byte %llu of shared memory, which %s %s with no barrier between", does,
+                (unsigned long long)at, who, did);
+}
+
+static bool is_inside(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n)
+{
+    if (at + n > w->block->shared_bytes || at + n < at) {
+        report_lane(w, in, lane, REPORT_BOUNDS, "%u bytes at %lld of shared memory of %u bytes", n,
+                    (long long)at, w->block->shared_bytes);
+        return false;
+    }
+    if (at % n == 0) return true;
+    report_lane(w, in, lane, REPORT_ALIGNMENT, "%u bytes at %llu of shared memory", n,
+                (unsigned long long)at);
+    return false;
+}
+
+static void touch_read(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n)
+{
+    uint32_t *writer = w->block->shared_writer + at, *reader = w->block->shared_reader + at;
+    for (uint32_t i = 0; i < n; i++) {
+        if (i && writer[i] == writer[0] && reader[i] == reader[i - 1]) continue;
+        if (!writer[i])
+            report_lane(w, in, lane, REPORT_UNINITIALISED, "byte %llu of shared memory is read",
+                        (unsigned long long)at + i);
+        else if (is_race_with_writer(w, writer[i], lane, false))
+            report_race(w, in, lane, at + i, "reads", "writes", writer[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) reader[i] = merged_reader(w, reader[i], lane);
+}
+
+static void touch_write(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, bool is_atomic)
+{
+    uint32_t *writer = w->block->shared_writer + at, *reader = w->block->shared_reader + at;
+    uint32_t tag = own_tag(w, lane) | (is_atomic ? (uint32_t)FLAG : 0);
+    for (uint32_t i = 0; i < n; i++) {
+        if (is_atomic && !writer[i])
+            report_lane(w, in, lane, REPORT_UNINITIALISED, "byte %llu of shared memory is read",
+                        (unsigned long long)at + i);
+        if (is_race_with_writer(w, writer[i], lane, is_atomic))
+            report_race(w, in, lane, at + i, "writes", "writes", writer[i]);
+        else if (is_race_with_reader(w, reader[i], lane))
+            report_race(w, in, lane, at + i, "writes", "reads", reader[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) writer[i] = tag;
+}
+
+bool shared_access(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, bool is_write,
+                   bool is_atomic)
+{
+    if (!is_inside(w, in, lane, at, n)) return false;
+    if (is_write)
+        touch_write(w, in, lane, at, n, is_atomic);
+    else
+        touch_read(w, in, lane, at, n);
+    return true;
+}
+
+/* ---- order ---- */
+
+void race_start(Block *b)
+{
+    memset(b->shared_writer, 0, b->shared_bytes * sizeof b->shared_writer[0]);
+    memset(b->shared_reader, 0, b->shared_bytes * sizeof b->shared_reader[0]);
+    b->n_phases = 0;
+    for (uint32_t i = 0; i < b->n_warps; i++) {
+        b->warps[i].clock = 1;
+        memset(b->warps[i].seen, 0, sizeof b->warps[i].seen);
+    }
+}
+
+void race_sync_warp(Warp *w)
+{
+    w->clock++;
+}
+
+void race_sync_block(Block *b, uint32_t warps)
+{
+    uint32_t seen[MAX_WARPS] = {0};
+    for (uint32_t i = 0; i < b->n_warps; i++) {
+        if (!(warps >> i & 1)) continue;
+        for (uint32_t v = 0; v < b->n_warps; v++)
+            if (b->warps[i].seen[v] > seen[v]) seen[v] = b->warps[i].seen[v];
+    }
+    for (uint32_t i = 0; i < b->n_warps; i++)
+        if (warps >> i & 1) seen[i] = b->warps[i].clock;
+    for (uint32_t i = 0; i < b->n_warps; i++) {
+        if (!(warps >> i & 1)) continue;
+        memcpy(b->warps[i].seen, seen, sizeof seen);
+        b->warps[i].clock++;
+    }
+    b->n_phases++;
+}

@@ -1,0 +1,144 @@
+/* stream.h -- the driver's state: devices, memory, streams whose tasks run when somebody waits.
+ *
+ * Nothing runs when it is enqueued.  When the host waits, tasks run one at a time; the next is
+ * drawn by $GPUSIM_SEED among the first tasks of all streams whose dependencies are done, so a
+ * missing dependency shows as a wrong order in some seed.  Independently of the order drawn, memory
+ * that two tasks touch with nothing ordering them is reported (memory.h).
+ *
+ * Dependencies are vector clocks: a task depends on the first clock[t] tasks of stream t.
+ * The legacy stream (NULL, 1) comes after everything enqueued before on blocking streams, and they
+ * after it; CU_STREAM_NON_BLOCKING streams know nothing of it.  The per-thread stream (2) is one
+ * blocking stream. */
+#ifndef ZM_GPUSIM_STREAM_H
+#define ZM_GPUSIM_STREAM_H
+
+#include "tests/gpusim/api.h"
+#include "tests/gpusim/gpusim.h"
+#include "tests/gpusim/sim.h"
+
+enum { MAX_DEVICES = 8, MAX_RANGES = 64, LEGACY = 0, PER_THREAD = 1 };
+
+typedef struct Device {
+    int ordinal;
+    int n_retained;
+} Device;
+
+typedef struct Module_ {
+    PtxModule ptx;
+    int device;
+    VEC(struct Function *) functions;
+    VEC(Allocation *) globals;
+} Module_;
+
+typedef struct Function {
+    Module_ *module;
+    Code code;
+    int max_dynamic_bytes;
+} Function;
+
+typedef enum { TASK_LAUNCH, TASK_COPY, TASK_SET, TASK_RECORD, TASK_HOST } TaskKind;
+
+typedef struct Task {
+    TaskKind kind;
+    Op op;
+    Function *function; /* launch */
+    uint32_t grid[3], block[3], shared_bytes;
+    uint8_t *params;   /* owned */
+    uint64_t to, from; /* copy, set */
+    size_t bytes;
+    uint8_t *staged; /* copy from pageable memory: its bytes; owned */
+    uint32_t value;
+    uint8_t value_bytes;
+    struct Event *event; /* record */
+    void (*fn)(void *arg);
+    void *arg;
+    GpusimRange *ranges;
+    size_t n_ranges; /* owned */
+    struct Task *next;
+} Task;
+
+typedef struct Event {
+    uint32_t clock[MAX_STREAMS];
+    bool is_recorded;
+    double time_ms;      /* when it was reached */
+    struct Graph *graph; /* recorded in a capture: then clock is unused */
+    uint32_t action;
+} Event;
+
+typedef struct Stream {
+    uint32_t slot;
+    bool is_used, is_blocking;
+    uint32_t clock[MAX_STREAMS]; /* of what was enqueued last */
+    uint32_t n_done;
+    Task *first, *last;
+    struct Graph *capture; /* or NULL */
+    uint32_t capture_branch;
+} Stream;
+
+/* A capture is the list of what was called; launching a graph calls it again on streams of its own,
+ * branch 0 being the stream that it is launched on. */
+typedef enum { ACTION_TASK, ACTION_RECORD, ACTION_WAIT } ActionKind;
+
+typedef struct Action {
+    ActionKind kind;
+    uint32_t branch;
+    Task *task;      /* a template */
+    uint32_t record; /* wait: number of the action that recorded */
+} Action;
+
+typedef struct Graph {
+    Stream *origin;
+    uint32_t n_branches, n_tasks, n_users; /* handles: the graph, its executables */
+    VEC(Action) actions;
+    bool is_joined[MAX_STREAMS]; /* branch: the origin has waited for all it did */
+    Arena arena;
+} Graph;
+
+typedef struct GraphExec {
+    Graph *graph;
+    Stream *branches[MAX_STREAMS];
+} GraphExec;
+
+typedef struct System {
+    bool is_initialised;
+    int n_devices, arch; /* 80 */
+    Device devices[MAX_DEVICES];
+    Memory memory;
+    Stream streams[MAX_STREAMS];
+    uint32_t host_clock[MAX_STREAMS]; /* what the host has waited for */
+    uint64_t random;
+    Stamp next_stamp;
+    CUresult sticky;
+} System;
+
+/* ---- system.c ---- */
+
+System *system_lock(void);
+CUresult system_unlock(CUresult rc); /* rc, or the error that the device is in */
+Device *system_current(void);        /* of this thread; NULL: none */
+void system_set_current(Device *d);
+
+/* ---- stream.c ---- */
+
+Stream *stream_of(System *s, CUstream handle);                 /* NULL: no stream */
+Stream *stream_new(System *s, bool is_blocking);               /* NULL: MAX_STREAMS are in use */
+CUresult stream_push(System *s, Stream *q, const Task *draft); /* or into its capture */
+void stream_finish(System *s, const uint32_t *clock);          /* until all before it is done */
+void stream_finish_all(System *s);
+bool stream_step(System *s); /* one task; false: none is left */
+bool clock_is_done(const System *s, const uint32_t *clock);
+void clock_join(uint32_t *into, const uint32_t *from);
+void task_free(Task *t);
+
+/* ---- task.c ---- */
+
+void task_run(System *s, Task *t);
+
+/* ---- graph.c ---- */
+
+CUresult graph_add_task(Graph *g, Stream *q, const Task *draft);
+CUresult graph_record(Stream *q, Event *e);
+CUresult graph_wait(System *s, Stream *q, Event *e);
+Task *task_copy(const Task *t); /* with copies of what it owns */
+
+#endif

@@ -1,0 +1,69 @@
+/* gpusim_driver.h -- for tests: the simulator of build/gpusim, opened as libcuda.so.1 is. */
+#ifndef ZM_TESTS_GPUSIM_DRIVER_H
+#define ZM_TESTS_GPUSIM_DRIVER_H
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/gpusim/api.h"
+#include "tests/gpusim/gpusim.h"
+
+#define GPUSIM_FIELD(NAME, PARAMS) CUresult(*NAME) PARAMS;
+typedef struct Driver {
+    CU_FUNCTIONS(GPUSIM_FIELD)
+    unsigned long (*reports)(void);
+    void *(*host_address)(uint64_t address, size_t bytes);
+    int (*enqueue)(void *stream, const char *name, void (*fn)(void *arg), void *arg,
+                   const GpusimRange *ranges, size_t n_ranges);
+    CUcontext context; /* of device 0, current */
+} Driver;
+#undef GPUSIM_FIELD
+
+static inline void driver_symbol(void *library, const char *name, void *fn)
+{
+    void *at = dlsym(library, name);
+    if (!at) {
+        fprintf(stderr, "the simulator lacks %s\n", name);
+        exit(1);
+    }
+    memcpy(fn, &at, sizeof at);
+}
+
+#define DRIVER_TRY(CALL)                                                                           \
+    do {                                                                                           \
+        CUresult rc_of_call = (CALL);                                                              \
+        if (rc_of_call != CUDA_SUCCESS) {                                                          \
+            fprintf(stderr, "%s:%d: %s gives %d\n", __FILE__, __LINE__, #CALL, rc_of_call);        \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* Opens it beside the test's program, initialised, with a current context. */
+static inline void driver_open(Driver *d)
+{
+    char path[PATH_MAX], full[PATH_MAX + 32];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n < 0 ? 0 : n] = 0;
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = 0;
+    snprintf(full, sizeof full, "%s/gpusim/libcuda.so.1", path);
+    void *library = dlopen(full, RTLD_NOW);
+    if (!library) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(1);
+    }
+#define GPUSIM_LOAD(NAME, PARAMS) driver_symbol(library, #NAME, &d->NAME);
+    CU_FUNCTIONS(GPUSIM_LOAD)
+#undef GPUSIM_LOAD
+    driver_symbol(library, "gpusim_report_count", &d->reports);
+    driver_symbol(library, "gpusim_host_address", &d->host_address);
+    driver_symbol(library, "gpusim_enqueue", &d->enqueue);
+    DRIVER_TRY(d->cuInit(0));
+    DRIVER_TRY(d->cuCtxCreate_v2(&d->context, 0, 0));
+}
+
+#endif
