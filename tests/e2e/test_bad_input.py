@@ -77,8 +77,8 @@ def test_usage():
         (["run", "-n", 1], ("usage: zmc run -n N [--restarts K] OUT",)),
         (["run", "--restarts", 0, "x"], ("usage",)),
         (["run", "-n", 1, "--restarts", "x", "y"], ("usage",)),
-        (["run", "-n", 2, "x"], ("1 rank, not 2",)),
-        (["run", "-n", 1, "--restarts", 3, "x"], ("--restarts is not supported", "--resume")),
+        (["run", "-n", 2, "/does/not/exist"], ("cannot run /does/not/exist",)),
+        (["run", "-n", 1, "--restarts", 3, "x"], ("--restarts goes on from the checkpoints", "--save DIR")),
         (["run", "-n", 1, "--restarts", 0, "/does/not/exist"], ("cannot run /does/not/exist",)),
         ([GPT2, *defines(SMALL), "-o", pipe("pipe")], ("pipe", "not a regular file")),
     ):
