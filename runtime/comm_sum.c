@@ -27,13 +27,19 @@ static bool is_low(uint32_t dtype)
     return dtype == ZMP_BF16 || dtype == ZMP_F16;
 }
 
+#ifdef __OPTIMIZE__ /* elsewhere gcc warns that it ignores it */
+#define ANY_ORDER _Pragma("GCC ivdep")
+#else
+#define ANY_ORDER
+#endif
+
 /* to = a + b, or (a + b) + c.  `to` may be one of them, element by element: the loops need no order
  * (ivdep). */
 #define SUM_OF(NAME, TYPE)                                                                         \
     static void NAME(TYPE *to, const TYPE *a, const TYPE *b, const TYPE *c, size_t n)              \
     {                                                                                              \
-        _Pragma("GCC ivdep") for (size_t i = 0; !c && i < n; i++) to[i] = a[i] + b[i];             \
-        _Pragma("GCC ivdep") for (size_t i = 0; c && i < n; i++) to[i] = a[i] + b[i] + c[i];       \
+        ANY_ORDER for (size_t i = 0; !c && i < n; i++) to[i] = a[i] + b[i];                        \
+        ANY_ORDER for (size_t i = 0; c && i < n; i++) to[i] = a[i] + b[i] + c[i];                  \
     }
 
 SUM_OF(sum_f32, float)
