@@ -1,15 +1,20 @@
 /* flights.c -- collectives ahead and late: random programs of ranks, with gathers, reductions and
  * updates in random order, hold the same bits in the interpreter before and after regather, fuse,
  * schedule and memplan (which proves its plan); the least --max-gathered-bytes that an error names
- * works, and one byte less does not. */
+ * works, and one byte less does not.  Some of them also run as machine code: each order of tasks,
+ * collectives that move at their start or only at their wait, and a plan without anything in flight
+ * give the same bits. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/host.h"
 #include "ir/eval/eval.h"
 #include "passes/pass.h"
 
 enum {
     N_PROGRAMS = 150,
+    N_COMPILED = 8,
     MAX_RANKS = 4,
     MAX_BUCKETS = 6,
     SIDE = 16,             /* values are f32[data:8,16], weights [16,16] */
@@ -189,12 +194,31 @@ static double noise(uint64_t a, uint64_t b)
     return (double)(int32_t)hash_bytes(key, sizeof key, 1) * 0x1p-31;
 }
 
-/* All ranks' results and variables, one after another. */
-static double *run_ranks(Case *c, uint32_t ranks, size_t *n_out)
+typedef struct Numbers {
+    VEC(double) all;
+} Numbers;
+
+static void add_numbers(Case *c, Numbers *to, const double *at, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) VEC_PUSH(&c->arena, &to->all, at[i]);
+}
+
+static void add_results(Case *c, Numbers *to, const Func *f, const EvalTensor *out, uint32_t ranks)
+{
+    for (uint32_t i = 0; i < ranks * eval_n_results(f); i++)
+        add_numbers(c, to, out[i].at, type_elems(out[i].type));
+}
+
+static bool is_same(const Numbers *x, const Numbers *y)
+{
+    return x->all.n == y->all.n && memcmp(x->all.at, y->all.at, x->all.n * sizeof(double)) == 0;
+}
+
+/* The variables of each rank into e, the inputs into in. */
+static void begin_run(Case *c, uint32_t ranks, Eval **e, EvalTensor *in)
 {
     const Func *f = func_find(c->m, "last");
-    Eval *whole = eval_new_whole(&c->arena, c->m), *e[MAX_RANKS];
-    EvalTensor in[MAX_RANKS], *out = ARENA_ARRAY(&c->arena, EvalTensor, ranks * eval_n_results(f));
+    Eval *whole = eval_new_whole(&c->arena, c->m);
     for (uint32_t v = 1; v < c->m->vars.n; v++)
         for (int64_t i = 0; !var_ok(c->m->vars.at[v].in) && i < eval_var_elems(whole, (VarId){v});
              i++)
@@ -206,18 +230,23 @@ static double *run_ranks(Case *c, uint32_t ranks, size_t *n_out)
             in[r].at[i] = dtype_round(DT_F32, noise(1000 + r, (uint64_t)i));
     }
     eval_cut_vars(whole, e, ranks);
+}
+
+/* All ranks' results and variables, one after another. */
+static Numbers interpret(Case *c, uint32_t ranks)
+{
+    const Func *f = func_find(c->m, "last");
+    Eval *e[MAX_RANKS];
+    EvalTensor in[MAX_RANKS], *out = ARENA_ARRAY(&c->arena, EvalTensor, ranks * eval_n_results(f));
+    begin_run(c, ranks, e, in);
     ZM_CHECK(eval_run_ranks(e, ranks, f, in, &c->arena, out) == ZM_OK);
-    VEC(double) all = {0};
-    for (uint32_t i = 0; i < ranks * eval_n_results(f); i++)
-        for (int64_t k = 0; k < type_elems(out[i].type); k++)
-            VEC_PUSH(&c->arena, &all, out[i].at[k]);
+    Numbers n = {0};
+    add_results(c, &n, f, out, ranks);
     for (uint32_t r = 0; r < ranks; r++)
         for (uint32_t v = 1; v < c->m->vars.n; v++)
-            for (int64_t i = 0;
-                 !var_ok(c->m->vars.at[v].in) && i < eval_var_elems(e[r], (VarId){v}); i++)
-                VEC_PUSH(&c->arena, &all, eval_var(e[r], (VarId){v})[i]);
-    *n_out = all.n;
-    return all.at;
+            if (!var_ok(c->m->vars.at[v].in))
+                add_numbers(c, &n, eval_var(e[r], (VarId){v}), eval_var_elems(e[r], (VarId){v}));
+    return n;
 }
 
 static void compare(const Program *p, int64_t most)
@@ -228,12 +257,90 @@ static void compare(const Program *p, int64_t most)
         diag_print(&after->diag, stderr);
         abort();
     }
-    size_t n, m;
-    const double *x = run_ranks(before, p->ranks, &n), *y = run_ranks(after, p->ranks, &m);
-    ZM_CHECK(n == m && memcmp(x, y, n * sizeof *x) == 0);
+    Numbers x = interpret(before, p->ranks), y = interpret(after, p->ranks);
+    ZM_CHECK(is_same(&x, &y));
     case_free(before);
     case_free(after);
 }
+
+/* ---- machine code ---- */
+
+/* Each collective is waited for where it starts. */
+static void wait_at_once(Module *m)
+{
+    Func *f = func_find(m, "last");
+    FOR_OPS(f, op)
+    {
+        Op o = *op_cget(f, op); /* by value: f grows */
+        if (!op_takes_attr(o.code, AT_ASYNC)) continue;
+        AttrList l = {0};
+        attr_add_int(&l, AT_ASYNC, 1);
+        for (uint32_t i = 0; i < o.attrs.n; i++) l.at[l.n++] = o.attrs.at[i];
+        op_get(f, op)->attrs = attrs_copy(m, &l);
+        Builder b = {.f = f, .before = o.next, .loc = o.loc};
+        ValueId in[] = {o.out[0], o.in[0]}, wait = build1(&b, OP_WAIT, in, 2, NULL);
+        func_replace_uses(f, o.out[0], wait);
+        op_set_operand(f, value_cget(f, wait)->def, 0, o.out[0]);
+    }
+}
+
+static Numbers execute(Case *c, HostProgram *h, uint32_t ranks, HostOrder order)
+{
+    const Func *f = func_find(c->m, "last");
+    Eval *e[MAX_RANKS];
+    EvalTensor in[MAX_RANKS], *out = ARENA_ARRAY(&c->arena, EvalTensor, ranks * eval_n_results(f));
+    begin_run(c, ranks, e, in);
+    for (uint32_t r = 0; r < ranks; r++)
+        for (uint32_t v = 1; v < c->m->vars.n; v++)
+            if (!var_ok(c->m->vars.at[v].in))
+                host_set_rank_var(h, r, (VarId){v}, eval_var(e[r], (VarId){v}));
+    host_run_ranks(h, f, in, &c->arena, out, order);
+    Numbers n = {0};
+    add_results(c, &n, f, out, ranks);
+    for (uint32_t r = 0; r < ranks; r++)
+        for (uint32_t v = 1; v < c->m->vars.n; v++) {
+            if (var_ok(c->m->vars.at[v].in)) continue;
+            int64_t elems = eval_var_elems(e[r], (VarId){v});
+            double *at = ARENA_ARRAY(&c->arena, double, elems);
+            host_get_rank_var(h, r, (VarId){v}, at);
+            add_numbers(c, &n, at, elems);
+        }
+    return n;
+}
+
+static Case *compiled(const Program *p, bool flies, HostProgram **h)
+{
+    Case *c = case_new(p);
+    CodegenTarget t;
+    ZM_CHECK(codegen_target_init(&t, &c->arena, &c->diag, NULL, NULL) == ZM_OK);
+    PipelineRun run = {.check_changed = true,
+                       .opt = {.workspace_bytes = codegen_workspace_bytes, .target = &t}};
+    ZM_CHECK(pipeline_run(c->m, "regather,dce,fuse", &run) == ZM_OK);
+    if (!flies) wait_at_once(c->m);
+    const char *rest = flies ? "workspace,schedule,memplan" : "workspace,memplan";
+    if (pipeline_run(c->m, rest, &run) != ZM_OK || !(*h = host_program_new(c->m, &t))) {
+        diag_print(&c->diag, stderr);
+        abort();
+    }
+    return c;
+}
+
+static void compare_compiled(const Program *p)
+{
+    HostProgram *h, *g;
+    Case *flying = compiled(p, true, &h), *waiting = compiled(p, false, &g);
+    Numbers x = execute(flying, h, p->ranks, HOST_FORWARDS),
+            y = execute(flying, h, p->ranks, HOST_BACKWARDS),
+            z = execute(waiting, g, p->ranks, HOST_FORWARDS);
+    ZM_CHECK(isfinite(x.all.at[0]) && is_same(&x, &y));
+    ZM_CHECK(is_same(&x, &z));
+    host_program_free(h);
+    host_program_free(g);
+    case_free(flying);
+    case_free(waiting);
+}
+
+/* ---- limits ---- */
 
 /* The least limit that the error at `most` names; 0: there is none. */
 static int64_t least(const Program *p, int64_t most)
@@ -257,6 +364,7 @@ int main(void)
         Program p = {.rng = seed};
         generate(&p);
         compare(&p, 0);
+        if (seed <= N_COMPILED) compare_compiled(&p);
         int64_t need = least(&p, 1), bucket = PART * p.ranks * dtype_bytes(DT_F32);
         if (need) {
             n_limited++;
