@@ -21,6 +21,23 @@ static void add_func(Str *out, const Program *p, const ZmpFunc *f)
     str_add(out, "\n");
 }
 
+/* What a rank sends in a step. */
+static void add_communication(Str *out, const Program *p)
+{
+    const ZmpFunc *funcs[] = {p->micro, p->last};
+    const int64_t calls[] = {(int64_t)p->h->accumulate - 1, 1};
+    double bytes = 0;
+    int64_t n = 0;
+    for (int f = 0; f < 2; f++)
+        for (uint32_t i = 0; funcs[f] && i < funcs[f]->n_commands; i++) {
+            const ZmpCommand *c = &p->commands[funcs[f]->first_command + i];
+            if (c->kind != ZMP_START) continue;
+            bytes += (double)calls[f] * c->bytes;
+            n += calls[f];
+        }
+    str_addf(out, "collectives %" PRId64 " in a step, %.0f bytes sent by a rank\n", n, bytes);
+}
+
 void program_info(Str *out, const Program *p)
 {
     const ZmpHeader *h = p->h;
@@ -39,6 +56,7 @@ void program_info(Str *out, const Program *p)
              "arena       %" PRIu64 " bytes, %" PRIu64 " of them persistent; scratch %" PRIu64
              " bytes a thread\n",
              h->arena_bytes, h->persistent_bytes, h->scratch_bytes);
+    if (h->ranks > 1) add_communication(out, p);
     str_addf(out, "kernels     %u\nfunctions\n", p->n_kernels);
     for (uint32_t i = 0; i < p->n_funcs; i++) add_func(out, p, &p->funcs[i]);
     if (*program_str(p, h->plan_text)) str_addf(out, "plan\n%s\n", program_str(p, h->plan_text));

@@ -199,7 +199,7 @@ static RtStatus open_run(Run *r, RtError *e)
     int64_t n_bytes = (int64_t)r->p.h->arena_bytes;
     RT_TRY(ranks_threads(r, &r->n_threads, e));
     if (o->threads > 0) r->n_threads = (int)o->threads;
-    RT_TRY(ranks_agree(r, open_own(r, e), "the start", 0, e));
+    RT_TRY(ranks_agree(r, open_own(r, e), "the start", n_bytes, e));
     RT_TRY(ranks_compare_number(r, r->data.n_samples, "the number of samples of --data", e));
     RT_TRY(ranks_compare_number(r, r->eval_data.n_samples, "that of --eval-data", e));
     RT_TRY(ranks_agree(r, open_state(r, e), "the state to start from", n_bytes, e));

@@ -178,6 +178,8 @@ def test_refused():
     for command in ([exe], launch(2, exe)):
         out, _ = run([*command, "--info"])
         same(out.count("ranks       2, zero stage 1"), 1, "ranks that say what the program is, and 1:")
+    steps, _ = steps_on(2, exe, 1)
+    contains(out, f" in a step, {steps[0]['comm_bytes']} bytes sent by a rank")
 
 
 def test_launchers():
