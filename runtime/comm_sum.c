@@ -34,7 +34,12 @@ static bool is_low(uint32_t dtype)
 #endif
 
 /* to = a + b, or (a + b) + c.  `to` may be one of them, element by element: the loops need no order
- * (ivdep). */
+ * (ivdep, which a build without optimization refuses). */
+#ifdef __OPTIMIZE__
+#define ANY_ORDER _Pragma("GCC ivdep")
+#else
+#define ANY_ORDER
+#endif
 #define SUM_OF(NAME, TYPE)                                                                         \
     static void NAME(TYPE *to, const TYPE *a, const TYPE *b, const TYPE *c, size_t n)              \
     {                                                                                              \
