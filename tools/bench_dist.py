@@ -142,7 +142,7 @@ def bench_dist(args, case, compile_stage, python):
             if answer:
                 times[r.name] += answer["times"][N_WARM:]
                 last[r.name], peaks[r.name] = answer["losses"], max(answer["peak"], peaks.get(r.name, 0))
-        print(f"round {i + 1}: " + ", ".join(f"{n} {statistics.median(t[-args.steps:]):.3f} s" for n, t in times.items()), file=sys.stderr)
+                print(f"round {i + 1}: {r.name} {statistics.median(times[r.name][-args.steps:]):.3f} s", file=sys.stderr)
     rows = {
         r.name: {"reason": r.reason} if r.reason else
         {"how": r.how, "median_s": statistics.median(times[r.name]), "min_s": min(times[r.name]), "times_s": times[r.name], "peak_bytes": peaks[r.name], "losses": last[r.name]}
