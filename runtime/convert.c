@@ -1,7 +1,7 @@
 /* convert.c -- see convert.h. */
 #include "runtime/convert.h"
 
-#include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "ir/base/program.h"
@@ -20,28 +20,31 @@ static uint32_t bits_of_f32(float f)
     return u;
 }
 
+/* is_first ? a : b without a branch, so that loops become vector code. */
+static uint32_t pick(bool is_first, uint32_t a, uint32_t b)
+{
+    uint32_t mask = 0u - (uint32_t)is_first;
+    return (a & mask) | (b & ~mask);
+}
+
 static float f32_of_f16(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    uint32_t exponent = (h >> 10) & 31u;
-    uint32_t fraction = h & 0x3ffu;
-    if (exponent == 31) return f32_of_bits(sign | 0x7f800000u | fraction << 13);
-    if (exponent) return f32_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    float f = ldexpf((float)fraction, -24);
-    return sign ? -f : f;
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, a = (uint32_t)(h & 0x7fffu) << 13;
+    /* The exponent counts from 15, not 127; exact below 2^-14, too. */
+    uint32_t finite = bits_of_f32(f32_of_bits(a) * 0x1p112f);
+    return f32_of_bits(sign | pick(a < 0x0f800000u, finite, a | 0x7f800000u));
 }
 
 static uint16_t f16_of_f32(float f)
 {
-    uint32_t u = bits_of_f32(f);
-    uint16_t sign = (uint16_t)(u >> 16 & 0x8000u);
-    uint32_t a = u & 0x7fffffffu;
-    if (a > 0x7f800000u) return sign | 0x7e00u;
-    if (a >= 0x477ff000u) return sign | 0x7c00u; /* 65520 and above rounds to infinity */
-    if (a < 0x38800000u)
-        return sign | (uint16_t)nearbyintf(ldexpf(f32_of_bits(a), 24)); /* below 2^-14: subnormal */
-    uint32_t rounded = a + 0xfffu + (a >> 13 & 1u);
-    return sign | (uint16_t)((rounded - 0x38000000u) >> 13);
+    uint32_t u = bits_of_f32(f), a = u & 0x7fffffffu;
+    uint32_t normal = (a + 0xfffu + (a >> 13 & 1u) - 0x38000000u) >> 13;
+    /* Below 2^-14 a unit is 2^-24, that of 0.5: the sum rounds. */
+    uint32_t small = bits_of_f32(f32_of_bits(pick(a < 0x38800000u, a, 0)) + 0.5f) - 0x3f000000u;
+    uint32_t h = pick(a < 0x38800000u, small, normal);
+    h = pick(a >= 0x477ff000u, 0x7c00u, h); /* 65520 and above rounds to infinity */
+    h = pick(a > 0x7f800000u, 0x7e00u, h);
+    return (uint16_t)(u >> 16 & 0x8000u) | (uint16_t)h;
 }
 
 static uint16_t bf16_of_f32(float f)
@@ -57,6 +60,22 @@ static void f16_to_f32(float *out, const char *in, size_t n)
         uint16_t h;
         memcpy(&h, in + 2 * i, sizeof h);
         out[i] = f32_of_f16(h);
+    }
+}
+
+static void f16_from_f32(char *out, const float *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = f16_of_f32(in[i]);
+        memcpy(out + 2 * i, &h, sizeof h);
+    }
+}
+
+static void bf16_from_f32(char *out, const float *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = bf16_of_f32(in[i]);
+        memcpy(out + 2 * i, &h, sizeof h);
     }
 }
 
@@ -85,12 +104,11 @@ void convert_to_f32(float *out, const void *in, uint32_t dtype, size_t n)
 void convert_from_f32(void *out, uint32_t dtype, const float *in, size_t n)
 {
     if (dtype == ZMP_F32) memcpy(out, in, n * sizeof *in);
-    for (size_t i = 0; i < n && dtype != ZMP_F32; i++) {
-        uint16_t h = dtype == ZMP_F16 ? f16_of_f32(in[i]) : bf16_of_f32(in[i]);
+    if (dtype == ZMP_F16) f16_from_f32(out, in, n);
+    if (dtype == ZMP_BF16) bf16_from_f32(out, in, n);
+    if (dtype != ZMP_F64) return;
+    for (size_t i = 0; i < n; i++) {
         double d = in[i];
-        if (dtype == ZMP_F64)
-            memcpy((char *)out + 8 * i, &d, sizeof d);
-        else
-            memcpy((char *)out + 2 * i, &h, sizeof h);
+        memcpy((char *)out + 8 * i, &d, sizeof d);
     }
 }
