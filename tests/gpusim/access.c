@@ -91,9 +91,10 @@ uint8_t *global_access(Warp *w, const Insn *in, int lane, uint64_t address, uint
         return NULL;
     }
     check_order(w, in, lane, a, offset, n, kind);
-    Stamp first = (Stamp)w->block->launch->first;
-    SpanFault fault = span_touch(a, offset, n, kind, w->block->stamp, first);
+    Stamp own = w->block->stamp, first = w->block->launch->first;
+    SpanFault fault = span_check(a, offset, n, kind, own, first);
     if (fault != SPAN_OK) report_span(w, in, lane, a, offset, fault);
+    span_record(a, offset, n, kind, own, first);
     return a->host + offset;
 }
 
@@ -104,13 +105,10 @@ static uint8_t *global_run(Warp *w, const Insn *in, uint64_t address, uint32_t n
     Allocation *a = find_allocation(w, in, address);
     if (!a || address - a->address + n > a->bytes || address % align) return NULL;
     uint64_t offset = address - a->address;
-    if (order_touch(w->block->launch->memory, a, offset, n, kind != ACCESS_READ,
-                    w->block->launch->op)) {
-        check_order(w, in, __builtin_ctz(w->mask), a, offset, n, kind);
-        return NULL;
-    }
-    Stamp first = (Stamp)w->block->launch->first;
-    if (span_touch(a, offset, n, kind, w->block->stamp, first) != SPAN_OK) return NULL;
+    Stamp own = w->block->stamp, first = w->block->launch->first;
+    if (span_check(a, offset, n, kind, own, first) != SPAN_OK) return NULL;
+    check_order(w, in, __builtin_ctz(w->mask), a, offset, n, kind);
+    span_record(a, offset, n, kind, own, first);
     return a->host + offset;
 }
 

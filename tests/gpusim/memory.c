@@ -162,20 +162,24 @@ static bool is_clean(const Stamp *writer, uint64_t n, Stamp own, Stamp first)
     return !bad;
 }
 
-SpanFault span_touch(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
-                     Stamp first)
+void span_record(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
+                 Stamp first)
 {
     Stamp *writer = at->writer + offset, *reader = at->reader + offset;
-    bool is_fine = kind == ACCESS_READ && is_clean(writer, n, own, first);
-    SpanFault fault = is_fine ? SPAN_OK : fault_of(writer, reader, n, kind, own, first);
-    if (kind == ACCESS_READ) {
+    Stamp s = own | (kind == ACCESS_ATOMIC ? 1u : 0u);
+    if (kind == ACCESS_READ)
         for (uint64_t i = 0; i < n; i++)
             reader[i] = reader[i] < first || reader[i] == own ? own : first;
-    } else {
-        Stamp s = own | (kind == ACCESS_ATOMIC ? 1u : 0u);
+    else
         for (uint64_t i = 0; i < n; i++) writer[i] = s;
-    }
-    return fault;
+}
+
+SpanFault span_check(const Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
+                     Stamp first)
+{
+    const Stamp *writer = at->writer + offset, *reader = at->reader + offset;
+    if (kind == ACCESS_READ && is_clean(writer, n, own, first)) return SPAN_OK;
+    return fault_of(writer, reader, n, kind, own, first);
 }
 
 bool span_copy_read(Allocation *at, uint64_t offset, uint64_t n)

@@ -96,9 +96,11 @@ typedef enum {
     SPAN_READ_WRITE   /* writes what another block read */
 } SpanFault;
 
-/* Checks and records an access of a block to n bytes within `at`. first: the launch's number. */
-SpanFault span_touch(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
+/* Checks, records an access of a block to n bytes within `at`. first: the launch's number. */
+SpanFault span_check(const Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
                      Stamp first);
+void span_record(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
+                 Stamp first);
 /* The same for a copy or memset: a read of nothing written is a fault, a write marks written. */
 bool span_copy_read(Allocation *at, uint64_t offset, uint64_t n);
 void span_copy_write(Allocation *at, uint64_t offset, uint64_t n);
