@@ -317,7 +317,7 @@ static bool decode_control(Decoder *d, const Parts *p)
 
 static void drop_hints(Parts *p)
 {
-    static const char *const hints[] = {"approx", "full", "uni",     "volatile", "relaxed",
+    static const char *const hints[] = {"approx", "full",     "volatile", "relaxed",
                                         "weak",   "gpu",  "sys",     "aligned",  "nc",
                                         "ca",     "cg",   "cs",      "lu",       "cv",
                                         "wb",     "wt",   "acquire", "release",  "acq_rel"};
