@@ -317,10 +317,10 @@ static bool decode_control(Decoder *d, const Parts *p)
 
 static void drop_hints(Parts *p)
 {
-    static const char *const hints[] = {"approx", "full",     "volatile", "relaxed",
-                                        "weak",   "gpu",  "sys",     "aligned",  "nc",
-                                        "ca",     "cg",   "cs",      "lu",       "cv",
-                                        "wb",     "wt",   "acquire", "release",  "acq_rel"};
+    static const char *const hints[] = {"approx", "full",    "volatile", "relaxed", "weak",
+                                        "gpu",    "sys",     "aligned",  "nc",      "ca",
+                                        "cg",     "cs",      "lu",       "cv",      "wb",
+                                        "wt",     "acquire", "release",  "acq_rel"};
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
         while (parts_take(p, hints[i])) {
         }
