@@ -225,9 +225,9 @@ static void linger(Comm *c)
     while (n_running && comm_now() < end) {
         n_running = 0;
         for (int r = 0; r < c->t.size; r++) {
-            const char *text;
+            PeerWord word;
             if (r == c->t.rank) continue;
-            n_running += c->t.link[r].ops->peer(c->t.link[r].self, true, &text) == PEER_RUNS;
+            n_running += c->t.link[r].ops->peer(c->t.link[r].self, true, &word) == PEER_RUNS;
         }
         comm_pause(&turns);
     }
@@ -241,7 +241,8 @@ void comm_close(Comm *c)
     bool is_orderly = !c->is_failed && comm_run(c, &last, &e) == RT_OK;
     if (!is_orderly) linger(c);
     for (int r = 0; is_orderly && r < c->t.size; r++)
-        if (r != c->t.rank) c->t.link[r].ops->tell(c->t.link[r].self, PEER_LEFT, "");
+        if (r != c->t.rank)
+            c->t.link[r].ops->tell(c->t.link[r].self, PEER_LEFT, (PeerWord){RT_OK, ""});
     c->t.close(c->t.self, is_orderly);
     str_free(&e.text);
     comm_free(c);

@@ -87,8 +87,9 @@ RtStatus comm_wait(Comm *c, CommOp op, RtError *e); /* once for each start, in a
 RtStatus comm_poll(Comm *c, RtError *e);            /* moves what can move now; never waits */
 RtStatus comm_run(Comm *c, const CommCall *call, RtError *e); /* start and wait */
 
-/* Tells the other ranks that this one ends for a reason of its own: they fail with TEXT. */
-void comm_fail(Comm *c, const char *text);
+/* Tells the other ranks that this one ends for a reason of its own: they fail with the
+ * status and TEXT. */
+void comm_fail(Comm *c, RtStatus status, const char *text);
 
 /* Bytes of tensors sent to other ranks so far, without headers. */
 uint64_t comm_sent(const Comm *c, CommKind kind);

@@ -48,13 +48,14 @@ static const char *words(char *to, const Header *h, bool is_full)
 
 RtStatus fault_again(const Comm *c, RtError *e)
 {
-    return RT_FAIL(e, RT_FAILED, "%s", c->text);
+    return RT_FAIL(e, c->status, "%s", c->text);
 }
 
-static void tell_all(Comm *c, PeerState mine, const char *text)
+static void tell_all(Comm *c, PeerState mine)
 {
+    PeerWord word = {c->status, c->text};
     for (int r = 0; r < c->t.size; r++)
-        if (r != c->t.rank) c->t.link[r].ops->tell(c->t.link[r].self, mine, text);
+        if (r != c->t.rank) c->t.link[r].ops->tell(c->t.link[r].self, mine, word);
 }
 
 static RtStatus ZM_PRINTF(3, 4) fault(Comm *c, RtError *e, const char *fmt, ...)
@@ -64,16 +65,18 @@ static RtStatus ZM_PRINTF(3, 4) fault(Comm *c, RtError *e, const char *fmt, ...)
     vsnprintf(c->text, sizeof c->text, fmt, ap);
     va_end(ap);
     c->is_failed = true;
-    tell_all(c, PEER_FAILED, c->text);
+    if (c->status == RT_OK) c->status = RT_FAILED;
+    tell_all(c, PEER_FAILED);
     return fault_again(c, e);
 }
 
-void comm_fail(Comm *c, const char *text)
+void comm_fail(Comm *c, RtStatus status, const char *text)
 {
     if (c->is_failed) return;
     c->is_failed = true;
+    c->status = status;
     snprintf(c->text, sizeof c->text, "%s", text);
-    tell_all(c, PEER_STOPPED, text);
+    tell_all(c, PEER_STOPPED);
 }
 
 RtStatus fault_mismatch(Comm *c, int peer, const Header *theirs, const Header *mine, RtError *e)
@@ -138,19 +141,21 @@ static const char *awaited_words(const Comm *c, int peer, char *to)
     return to;
 }
 
-static RtStatus fault_peer(Comm *c, int peer, PeerState state, const char *text, RtError *e)
+static RtStatus fault_peer(Comm *c, int peer, PeerState state, const PeerWord *word, RtError *e)
 {
     char w[WORDS_BYTES];
+    bool is_told = state == PEER_FAILED || state == PEER_STOPPED;
+    if (is_told && word->status != RT_OK) c->status = word->status;
     awaited_words(c, peer, w);
     if (state == PEER_FAILED) { /* the message is for everybody */
-        snprintf(c->text, sizeof c->text, "%s", text);
+        snprintf(c->text, sizeof c->text, "%s", word->text);
         c->is_failed = true;
-        tell_all(c, PEER_FAILED, c->text);
+        tell_all(c, PEER_FAILED);
         return fault_again(c, e);
     }
     if (state == PEER_STOPPED)
         return fault(c, e, "rank %d stopped, awaited by rank %d in %s: %s", peer, c->t.rank, w,
-                     text);
+                     word->text);
     return fault(c, e, "rank %d %s, awaited by rank %d in %s; see what it wrote last", peer,
                  state == PEER_DEAD ? "is gone" : "has ended", c->t.rank, w);
 }
@@ -191,12 +196,12 @@ RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e)
     }
     for (int r = 0; r < c->t.size; r++) {
         if (r == c->t.rank) continue;
-        const char *text;
-        PeerState state = c->t.link[r].ops->peer(c->t.link[r].self, is_deep, &text);
+        PeerWord word;
+        PeerState state = c->t.link[r].ops->peer(c->t.link[r].self, is_deep, &word);
         if (state == PEER_RUNS) continue;
         if (state != PEER_FAILED && !is_silent(c, r) && !is_stuffed(c, r))
             continue; /* what it sent last comes first */
-        return fault_peer(c, r, state, text, e);
+        return fault_peer(c, r, state, &word, e);
     }
     if (idle_s < SHARE_WAIT * limit_s) return RT_OK;
     int peer = silent_peer(c, now - SHARE_WAIT * limit_s);

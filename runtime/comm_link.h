@@ -20,6 +20,11 @@ typedef enum PeerState {
     PEER_FAILED   /* told: communication failed (text: the message for all ranks) */
 } PeerState;
 
+typedef struct PeerWord { /* what it said last */
+    RtStatus status;      /* that its run, and so everybody's, ends with */
+    const char *text;
+} PeerWord;
+
 typedef struct LinkOps {
     /* Bytes that may be written at *at now; push sends the first n of them. */
     size_t (*room)(void *self, char **at);
@@ -28,8 +33,8 @@ typedef struct LinkOps {
     size_t (*ready)(void *self, const char **at);
     void (*pop)(void *self, size_t n);
     /* News of the peer.  is_deep: also ask the system whether its process lives. */
-    PeerState (*peer)(void *self, bool is_deep, const char **text);
-    void (*tell)(void *self, PeerState mine, const char *text);
+    PeerState (*peer)(void *self, bool is_deep, PeerWord *word);
+    void (*tell)(void *self, PeerState mine, PeerWord word);
     void (*beat)(void *self);      /* tells the peer that this rank goes on */
     uint64_t (*beats)(void *self); /* of the peer, as far as peer() has looked */
 } LinkOps;

@@ -114,22 +114,23 @@ static void words_hear(MpiLinks *all)
     }
 }
 
-static PeerState mpi_peer(void *self, bool is_deep, const char **text)
+static PeerState mpi_peer(void *self, bool is_deep, PeerWord *word)
 {
     MpiLink *l = self;
     bool is_gone = is_deep && process_is_gone(l->process_fd); /* before: its last word */
     words_hear(l->all);
-    *text = l->theirs.text;
+    *word = (PeerWord){(RtStatus)l->theirs.status, l->theirs.text};
     PeerState state = (PeerState)l->theirs.state;
     return state == PEER_RUNS && is_gone ? PEER_DEAD : state;
 }
 
-static void mpi_tell(void *self, PeerState mine, const char *text)
+static void mpi_tell(void *self, PeerState mine, PeerWord word)
 {
     MpiLink *l = self;
     if (l->mine.state != PEER_RUNS) return; /* the first word stands */
     l->mine.state = mine;
-    snprintf(l->mine.text, sizeof l->mine.text, "%s", text);
+    l->mine.status = (int)word.status;
+    snprintf(l->mine.text, sizeof l->mine.text, "%s", word.text);
     l->is_telling = !l->all->shim->send(&l->mine, sizeof l->mine, l->peer, TAG_WORD, &l->telling);
 }
 

@@ -11,7 +11,7 @@
 enum { MPI_LINK_SLOTS = 4 };
 
 typedef struct Word { /* of a rank about itself */
-    int state;
+    int state, status;
     char text[COMM_TEXT_BYTES];
 } Word;
 

@@ -21,9 +21,10 @@ typedef struct Ring {
     _Alignas(COMM_UNIT) char data[]; /* RingSpace.ring_bytes */
 } Ring;
 
-typedef struct Slot { /* written by its rank only; text before state */
+typedef struct Slot { /* written by its rank only; status and text before state */
     _Alignas(COMM_UNIT) _Atomic int state;
     _Atomic uint64_t beats;
+    int status;
     char text[COMM_TEXT_BYTES];
 } Slot;
 
@@ -112,23 +113,24 @@ static void ring_pop(void *self, size_t n)
     atomic_store_explicit(&r->n_read, read + n, memory_order_release);
 }
 
-static PeerState ring_peer(void *self, bool is_deep, const char **text)
+static PeerState ring_peer(void *self, bool is_deep, PeerWord *word)
 {
     RingLink *l = self;
     Slot *slot = slot_at(l->space, l->peer);
-    *text = slot->text;
     bool is_gone = is_deep && process_is_gone(l->process_fd); /* before the state: its last word */
     PeerState state = (PeerState)atomic_load_explicit(&slot->state, memory_order_acquire);
+    *word = (PeerWord){state == PEER_RUNS ? RT_OK : (RtStatus)slot->status, slot->text};
     return state == PEER_RUNS && is_gone ? PEER_DEAD : state;
 }
 
 /* The slot is one for all peers: the first word stands. */
-static void ring_tell(void *self, PeerState mine, const char *text)
+static void ring_tell(void *self, PeerState mine, PeerWord word)
 {
     RingLink *l = self;
     Slot *slot = slot_at(l->space, l->me);
     if (atomic_load_explicit(&slot->state, memory_order_relaxed) != PEER_RUNS) return;
-    snprintf(slot->text, sizeof slot->text, "%s", text);
+    slot->status = (int)word.status;
+    snprintf(slot->text, sizeof slot->text, "%s", word.text);
     atomic_store_explicit(&slot->state, mine, memory_order_release);
 }
 

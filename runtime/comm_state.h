@@ -59,6 +59,7 @@ struct Comm {
     uint64_t sent[COMM_N_KINDS];
     double looked; /* when the system was last asked about the peers */
     bool is_failed;
+    RtStatus status; /* of every call since it failed */
     char text[COMM_TEXT_BYTES];
 };
 

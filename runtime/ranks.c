@@ -101,7 +101,7 @@ RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
 void ranks_close(Run *r, RtStatus status, const RtError *e)
 {
     if (!r->comm) return;
-    if (status != RT_OK && !r->is_agreed) comm_fail(r->comm, str_c(&e->text));
+    if (status != RT_OK && !r->is_agreed) comm_fail(r->comm, status, str_c(&e->text));
     comm_close(r->comm);
     r->comm = NULL;
 }

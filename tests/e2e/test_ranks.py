@@ -222,6 +222,15 @@ def test_other_options_on_one_rank():
     assert code != 0
 
 
+def test_bad_data_of_one_rank():
+    """A token that rank 1 alone reads, in its third step: bad input on all ranks."""
+    raw = bytearray(read(tokens()))
+    raw[(2 * GLOBAL + GLOBAL // 2) * SMALL["T"] + 3] = 255
+    steps, err = steps_on(2, model(2, 1), 9, "--order", "sequential", "--data", write("bad-token", raw), code=1)
+    same(len(steps), 2, "steps done, and 2:")
+    contains(err, "rank 1: error: ", "token 255 at position", "rank 0: error: rank 1 stopped, awaited by rank 0 in ")
+
+
 def test_killed_rank():
     exe = model(3, 3)
     r = Running(3, exe)

@@ -82,7 +82,7 @@ static void body_leaves(OnRank *r, Comm *c)
 {
     r->status = comm_agree(c, RT_OK, "the start", 0, &r->error); /* all have opened */
     if (r->rank == 1) {
-        comm_fail(c, "cannot go on");
+        comm_fail(c, RT_FAILED, "cannot go on");
         r->status = RT_FAILED;
         return;
     }

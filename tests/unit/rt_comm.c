@@ -205,7 +205,7 @@ static void body_stops(Comm *c, Rank *r)
     float x[300] = {0};
     CommCall here = call_of(COMM_ALL_REDUCE, "h.0.w", 300, x);
     if (r->rank == 1) {
-        comm_fail(c, "cannot read tokens.bin");
+        comm_fail(c, RT_FAILED, "cannot read tokens.bin");
         r->status = comm_run(c, &here, &r->error);
         CHECK(!strcmp(str_c(&r->error.text), "cannot read tokens.bin"));
         str_add(&r->error.text, " rank 1 all_reduce of 'h.0.w' (m.zm:4:3)"); /* its own words */

@@ -51,7 +51,7 @@ static void run_stops(Comm *c, RtError *e)
 {
     float x[300] = {0};
     CommCall here = all_reduce(x, 300);
-    if (comm_rank(c) == 1) comm_fail(c, "cannot read tokens.bin");
+    if (comm_rank(c) == 1) comm_fail(c, RT_FAILED, "cannot read tokens.bin");
     comm_run(c, &here, e);
 }
 

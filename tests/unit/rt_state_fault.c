@@ -93,7 +93,7 @@ static void body_save_and_stop(OnRank *r, Comm *c)
         return;
     }
     usleep(100000); /* the others are in the save */
-    comm_fail(c, "out of luck");
+    comm_fail(c, RT_FAILED, "out of luck");
     r->status = RT_FAILED;
 }
 
