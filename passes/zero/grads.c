@@ -249,9 +249,6 @@ static Status reduce_bucket(const Reducer *d, ZeroBucket *k, bool is_last)
     ValueId part = zero_collective(&b, OP_REDUCE_SCATTER, build_cast(&b, flat, d->z->wire));
     if (var_ok(k->grad) && d->z->divides_sums) part = add_part(&b, k, part);
     k->shard = build_cast(&b, part, k->grad_dtype);
-    if (!is_last || d->z->stage > 0) return ZM_OK;
-    b.loc = grad_loc(d, k, "gather");
-    k->full = zero_collective(&b, OP_ALL_GATHER, k->shard);
     return ZM_OK;
 }
 

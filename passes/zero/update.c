@@ -31,6 +31,16 @@ static ValueId state_shard(Builder *b, ValueId state)
     return build_cast(b, shard_of(b, op_cget(b->f, def)->in[0]), wide);
 }
 
+/* Right before its update: earlier it would keep kernels before it from joining those after it,
+ * which do join at other stages, and a sum in another kernel may have other bits. */
+static ValueId whole_grad(const Retype *r, Builder *b, const ZeroBucket *k)
+{
+    const char *name = var_cget(r->z->m, k->var)->name;
+    Builder g = *b;
+    g.loc = zero_loc(r->z, k, arena_printf(r->z->cx->scratch, "gather of grad.%s", name));
+    return zero_collective(&g, OP_ALL_GATHER, k->shard);
+}
+
 static void place_update(Retype *r, OpId id)
 {
     const Op *op = op_cget(r->f, id);
@@ -39,7 +49,7 @@ static void place_update(Retype *r, OpId id)
     for (uint32_t i = 0; i < r->z->n && !k; i++)
         if (r->z->bucket[i].update.i == op->in[1].i) k = &r->z->bucket[i];
     ZM_CHECK(k);
-    op_set_operand(r->f, id, 1, r->z->stage == 0 ? k->full : k->shard);
+    op_set_operand(r->f, id, 1, r->z->stage == 0 ? whole_grad(r, &b, k) : k->shard);
     if (r->z->stage > 0) op_set_operand(r->f, id, 0, state_shard(&b, op_cget(r->f, id)->in[0]));
 }
 

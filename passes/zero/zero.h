@@ -22,7 +22,6 @@ typedef struct ZeroBucket {
     ValueId *raw;   /* of the function at work: the gradient of each, as the backward made it */
     ValueId update; /* ... what its update reads: a reading of the accumulator, or a pack */
     ValueId shard;  /* ... this rank's part of the sum over ranks */
-    ValueId full;   /* ... stage 0: all of it */
 } ZeroBucket;
 
 typedef struct Zero {
@@ -84,8 +83,7 @@ void retype_clean(Retype *r);
 Status zero_take_additions(Zero *z, Func *f);
 /* Sets ZeroBucket.update and, where there are no accumulators, .raw of @last. */
 Status zero_find_updates(Zero *z, Func *last);
-/* Where the types up to `end` are known: packs and reduces.  Sets ZeroBucket.shard, .full where
- * f is @last. */
+/* Where the types up to `end` are known: packs and reduces.  Sets ZeroBucket.shard. */
 Status zero_reduce(Retype *r, OpId end, bool is_last);
 
 /* ---- scalars.c ---- */

@@ -66,4 +66,23 @@ def test_docs_table():
             assert abs(p["arena"] / MIB - int(arena.replace(",", ""))) <= 0.5, (ranks, zero, p["arena"] / MIB, arena)
 
 
+def norm_kernels(zero, *args):
+    """Bodies of the kernels that take the norm and the verdict of gradients."""
+    ir, _ = run([ZMC, GPT2, *defines(SMALL), "--ranks", 2, "--zero", zero, *args, "--emit", "ir"])
+    last = ir[ir.index("func @last"):]
+    last = last[:last.index("\n}\n")]
+    bodies = re.findall(r" = fused [^\n]*\{\n(.*?)^  \}", last, re.M | re.S)
+    return sorted(re.sub(r" !\d+", "", b) for b in bodies if "is_finite" in b and "reduce_sum" in b)
+
+
+def test_one_norm_at_all_stages():
+    """The same kernels, so the same bits, also where gradients are 16 bits on the wire."""
+    for args in ((), ("--grad-comm", "low", "--precision", "bf16"), ("--grad-dtype", "low", "--precision", "bf16", "--accumulate", 2)):
+        want = norm_kernels(0, *args)
+        assert want
+        for zero in (1, 2, 3):
+            if "--accumulate" not in args or zero == 1:  # stages 2 and 3 read accumulators
+                same(norm_kernels(zero, *args), want, f"kernels of stage {zero} and stage 0, {args}")
+
+
 main()
