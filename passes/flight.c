@@ -1,7 +1,7 @@
 /* flight.c -- collectives start ahead and are waited for late (schedule.h).
  *
- * - in: ops in some order, collectives among them; of the program's order and a greedy one the
- * better is where the walk (flight_order.c) starts
+ * - in: ops in some order, collectives among them; of the program's order and the two greedy ones
+ *   the best is where the walk (flight_order.c) starts
  * - out: every collective is async, with a wait that holds its operand; one order of starts, which
  *   all ranks have, since all run this program
  * - which order: see below
@@ -229,11 +229,16 @@ Flights *flights_new(PassCtx *cx, Func *f)
     int64_t limit = cx->opt->max_gathered_bytes;
     *fl = (Flights){.cx = cx, .f = f, .policy.most_gathered = limit > 0 ? limit : INT64_MAX};
     begin(fl);
-    Flights program = *fl;
-    sched_greedy(&fl->s, fl->order);
-    sched_apply(&fl->s, fl->order);
-    begin(fl);
-    if (!is_better(fl, &program)) *fl = program;
+    Flights program = *fl, best = *fl;
+    for (int is_eager = 0; is_eager < 2; is_eager++) {
+        *fl = program;
+        sched_apply(&fl->s, NULL);
+        sched_greedy(&fl->s, is_eager, fl->order);
+        sched_apply(&fl->s, fl->order);
+        begin(fl);
+        if (is_better(fl, &best)) best = *fl;
+    }
+    *fl = best;
     return fl;
 }
 

@@ -111,11 +111,11 @@ static void run_next(Greedy *g, uint32_t p)
 {
     const Op *op = op_cget(g->s->f, g->s->op[p]);
     for (uint32_t i = 0; i < op->n_in; i++) g->left[op->in[i].i]--;
-    if (makes_memory(op->code))
+    if (makes_memory(op->code) || op->code == OP_WAIT) /* a wait passes on what it ends */
         for (uint32_t i = 0; i < op->n_out; i++) g->is_fresh[op->out[i].i] = true;
 }
 
-void sched_greedy(const Sched *s, uint32_t *order)
+void sched_greedy(const Sched *s, bool is_eager, uint32_t *order)
 {
     Greedy g = {s, ARENA_ARRAY(s->a, uint32_t, s->f->values.n),
                 ARENA_ARRAY(s->a, bool, s->f->values.n)};
@@ -132,6 +132,7 @@ void sched_greedy(const Sched *s, uint32_t *order)
         int64_t best_change = INT64_MAX;
         for (uint32_t i = 0; i < ready.n; i++) {
             int64_t change = live_change(&g, ready.at[i]);
+            if (is_eager && change > 0) change = 0;
             if (change < best_change || (change == best_change && ready.at[i] < ready.at[best])) {
                 best = i;
                 best_change = change;
@@ -183,7 +184,7 @@ static void order_function(PassCtx *cx, Func *f, bool *changed)
     Sched s = sched_new(a, f);
     uint32_t *order = ARENA_ARRAY(a, uint32_t, s.n);
     int64_t before = sched_peak(a, f);
-    sched_greedy(&s, order);
+    sched_greedy(&s, false, order);
     sched_apply(&s, order);
     if (sched_peak(a, f) < before) {
         *changed = true;

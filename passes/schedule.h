@@ -25,14 +25,15 @@ typedef struct Sched {
 Sched sched_new(Arena *a, Func *f);
 /* order[k]: position of the op that runs k-th; NULL: the order that s was made of. */
 void sched_apply(const Sched *s, const uint32_t *order);
-/* Always the ready op that changes the live bytes least, of equal ones the first. */
-void sched_greedy(const Sched *s, uint32_t *order);
+/* Always the ready op that changes the live bytes least, of equal ones the first; is_eager: those
+ * that free bytes as soon as they can, the others in the program's order. */
+void sched_greedy(const Sched *s, bool is_eager, uint32_t *order);
 int64_t sched_peak(Arena *a, const Func *f); /* bytes that its memory plan needs */
 
 /* ---- flight.c ---- */
 
 /* Makes the collectives of f async, each with its wait, and chooses between the order of the
- * program and a greedy one. */
+ * program and the greedy ones. */
 typedef struct Flights Flights;
 Flights *flights_new(PassCtx *cx, Func *f); /* NULL: f has none */
 /* Bytes of parameters that f has to hold gathered at once; may it, by --max-gathered-bytes? */
