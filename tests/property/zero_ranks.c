@@ -100,13 +100,42 @@ static const char alike[] =
     "data { tensors(tokens, x) }\n"
     "train { optimizer sgd(lr = lr, momentum = 0.9)\n clip 0.5\n }\n";
 
+/* One bias for all layers, a parameter that only the output uses, parameters of one element. */
+static const char shared[] =
+    "dim B = 2, T = 4, W = 8, H = 2, V = 11\n"
+    "block layer(x: [B, T, C]) -> [B, T, C] {\n"
+    "  param w: [C, C] = normal(0.3)\n"
+    "  param bias: [H, T, T] = normal(0.3) at \"first.bias\"\n"
+    "  param gain: [1] = ones\n"
+    "  let q = split_heads(x @ w, H)\n"
+    "  return x + merge_heads(sdpa(q, q, q, causal = true, bias = bias)) * gain\n"
+    "}\n"
+    "model shared(tokens: int[B, T], targets: int[B, T]) {\n"
+    "  param table: [V, W] = normal(0.3)\n"
+    "  param only_out: [W] = ones\n"
+    "  param gain: [1] = ones\n"
+    "  let x = l[3]: layer(embed(table, tokens))\n"
+    "  output logits = (x * only_out) @ transpose(table)\n"
+    "  loss cross_entropy((x * gain) @ transpose(table), targets, ignore = -100)\n"
+    "}\n"
+    "data { causal(tokens, targets) }\n"
+    "train { optimizer adamw(lr = 0.01, decay = 0.1)\n clip 0.5\n }\n";
+
+/* NULL: a model of models/. */
+static const char *own_text(const char *name)
+{
+    if (strcmp(name, "odd") == 0) return odd;
+    if (strcmp(name, "alike") == 0) return alike;
+    return strcmp(name, "shared") == 0 ? shared : NULL;
+}
+
 static char *model_text(Arena *a, const char *name, const char **path, size_t *n)
 {
     char *text;
     const char *slash = strrchr(__FILE__, '/');
     int here = slash ? (int)(slash - __FILE__) : 0;
     *path = arena_printf(a, "%.*s/../../models/%s.zm", here, __FILE__, name);
-    const char *own = strcmp(name, "odd") == 0 ? odd : strcmp(name, "alike") == 0 ? alike : NULL;
+    const char *own = own_text(name);
     if (own) {
         *n = strlen(own);
         return arena_strndup(a, own, *n);
@@ -131,6 +160,9 @@ static uint32_t model_defines(const char *name, const char *batch, Define *out)
             out[n++] = (Define){mlp[i][0], mlp[i][1], false};
     return n;
 }
+
+static const char *const models[] = {"odd", "gpt2", "mlp", "alike", "shared"};
+enum { N_MODELS = sizeof models / sizeof *models };
 
 static Module *compile(Arena *a, const Setting *s, int64_t batch)
 {
@@ -398,7 +430,6 @@ static void check_overflow(Setting s)
 /* Kernels, their order and collectives in flight: the planned program against one rank's. */
 static void check_planned(void)
 {
-    static const char *const models[] = {"odd", "gpt2", "mlp", "alike"};
     Setting pure = {.model = "odd", .ranks = 2, .accumulate = 1, .precision = PREC_BF16};
     pure.pure = pure.is_planned = true;
     check_stages(pure, 0);
@@ -411,7 +442,7 @@ static void check_planned(void)
                                .is_planned = true},
                      0);
     for (int64_t z = 0; z < N_STAGES; z++)
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < N_MODELS; i++)
             for (int64_t n = 1; n < 3; n++)
                 check_one_rank((Setting){.model = models[i],
                                          .ranks = 2,
@@ -458,15 +489,14 @@ static void check_generate(Setting s)
 
 static void check_against_one(void)
 {
-    static const char *const models[] = {"odd", "gpt2", "mlp", "alike"};
     for (uint32_t n = 2; n <= MAX_RANKS; n++)
         for (int64_t z = 0; z < N_STAGES; z++)
-            for (int i = 0; i < 4; i++)
+            for (int i = 0; i < N_MODELS; i++)
                 check_one_rank(
                     (Setting){.model = models[i], .ranks = n, .stage = z, .accumulate = 1});
     for (int64_t z = 0; z < N_STAGES; z++)
         for (int at_step = 0; at_step < 2; at_step++)
-            for (int i = 0; i < 4; i++)
+            for (int i = 0; i < N_MODELS; i++)
                 check_one_rank((Setting){.model = models[i],
                                          .ranks = 3,
                                          .stage = z,
@@ -476,9 +506,8 @@ static void check_against_one(void)
 
 static void check_single(void)
 {
-    static const char *const models[] = {"odd", "gpt2", "mlp", "alike"};
     for (int64_t z = 0; z < N_STAGES; z++)
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < N_MODELS; i++)
             check_one_rank((Setting){.model = models[i],
                                      .ranks = 2 + (uint32_t)(z + i) % 2,
                                      .stage = z,
