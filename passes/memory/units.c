@@ -402,6 +402,8 @@ static bool func_gathers_grads(const Func *f)
  * reduced is workspace. */
 static void name_comm(Build *b, const Op *o, bool has_sums)
 {
+    if (o->code == OP_PACK && value_type(b->f, o->out[0])->partial)
+        name_value(b, o->out[0], "workspace");
     if (o->code == OP_REDUCE_SCATTER) {
         name_value(b, o->in[0], "workspace");
         name_value(b, o->out[0], "workspace");
