@@ -212,7 +212,8 @@ Status nvrtc_compile(const Nvrtc *n, Diag *diag, const char *src, const char *na
     char arch_option[64];
     snprintf(arch_option, sizeof arch_option, "--gpu-architecture=%s", arch);
     /* 177: a function of the prelude that no kernel of this text calls. */
-    const char *const options[] = {arch_option, "--fmad=false", "--diag-suppress=177"};
+    const char *const options[] = {arch_option, "--fmad=false", "--generate-line-info",
+                                   "--diag-suppress=177"};
     NvrtcProgramRef p = NULL;
     int rc = n->api->create(&p, src, name, 0, NULL, NULL);
     if (rc != NVRTC_SUCCESS) return fail(n, diag, name, arch, rc, log);

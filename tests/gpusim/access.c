@@ -220,9 +220,37 @@ static bool load_at_once(Warp *w, const Insn *in)
     return true;
 }
 
+/* Offsets of a whole warp's words in shared memory; false: not whole, or something is wrong. */
+static bool shared_offsets(const Warp *w, const Insn *in, uint32_t *at)
+{
+    uint32_t n = 4u * in->n_vec;
+    uint64_t bad = 0, limit = (uint64_t)w->block->shared_bytes - n;
+    if (w->mask != UINT32_MAX || in->space != SPACE_SHARED || in->bytes != 4 ||
+        in->reg_bytes != 4 || n > w->block->shared_bytes)
+        return false;
+    for (int l = 0; l < LANES; l++) {
+        uint64_t a = address_of(w, in->a, in->address_bytes, in->imm, l);
+        at[l] = (uint32_t)a;
+        bad |= (a > limit) | (a & (n - 1));
+    }
+    return !bad;
+}
+
+static bool load_shared_at_once(Warp *w, const Insn *in)
+{
+    uint32_t at[LANES];
+    const uint32_t *words = (const uint32_t *)(const void *)w->block->shared;
+    if (!shared_offsets(w, in, at) || !shared_is_settled(w, at, 4u * in->n_vec)) return false;
+    for (uint32_t i = 0; i < in->n_vec; i++) {
+        uint32_t *d = SLOT(w, uint32_t, in->vec[i]);
+        for (int l = 0; l < LANES; l++) d[l] = words[(at[l] >> 2) + i];
+    }
+    return true;
+}
+
 void exec_load(Warp *w, const Insn *in)
 {
-    if (load_at_once(w, in)) return;
+    if (load_at_once(w, in) || load_shared_at_once(w, in)) return;
     static const uint8_t zeros[32] = {0};
     uint32_t n = (uint32_t)in->bytes * in->n_vec;
     for (uint32_t left = w->mask; left; left &= left - 1) {
@@ -244,9 +272,20 @@ static bool store_at_once(Warp *w, const Insn *in)
     return true;
 }
 
+static bool store_shared_at_once(Warp *w, const Insn *in)
+{
+    uint32_t at[LANES];
+    const uint32_t *from = SLOT(w, const uint32_t, in->vec[0]);
+    if (in->n_vec != 1 || !shared_offsets(w, in, at)) return false;
+    for (int l = 0; l < LANES; l++)
+        if (shared_write_settled(w, l, at[l]) || shared_access(w, in, l, at[l], 4, true, false))
+            memcpy(w->block->shared + at[l], &from[l], 4);
+    return true;
+}
+
 void exec_store(Warp *w, const Insn *in)
 {
-    if (store_at_once(w, in)) return;
+    if (store_at_once(w, in) || store_shared_at_once(w, in)) return;
     uint32_t n = (uint32_t)in->bytes * in->n_vec;
     for (uint32_t left = w->mask; left; left &= left - 1) {
         int l = __builtin_ctz(left);

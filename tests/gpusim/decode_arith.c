@@ -213,6 +213,13 @@ static bool decode_mov(Decoder *d, const Parts *p)
 {
     uint8_t bytes = type_size(d, parts_last(p));
     const PtxOperand *to = operand(d, 0), *from = operand(d, 1);
+    if (from->kind == OPD_SPECIAL && strncmp(from->name, "%clock", 6) == 0) {
+        uint32_t slot = target_slot(d, to, bytes);
+        Insn *clock = emit(d, exec_clock);
+        clock->d = slot;
+        clock->bytes = bytes;
+        return true;
+    }
     if (to->kind != OPD_VECTOR && from->kind != OPD_VECTOR) return false;
     bool is_pack = from->kind == OPD_VECTOR;
     Insn draft = {.bytes = (uint8_t)(bytes / (is_pack ? from->n : to->n))};

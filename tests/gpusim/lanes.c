@@ -146,3 +146,15 @@ void exec_nothing(Warp *w, const Insn *in)
     (void)w;
     (void)in;
 }
+
+void exec_clock(Warp *w, const Insn *in)
+{
+    uint64_t now = ++w->n_clocks;
+    for (int l = 0; l < LANES; l++) {
+        if (!(w->mask >> l & 1)) continue;
+        if (in->bytes == 8)
+            SLOT(w, uint64_t, in->d)[l] = now;
+        else
+            SLOT(w, uint32_t, in->d)[l] = (uint32_t)now;
+    }
+}

@@ -182,6 +182,7 @@ static void free_block(Block *b)
     free(b->shared);
     free(b->shared_writer);
     free(b->shared_reader);
+    free(b->shared_settled);
     free(b->caches);
     free(b);
 }
@@ -200,8 +201,10 @@ static Block *new_block(Launch *l)
     b->shared = calloc(b->shared_bytes + 1, 1);
     b->shared_writer = calloc(b->shared_bytes + 1, sizeof b->shared_writer[0]);
     b->shared_reader = calloc(b->shared_bytes + 1, sizeof b->shared_reader[0]);
+    b->shared_settled = calloc(b->shared_bytes / 4 + 1, sizeof b->shared_settled[0]);
     b->caches = calloc(code->insns.n, sizeof b->caches[0]);
-    bool is_ok = b->shared && b->shared_writer && b->shared_reader && b->caches;
+    bool is_ok =
+        b->shared && b->shared_writer && b->shared_reader && b->shared_settled && b->caches;
     for (uint32_t i = 0; i < b->n_warps; i++) {
         Warp *w = &b->warps[i];
         w->block = b;

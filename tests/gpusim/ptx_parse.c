@@ -374,19 +374,28 @@ static void parse_statement(Parser *p)
 
 /* ---- functions ---- */
 
+static int compare_labels(const void *a, const void *b)
+{
+    return strcmp(((const Label *)a)->name, ((const Label *)b)->name);
+}
+
+/* Of the innermost scope around the use that has one; labels are sorted by name. */
 static uint32_t find_label(const Parser *p, const Label *use)
 {
+    const Label *all = p->labels.at,
+                *found = all ? bsearch(use, all, p->labels.n, sizeof *all, compare_labels) : NULL;
+    if (!found) return UINT32_MAX;
+    while (found > all && strcmp(found[-1].name, use->name) == 0) found--;
     for (uint32_t scope = use->scope;; scope = p->scopes.at[scope].parent) {
-        for (uint32_t i = 0; i < p->labels.n; i++) {
-            const Label *l = &p->labels.at[i];
-            if (l->scope == scope && strcmp(l->name, use->name) == 0) return l->insn;
-        }
+        for (const Label *l = found; l < all + p->labels.n && strcmp(l->name, use->name) == 0; l++)
+            if (l->scope == scope) return l->insn;
         if (scope == 0) return UINT32_MAX;
     }
 }
 
 static void resolve_labels(Parser *p)
 {
+    if (p->labels.n) qsort(p->labels.at, p->labels.n, sizeof p->labels.at[0], compare_labels);
     for (uint32_t i = 0; i < p->uses.n; i++) {
         uint32_t insn = find_label(p, &p->uses.at[i]);
         if (insn == UINT32_MAX)

@@ -4,7 +4,11 @@
  * other warp it is ordered: a barrier makes all that take part know of each other.  A byte's tag is
  * time << 11 | flag << 10 | thread: its last writer (flag: atomic), and its last reader (flag:
  * several lanes of the warp; with MANY: several warps since the barrier that `time` counts).
- * The tag 0 means never written. */
+ * The tag 0 means never written.
+ *
+ * Most reads find what others of the warp or the block have found before: a word is settled when
+ * further reads by anybody until the next barrier (an even key), or by one warp until it next
+ * synchronises (an odd key), are fine and change no tag. */
 #include "tests/gpusim/report.h"
 
 #include <string.h>
@@ -84,18 +88,95 @@ static bool is_inside(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n
     return false;
 }
 
-static void touch_read(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n)
+/* ---- settled words ---- */
+
+static uint32_t phase_key(const Block *b)
+{
+    return (b->n_phases + 1) << 1;
+}
+
+static uint32_t warp_key(const Warp *w)
+{
+    return w->clock << 6 | w->number << 1 | 1;
+}
+
+/* A full barrier lies between the writer and everyone but its own warp's clock says so too. */
+static bool is_ordered_for_all(const Block *b, uint32_t writer)
+{
+    uint32_t from = warp_of(writer);
+    if (b->has_partial_barriers || b->n_warps < 2) return false;
+    return writer >> TIME_SHIFT <= b->warps[from ? 0 : 1].seen[from];
+}
+
+static uint32_t settled_key(const Warp *w, uint32_t writer, uint32_t reader)
+{
+    const Block *b = w->block;
+    if (!writer) return 0;
+    if (reader == ((b->n_phases + 1) << TIME_SHIFT | MANY) && is_ordered_for_all(b, writer))
+        return phase_key(b);
+    bool is_ours = reader == ((own_tag(w, 0) & ~31u) | FLAG | SEVERAL);
+    return is_ours && is_ordered(w, writer) ? warp_key(w) : 0;
+}
+
+bool shared_is_settled(const Warp *w, const uint32_t *at, uint32_t n)
+{
+    const uint32_t *settled = w->block->shared_settled;
+    uint32_t phase = phase_key(w->block), warp = warp_key(w), bad = 0;
+    for (uint32_t i = 0; i < n; i += 4)
+        for (int l = 0; l < LANES; l++) {
+            uint32_t s = settled[(at[l] + i) >> 2];
+            bad |= (s != phase) & (s != warp);
+        }
+    return !bad;
+}
+
+static void set_four(uint32_t *tags, uint32_t tag)
+{
+    for (int i = 0; i < 4; i++) tags[i] = tag;
+}
+
+/* What all threads could read in an earlier phase, and nobody touched since. */
+bool shared_write_settled(Warp *w, int lane, uint32_t at)
+{
+    uint32_t *settled = &w->block->shared_settled[at >> 2];
+    if (*settled == 0 || *settled & 1 || *settled >= phase_key(w->block)) return false;
+    *settled = 0;
+    set_four(w->block->shared_writer + at, own_tag(w, lane));
+    return true;
+}
+
+/* ---- one lane ---- */
+
+static bool is_same(const uint32_t *tags)
+{
+    return tags[0] == tags[1] && tags[0] == tags[2] && tags[0] == tags[3];
+}
+
+static bool read_word(Warp *w, int lane, uint64_t at)
 {
     uint32_t *writer = w->block->shared_writer + at, *reader = w->block->shared_reader + at;
+    uint32_t *settled = &w->block->shared_settled[at >> 2];
+    if (*settled == phase_key(w->block) || *settled == warp_key(w)) return true;
+    if (!is_same(writer) || !is_same(reader) || !writer[0]) return false;
+    if (is_race_with_writer(w, writer[0], lane, false)) return false;
+    set_four(reader, merged_reader(w, reader[0], lane));
+    *settled = settled_key(w, writer[0], reader[0]);
+    return true;
+}
+
+static void touch_read(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n)
+{
+    if (n == 4 && read_word(w, lane, at)) return;
+    uint32_t *writer = w->block->shared_writer + at, *reader = w->block->shared_reader + at;
     for (uint32_t i = 0; i < n; i++) {
-        if (i && writer[i] == writer[0] && reader[i] == reader[i - 1]) continue;
         if (!writer[i])
             report_lane(w, in, lane, REPORT_UNINITIALISED, "byte %llu of shared memory is read",
                         (unsigned long long)at + i);
         else if (is_race_with_writer(w, writer[i], lane, false))
             report_race(w, in, lane, at + i, "reads", "writes", writer[i]);
+        reader[i] = merged_reader(w, reader[i], lane);
+        w->block->shared_settled[(at + i) >> 2] = 0;
     }
-    for (uint32_t i = 0; i < n; i++) reader[i] = merged_reader(w, reader[i], lane);
 }
 
 static void touch_write(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, bool is_atomic)
@@ -111,7 +192,10 @@ static void touch_write(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t
         else if (is_race_with_reader(w, reader[i], lane))
             report_race(w, in, lane, at + i, "writes", "reads", reader[i]);
     }
-    for (uint32_t i = 0; i < n; i++) writer[i] = tag;
+    for (uint32_t i = 0; i < n; i++) {
+        writer[i] = tag;
+        w->block->shared_settled[(at + i) >> 2] = 0;
+    }
 }
 
 bool shared_access(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, bool is_write,
@@ -131,7 +215,9 @@ void race_start(Block *b)
 {
     memset(b->shared_writer, 0, b->shared_bytes * sizeof b->shared_writer[0]);
     memset(b->shared_reader, 0, b->shared_bytes * sizeof b->shared_reader[0]);
+    memset(b->shared_settled, 0, (b->shared_bytes / 4 + 1) * sizeof b->shared_settled[0]);
     b->n_phases = 0;
+    b->has_partial_barriers = false;
     for (uint32_t i = 0; i < b->n_warps; i++) {
         b->warps[i].clock = 1;
         memset(b->warps[i].seen, 0, sizeof b->warps[i].seen);
@@ -159,4 +245,5 @@ void race_sync_block(Block *b, uint32_t warps)
         b->warps[i].clock++;
     }
     b->n_phases++;
+    if (warps != UINT32_MAX >> (MAX_WARPS - b->n_warps)) b->has_partial_barriers = true;
 }

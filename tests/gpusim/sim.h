@@ -158,7 +158,7 @@ struct Warp {
     uint32_t seen[MAX_WARPS];       /* the clock of each warp that it is ordered after */
     VEC(AsyncCopy) copies;
     uint32_t n_batches[LANES];
-    uint64_t n_insns;
+    uint64_t n_clocks; /* that it read */
     Block *block;
 };
 
@@ -177,9 +177,11 @@ struct Block {
     Barrier barriers[N_BARRIERS];
     uint8_t *shared;
     uint32_t *shared_writer, *shared_reader; /* a tag a byte: race.c */
+    uint32_t *shared_settled;                /* a word of 4 bytes: race.c */
     uint32_t shared_bytes, n_phases;         /* barriers that completed */
-    Stamp stamp;                             /* of its global accesses */
-    SpanCache *caches;                       /* one an instruction */
+    bool has_partial_barriers;
+    Stamp stamp;       /* of its global accesses */
+    SpanCache *caches; /* one an instruction */
     bool is_failed;
 };
 
@@ -215,6 +217,11 @@ void race_start(Block *b);
 /* These report and return whether bytes [at, at + n) may be accessed. */
 bool shared_access(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, bool is_write,
                    bool is_atomic);
+/* The same for a whole warp at addresses at[] that all are fine: false, and nothing done, when that
+ * cannot be seen at once. */
+bool shared_is_settled(const Warp *w, const uint32_t *at, uint32_t n);
+/* May the lane write the word without a closer look?  Then it is recorded. */
+bool shared_write_settled(Warp *w, int lane, uint32_t at);
 void race_sync_warp(Warp *w); /* what the lanes did is ordered now */
 void race_sync_block(Block *b, uint32_t warps);
 
@@ -245,6 +252,7 @@ void exec_redux(Warp *w, const Insn *in);
 void exec_activemask(Warp *w, const Insn *in);
 void exec_warp_barrier(Warp *w, const Insn *in);
 void exec_nothing(Warp *w, const Insn *in);
+void exec_clock(Warp *w, const Insn *in); /* a count that rises, of no unit */
 void exec_pack(Warp *w, const Insn *in);
 void exec_unpack(Warp *w, const Insn *in);
 void exec_cvt(Warp *w, const Insn *in);
