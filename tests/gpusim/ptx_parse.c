@@ -271,12 +271,14 @@ static void parse_loc(Parser *p)
 {
     const char *text;
     size_t n;
+    char line[256]; /* of its own: sscanf() looks for the end of its text */
     PtxLoc loc = {0};
+    unsigned file, at, caller;
     lex_rest_of_line(&p->x, &text, &n);
-    unsigned file, line, caller_file, caller;
-    if (sscanf(text, ".loc %u %u", &file, &line) == 2) loc.line = line;
-    const char *at = strstr(text, "inlined_at");
-    if (at && at < text + n && sscanf(at, "inlined_at %u %u", &caller_file, &caller) == 2)
+    snprintf(line, sizeof line, "%.*s", (int)n, text);
+    if (sscanf(line, ".loc %u %u", &file, &at) == 2) loc.line = at;
+    const char *inlined = strstr(line, "inlined_at");
+    if (inlined && sscanf(inlined, "inlined_at %u %u", &file, &caller) == 2)
         loc.caller_line = caller;
     p->loc = p->m->locs.n;
     VEC_PUSH(&p->m->arena, &p->m->locs, loc);
