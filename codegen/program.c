@@ -1,5 +1,6 @@
 /* program.c -- a planned module as the tables that the runtime reads (ir/base/program.h). */
 #include "codegen/program.h"
+#include "passes/collective.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -66,7 +66,6 @@ typedef struct Program {
 Status program_collective(Program *p, uint32_t func, OpId op, uint32_t *index);
 /* Of the collectives of all functions, as started. */
 uint64_t program_order_hash(const Program *p);
-bool op_is_collective(OpCode code); /* all_gather, reduce_scatter, all_reduce */
 /* Bytes from one rank's place of a value to the next one's: of a shard, and of views of one. */
 int64_t value_rank_stride(const Func *f, ValueId v);
 

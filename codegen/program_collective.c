@@ -1,13 +1,9 @@
 /* program_collective.c -- collectives of a planned module as the table that all ranks start in one
  * order. */
 #include "codegen/program.h"
+#include "passes/collective.h"
 
 #include <string.h>
-
-bool op_is_collective(OpCode code)
-{
-    return code == OP_ALL_GATHER || code == OP_REDUCE_SCATTER || code == OP_ALL_REDUCE;
-}
 
 int64_t value_rank_stride(const Func *f, ValueId v)
 {
@@ -25,22 +21,16 @@ static enum ZmpCollectiveKind kind_of(OpCode code)
     return code == OP_REDUCE_SCATTER ? ZMP_REDUCE_SCATTER : ZMP_ALL_REDUCE;
 }
 
-/* Pass zero says why it made the op: "gather of T", "reduction of T", or one word; a collective
- * that was written by hand is called by its value. */
+/* Without a tensor: by the reason that pass zero gives, "scalars", or by the value where the op was
+ * written by hand. */
 static void name_it(Program *p, const Func *f, const Op *op, ZmpCollective *k)
 {
-    static const char *const forms[] = {"gather of ", "reduction of "};
     LocId by = loc_by_pass(p->m, op->loc, "zero");
-    const char *why = loc_ok(by) ? loc_get(p->m, by)->why : NULL;
-    const char *tensor = why ? why : value_cget(f, op->out[0])->name;
-    for (size_t i = 0; why && i < sizeof forms / sizeof *forms; i++)
-        if (strncmp(why, forms[i], strlen(forms[i])) == 0) tensor = why + strlen(forms[i]);
+    const char *tensor = collective_tensor(p->m, op);
+    if (!tensor) tensor = loc_ok(by) ? loc_get(p->m, by)->why : value_cget(f, op->out[0])->name;
     if (!tensor) tensor = arena_printf(p->a, "%%%u", op->out[0].i);
-    bool is_grad = op->code == OP_REDUCE_SCATTER || strncmp(tensor, "grad.", 5) == 0;
     k->tensor = program_string(p, tensor);
-    k->what = program_string(p, op->code == OP_ALL_REDUCE ? "scalars"
-                                : is_grad                 ? "grads"
-                                                          : "params");
+    k->what = program_string(p, collective_what(p->m, op));
 }
 
 /* The memory of a part must be one range. */

@@ -21,15 +21,32 @@ static bool is_param_bucket(const Module *m, VarId v)
     return var_ok(v) && var_cget(m, v)->kind == VK_PARAM && var_cget(m, v)->is_bucket;
 }
 
-/* "gather of bucket.3", "reduction of grad.bucket.3" */
-static VarId named_bucket(const Module *m, LocId loc)
+const char *collective_tensor(const Module *m, const Op *op)
 {
-    LocId by = loc_by_pass(m, loc, "zero");
-    const char *name = loc_ok(by) ? strrchr(loc_get(m, by)->why, ' ') : NULL;
-    if (!name) return (VarId){0};
-    name++;
-    size_t n = strlen(STATE_GRAD ".");
-    return var_find(m, strncmp(name, STATE_GRAD ".", n) == 0 ? name + n : name);
+    static const char *const forms[] = {"gather of ", "reduction of "};
+    LocId by = loc_ok(op->loc) ? loc_by_pass(m, op->loc, "zero") : (LocId){0};
+    const char *why = loc_ok(by) ? loc_get(m, by)->why : "";
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (strncmp(why, forms[i], strlen(forms[i])) == 0) return why + strlen(forms[i]);
+    return NULL;
+}
+
+static const char grad_prefix[] = STATE_GRAD ".";
+
+/* "bucket.3" of "grad.bucket.3" too. */
+const char *collective_bucket_name(const Module *m, const Op *op)
+{
+    const char *name = collective_tensor(m, op);
+    size_t n = strlen(grad_prefix);
+    return name && strncmp(name, grad_prefix, n) == 0 ? name + n : name;
+}
+
+const char *collective_what(const Module *m, const Op *op)
+{
+    if (op->code == OP_ALL_REDUCE) return "scalars";
+    const char *name = collective_tensor(m, op);
+    bool is_grad = name && strncmp(name, grad_prefix, strlen(grad_prefix)) == 0;
+    return op->code == OP_REDUCE_SCATTER || is_grad ? "grads" : "params";
 }
 
 bool gathers_params(const Func *f, OpId op)
@@ -40,7 +57,8 @@ bool gathers_params(const Func *f, OpId op)
 VarId collective_bucket(const Func *f, OpId op)
 {
     VarId v = read_bucket(f, op);
-    if (!is_param_bucket(f->m, v)) v = named_bucket(f->m, op_cget(f, op)->loc);
+    const char *name = collective_bucket_name(f->m, op_cget(f, op));
+    if (!is_param_bucket(f->m, v) && name) v = var_find(f->m, name);
     return is_param_bucket(f->m, v) ? v : (VarId){0};
 }
 

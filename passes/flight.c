@@ -41,7 +41,7 @@ static bool make_async(PassCtx *cx, Func *f)
     {
         value_map_apply(&map, f, op);
         Op o = *op_cget(f, op); /* by value: f grows */
-        if (!op_is_flier(o.code)) continue;
+        if (!op_is_collective(o.code)) continue;
         is_any = true;
         if (attr_int(o.attrs, AT_ASYNC, 0)) continue;
         AttrList l = {0};
@@ -137,7 +137,7 @@ static uint32_t find_waits(const Sched *s, uint32_t *trip_at, uint32_t *wait)
 {
     uint32_t n = 0;
     for (uint32_t p = 0; p < s->n; p++)
-        if (op_is_flier(op_cget(s->f, s->op[p])->code)) trip_at[p] = ++n;
+        if (op_is_collective(op_cget(s->f, s->op[p])->code)) trip_at[p] = ++n;
     for (uint32_t p = 0; p < s->n; p++) {
         const Op *o = op_cget(s->f, s->op[p]);
         if (o->code != OP_WAIT) continue;

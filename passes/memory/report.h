@@ -33,8 +33,7 @@ int64_t precision_closed_form(const Module *m, int64_t ranks);
 void precision_print_table(const Module *m, Str *out);
 void precision_print_json(const Module *m, Str *out); /* "precision", "amp" and "dtypes" */
 
-const char *comm_what(const Func *f, const Op *op); /* of a collective: as CommRow.what */
-PlanComm plan_comm(const Module *m, Arena *a);      /* strings are m's */
+PlanComm plan_comm(const Module *m, Arena *a); /* strings are m's */
 void comm_print_table(const PlanReport *r, Str *out);
 void comm_print_json(const PlanReport *r, Str *out); /* ,"comm":[..],"comm_buckets":[..] */
 

@@ -7,14 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "passes/collective.h"
 #include "passes/memory/report.h"
-
-static const char gather_of[] = "gather of ", reduction_of[] = "reduction of ";
-
-static bool is_collective(OpCode code)
-{
-    return code == OP_ALL_GATHER || code == OP_REDUCE_SCATTER || code == OP_ALL_REDUCE;
-}
 
 /* The whole tensor. */
 static const Type *comm_type(const Func *f, const Op *op)
@@ -29,29 +23,6 @@ static int64_t comm_bytes(const Func *f, const Op *op, int64_t ranks)
     int64_t reduced = op->code == OP_ALL_GATHER ? 0 : all - own;
     int64_t gathered = op->code == OP_REDUCE_SCATTER ? 0 : (ranks - 1) * own;
     return (reduced + gathered) * dtype_bytes(t->dtype);
-}
-
-/* The tensor that pass zero named the collective by: "bucket.3", "grad.bucket.3"; "": none. */
-static const char *comm_tensor(const Module *m, const Op *op)
-{
-    LocId by = loc_ok(op->loc) ? loc_by_pass(m, op->loc, "zero") : (LocId){0};
-    const char *why = loc_ok(by) ? loc_get(m, by)->why : "";
-    if (strncmp(why, gather_of, strlen(gather_of)) == 0) return why + strlen(gather_of);
-    if (strncmp(why, reduction_of, strlen(reduction_of)) == 0) return why + strlen(reduction_of);
-    return "";
-}
-
-static const char grad_prefix[] = "grad.";
-
-static bool is_of_grad(const char *tensor)
-{
-    return strncmp(tensor, grad_prefix, strlen(grad_prefix)) == 0;
-}
-
-const char *comm_what(const Func *f, const Op *op)
-{
-    if (op->code == OP_ALL_REDUCE) return "scalars";
-    return op->code == OP_REDUCE_SCATTER || is_of_grad(comm_tensor(f->m, op)) ? "grads" : "params";
 }
 
 static void add_row(Arena *a, PlanComm *c, const Op *op, const char *what, int64_t runs,
@@ -71,8 +42,7 @@ static void add_row(Arena *a, PlanComm *c, const Op *op, const char *what, int64
 static void add_bucket(Arena *a, PlanComm *c, const Func *f, const Op *op, int64_t runs,
                        int64_t bytes)
 {
-    const char *tensor = comm_tensor(f->m, op);
-    const char *name = is_of_grad(tensor) ? tensor + strlen(grad_prefix) : tensor;
+    const char *tensor = collective_bucket_name(f->m, op), *name = tensor ? tensor : "";
     const Type *t = comm_type(f, op);
     uint32_t i = 0;
     while (i < c->buckets.n && strcmp(c->buckets.at[i].name, name) != 0) i++;
@@ -107,11 +77,11 @@ PlanComm plan_comm(const Module *m, Arena *a)
         FOR_OPS(f, id)
         {
             const Op *op = op_cget(f, id);
-            if (!is_collective(op->code)) continue;
+            if (!op_is_collective(op->code)) continue;
             MeshAxis axis = mesh_axis_from_name(attr_str(op->attrs, AT_MESH),
                                                 strlen(attr_str(op->attrs, AT_MESH)));
             int64_t ranks = m->mesh[axis] ? m->mesh[axis] : 1, bytes = comm_bytes(f, op, ranks);
-            add_row(a, &c, op, comm_what(f, op), runs, bytes);
+            add_row(a, &c, op, collective_what(m, op), runs, bytes);
             if (op->code != OP_ALL_REDUCE) add_bucket(a, &c, f, op, runs, bytes);
             c.bytes += runs * bytes;
         }

@@ -16,8 +16,8 @@
  * the rank, so it counts as all of them.  The result of a collective begins where that starts: a
  * gathered value may be made in a variable only when older readings were used up by then.
  */
+#include "passes/collective.h"
 #include "passes/memory/memory.h"
-#include "passes/memory/report.h"
 
 #include <string.h>
 
@@ -387,7 +387,7 @@ static bool has_accumulators(const Module *m)
 
 static bool gathers_grads(const Func *f, const Op *op)
 {
-    return op->code == OP_ALL_GATHER && strcmp(comm_what(f, op), "grads") == 0;
+    return op->code == OP_ALL_GATHER && strcmp(collective_what(f->m, op), "grads") == 0;
 }
 
 static bool func_gathers_grads(const Func *f)
