@@ -230,7 +230,9 @@ static CUresult launch(System *s, const CUlaunchConfig *c, Function *f, void **p
 {
     Stream *q = stream_of(s, c->hStream);
     if (!system_current()) return CUDA_ERROR_INVALID_CONTEXT;
-    if (!f || !q) return CUDA_ERROR_INVALID_HANDLE;
+    if (!f || !q || f->module->device != system_current()->ordinal)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (q->slot > PER_THREAD && q->device != f->module->device) return CUDA_ERROR_INVALID_HANDLE;
     if (extra) return CUDA_ERROR_NOT_SUPPORTED;
     if (!is_launchable(c, f) || (f->code.func->params.n && !params))
         return CUDA_ERROR_INVALID_VALUE;

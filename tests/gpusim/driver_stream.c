@@ -14,6 +14,7 @@ CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
     System *s = system_lock();
     if (!system_current()) return system_unlock(CUDA_ERROR_INVALID_CONTEXT);
     *stream = stream_new(s, !(flags & NON_BLOCKING));
+    if (*stream) (*stream)->device = system_current()->ordinal;
     return system_unlock(*stream ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
 }
 

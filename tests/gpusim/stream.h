@@ -68,6 +68,7 @@ typedef struct Event {
 typedef struct Stream {
     uint32_t slot;
     bool is_used, is_blocking;
+    int device;                  /* of a stream that was created */
     uint32_t clock[MAX_STREAMS]; /* of what was enqueued last */
     uint32_t n_done;
     Task *first, *last;
