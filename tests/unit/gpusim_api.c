@@ -325,8 +325,10 @@ static void check_two_devices(const Driver *d)
     here = words_of(d, 0);
     DRIVER_TRY(d->cuMemcpy(here, at, N * 4));
     CHECK(word(d, here) == 7);
+    DRIVER_TRY(d->cuModuleUnload(m));
     DRIVER_TRY(d->cuModuleLoadData(&m, ptx));
     CHECK(step(d, function_of(d, m, "step"), 1, here, q) == CUDA_ERROR_INVALID_HANDLE);
+    DRIVER_TRY(d->cuModuleUnload(m));
 }
 
 /* ---- the order is the seed's ---- */

@@ -532,9 +532,10 @@ static int check_form(const Driver *d, CUmodule m, int form, CUdeviceptr in_at, 
     char name[16];
     CUfunction fn;
     put(name, sizeof name, "t%d", form);
+    int n_args = (int)strlen(f->shape) - 1;
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < N; j++)
-            in[i][j] = masked(value(f->shape[1]), f->shape[i + 1] ? f->shape[i + 1] : 'l');
+            in[i][j] = masked(value(f->shape[1]), i < n_args ? f->shape[i + 1] : 'l');
     void *params[] = {&in_at, &out_at};
     DRIVER_TRY(d->cuModuleGetFunction(&fn, m, name));
     DRIVER_TRY(d->cuMemcpyHtoD_v2(in_at, in, sizeof in));
@@ -568,6 +569,7 @@ int main(void)
     DRIVER_TRY(d.cuMemAlloc_v2(&in_at, sizeof in));
     DRIVER_TRY(d.cuMemAlloc_v2(&out_at, sizeof out));
     for (int i = 0; i < N_FORMS; i++) n_failed += check_form(&d, m, i, in_at, out_at);
+    DRIVER_TRY(d.cuModuleUnload(m));
     if (d.reports() != 0) n_failed++;
     printf("%s: %d forms, %d values each, %d failures\n", n_failed ? "FAIL" : "PASS", N_FORMS, N,
            n_failed);

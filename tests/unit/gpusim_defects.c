@@ -168,7 +168,11 @@ static CUresult run(const Driver *d, const char *body, unsigned blocks, unsigned
     DRIVER_TRY(d->cuMemcpyHtoD_v2(a, zeros, sizeof zeros));
     void *params[] = {&a, &b};
     DRIVER_TRY(d->cuLaunchKernel(f, blocks, 1, 1, threads, 1, 1, 0, NULL, params, NULL));
-    return d->cuCtxSynchronize();
+    CUresult rc = d->cuCtxSynchronize();
+    (void)d->cuMemFree_v2(a); /* these give rc, too: the device is unusable */
+    (void)d->cuMemFree_v2(b);
+    (void)d->cuModuleUnload(m);
+    return rc;
 }
 
 /* In a child: an illegal address leaves the device unusable, as it does a real one. */
@@ -249,6 +253,9 @@ static unsigned long run_two_streams(const Driver *d, bool with_event, bool is_c
     if (is_captured) DRIVER_TRY(d->cuGraphExecDestroy(exec));
     DRIVER_TRY(d->cuStreamDestroy_v2(one));
     DRIVER_TRY(d->cuStreamDestroy_v2(two));
+    DRIVER_TRY(d->cuEventDestroy_v2(e));
+    DRIVER_TRY(d->cuEventDestroy_v2(back));
+    DRIVER_TRY(d->cuMemFreeHost(host));
     DRIVER_TRY(d->cuModuleUnload(m));
     return d->reports() - before;
 }

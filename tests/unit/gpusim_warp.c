@@ -507,6 +507,7 @@ static int check_grid(const Driver *d)
     DRIVER_TRY(d->cuLaunchKernel(f, 2, 3, 4, 5, 3, 2, 0, NULL, params, NULL));
     DRIVER_TRY(d->cuMemcpyDtoH_v2(out, b, sizeof out));
     for (uint32_t i = 0; i < 720; i++) wrong += out[i] != i;
+    DRIVER_TRY(d->cuModuleUnload(m));
     if (wrong) fprintf(stderr, "grid: %d are wrong\n", wrong);
     return wrong != 0;
 }
