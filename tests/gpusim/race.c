@@ -164,9 +164,8 @@ static bool read_word(Warp *w, int lane, uint64_t at)
     return true;
 }
 
-static void touch_read(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n)
+static void read_bytes(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n)
 {
-    if (n == 4 && read_word(w, lane, at)) return;
     uint32_t *writer = w->block->shared_writer + at, *reader = w->block->shared_reader + at;
     for (uint32_t i = 0; i < n; i++) {
         if (!writer[i])
@@ -179,7 +178,7 @@ static void touch_read(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t 
     }
 }
 
-static void touch_write(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, bool is_atomic)
+static void write_bytes(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, bool is_atomic)
 {
     uint32_t *writer = w->block->shared_writer + at, *reader = w->block->shared_reader + at;
     uint32_t tag = own_tag(w, lane) | (is_atomic ? (uint32_t)FLAG : 0);
@@ -191,8 +190,6 @@ static void touch_write(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t
             report_race(w, in, lane, at + i, "writes", "writes", writer[i]);
         else if (is_race_with_reader(w, reader[i], lane))
             report_race(w, in, lane, at + i, "writes", "reads", reader[i]);
-    }
-    for (uint32_t i = 0; i < n; i++) {
         writer[i] = tag;
         w->block->shared_settled[(at + i) >> 2] = 0;
     }
@@ -202,10 +199,13 @@ bool shared_access(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, b
                    bool is_atomic)
 {
     if (!is_inside(w, in, lane, at, n)) return false;
-    if (is_write)
-        touch_write(w, in, lane, at, n, is_atomic);
-    else
-        touch_read(w, in, lane, at, n);
+    uint32_t step = n < 4 ? n : 4;
+    for (uint64_t i = at; i < at + n; i += step) {
+        if (!is_write) {
+            if (step != 4 || !read_word(w, lane, i)) read_bytes(w, in, lane, i, step);
+        } else if (is_atomic || step != 4 || !shared_write_settled(w, lane, (uint32_t)i))
+            write_bytes(w, in, lane, i, step, is_atomic);
+    }
     return true;
 }
 

@@ -278,6 +278,26 @@ static void check_streams(void)
     }
 }
 
+/* A report ends with the line of the CUDA C, which names the op. */
+static void check_source(void)
+{
+    Driver d;
+    char text[8192], source[] = "/tmp/gpusim_source.XXXXXX";
+    int fd = mkstemp(source);
+    CHECK(fd >= 0);
+    FILE *f = fdopen(fd, "w");
+    for (int i = 1; i < 42; i++) fputs("// nothing\n", f);
+    fputs("    const float v3 = a0[i];  // load  net.zm:12:5\n", f);
+    fclose(f);
+    driver_open(&d);
+    setenv("GPUSIM_REPORT", report_path, 1);
+    setenv("GPUSIM_SOURCE", source, 1);
+    DRIVER_TRY(run(&d, "ld.global.f32 %f1, [%rd4];\n", 1, 32));
+    read_reports(text, sizeof text);
+    unlink(source);
+    CHECK(strstr(text, "k.cu:42: const float v3 = a0[i];  // load  net.zm:12:5") != NULL);
+}
+
 /* A copy out of memory that nothing wrote. */
 static void check_copy(void)
 {
@@ -316,6 +336,7 @@ static void copy_in_child(const Defect *x)
 {
     (void)x;
     check_copy();
+    check_source();
 }
 
 int main(void)
