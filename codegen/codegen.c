@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 #include "codegen/cpu/cpu.h"
-#include "codegen/cuda/cuda.h"
+#include "codegen/gpu.h"
+#include "codegen/cuda/modules.h"
 #include "codegen/link.h"
 #include "codegen/program.h"
 #include "ir/base/file.h"
@@ -53,12 +54,17 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+uint32_t codegen_threads(const CodegenOptions *opt)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return opt->n_threads ? opt->n_threads : cores > 0 ? (uint32_t)cores : 1;
+}
+
 static Status compile_kernels(Arena *a, const CodegenTarget *t, const CodegenOptions *opt,
                               const KernelSet *set, const char *dir, CpuObjects *o)
 {
     *o = (CpuObjects){.n_kernels = set->kernels.n, .kernels = set->kernels.at, .dir = dir};
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    o->n_threads = opt->n_threads ? opt->n_threads : cores > 0 ? (uint32_t)cores : 1;
+    o->n_threads = codegen_threads(opt);
     o->code = ARENA_ARRAY(a, CpuKernelCode, o->n_kernels + 1);
     const char **names = ARENA_ARRAY(a, const char *, o->n_kernels + 1);
     for (uint32_t i = 0; i < o->n_kernels; i++) names[i] = arena_printf(a, "zm_kernel_%u", i);
@@ -109,10 +115,10 @@ static Status write_program(Arena *a, const CodegenTarget *t, const CodegenOptio
     return cpu_write_program(a, t->diag, t->cpu, &out, path);
 }
 
-static ProgramInfo program_info(const CodegenTarget *t, const CodegenOptions *opt)
+ProgramInfo codegen_program_info(const CodegenTarget *t, const CodegenOptions *opt)
 {
     ProgramInfo info = {.target = "cpu", .cpu = t->cpu->name, .cpu_features = t->cpu->needs};
-    if (t->is_cuda) info = (ProgramInfo){.target = "cuda", .cpu = t->arch};
+    if (t->is_cuda) info = (ProgramInfo){.target = arena_printf(t->arena, "cuda:%s", t->arch)};
     if (!opt) return info;
     info.precision = opt->precision;
     info.source = opt->source;
@@ -137,11 +143,12 @@ Status codegen_objects(Arena *a, const Module *m, const CodegenTarget *t, const 
                        const char *dir, Program *p, const char *const **objects,
                        uint32_t *n_objects)
 {
+    if (t->is_cuda) return codegen_gpu_objects(a, m, t, opt, dir, p, objects, n_objects);
     KernelSet set;
     CpuObjects o;
     ZM_TRY(kernel_set_build(a, m, &set));
     ZM_TRY(compile_kernels(a, t, opt, &set, dir, &o));
-    ProgramInfo info = program_info(t, opt);
+    ProgramInfo info = codegen_program_info(t, opt);
     ZM_TRY(program_build(a, m, &set, kernel_codes(a, &o), &info, p));
     const char **all = ARENA_ARRAY(a, const char *, o.n_files + 1);
     all[0] = arena_printf(a, "%s/program.o", dir);
@@ -171,9 +178,6 @@ Status codegen_executable(const Module *m, const CodegenTarget *t, const Codegen
                           const char *out_path, CodegenStats *stats)
 {
     *stats = (CodegenStats){0};
-    if (t->is_cuda)
-        return diag_error(t->diag, (SrcPos){0}, E_CODEGEN,
-                          "executables for cuda are not made yet; --emit kernels prints them");
     Arena a = {0};
     const char *dir = NULL;
     Status s = link_dir_new(&a, t->diag, &dir);
@@ -228,7 +232,7 @@ Status codegen_print_program(const Module *m, const CodegenTarget *t, Str *out)
     Arena a = {0};
     KernelSet set;
     Program p;
-    ProgramInfo info = program_info(t, NULL);
+    ProgramInfo info = codegen_program_info(t, NULL);
     Status s = kernel_set_build(&a, m, &set);
     if (s == ZM_OK) s = program_build(&a, m, &set, NULL, &info, &p);
     if (s == ZM_OK) program_print(&p, out);

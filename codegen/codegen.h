@@ -1,6 +1,7 @@
 /* codegen.h -- from a planned module to text or to an executable: what the driver calls.
  *
  *   codegen.c   kernels of a module (built once, equal forms shared), statistics, --emit kernels
+ *   gpu.c       the same for a GPU: its code is data of the executable
  *   program.c   the blob of ir/base/program.h, --emit program
  *   link.c      objects + libzmrt.a -> executable, through the system's cc
  */
@@ -42,7 +43,7 @@ typedef struct CodegenStats {
     double kernels_s, link_s;
 } CodegenStats;
 
-/* Compiles m (FACT_PLANNED) for the cpu and links out_path.  Nothing is left behind on failure. */
+/* Compiles m (FACT_PLANNED) and links out_path.  Nothing is left behind on failure. */
 Status codegen_executable(const Module *m, const CodegenTarget *t, const CodegenOptions *opt,
                           const char *out_path, CodegenStats *stats);
 

@@ -98,6 +98,11 @@ static void add_kernels(Program *p, const KernelSet *set, const KernelCode *code
         if (code) {
             z.n_phases = code[i].n_phases;
             z.flags = code[i].flags;
+            z.entry = program_string(p, code[i].entry);
+            z.module = code[i].module;
+            z.block_x = code[i].block_x;
+            z.block_y = code[i].block_y;
+            z.grid_x = code[i].grid_x;
             memcpy(z.n_tasks, code[i].n_tasks, sizeof z.n_tasks);
             memcpy(z.task_cost, code[i].task_cost, sizeof z.task_cost);
             if (code[i].scratch_bytes > (int64_t)p->header.scratch_bytes)
@@ -493,6 +498,7 @@ const char *program_blob(Program *p, size_t *n_bytes)
         SECTION(strings), SECTION(vars),         SECTION(buffers), SECTION(kernels),
         SECTION(args),    SECTION(commands),     SECTION(funcs),   SECTION(ports),
         SECTION(feeds),   SECTION(weight_rules), SECTION(consts),  SECTION(collectives),
+        SECTION(modules),
     };
 #undef SECTION
     size_t n_sections = sizeof all / sizeof *all, end = sizeof *h;

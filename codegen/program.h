@@ -34,7 +34,9 @@ typedef struct KernelCode { /* what the target made of KernelSet.kernels[i] */
     uint32_t n_phases;
     int64_t n_tasks[ZMP_MAX_PHASES], task_cost[ZMP_MAX_PHASES];
     int64_t workspace_bytes, scratch_bytes;
-    uint32_t flags; /* ZmpKernel.flags */
+    uint32_t flags;    /* ZmpKernel.flags */
+    const char *entry; /* GPU: and what follows, as in ZmpKernel */
+    uint32_t module, block_x, block_y, grid_x;
 } KernelCode;
 
 typedef struct ProgramInfo {
@@ -59,6 +61,7 @@ typedef struct Program {
     VEC(ZmpFeed) feeds;
     VEC(ZmpWeightRule) weight_rules;
     VEC(ZmpCollective) collectives;
+    VEC(ZmpModule) modules;
     int32_t *var_buffer; /* by VarId.i */
 } Program;
 
@@ -80,6 +83,10 @@ void program_print(const Program *p, Str *out);
 Status codegen_objects(Arena *a, const Module *m, const CodegenTarget *t, const CodegenOptions *opt,
                        const char *dir, Program *p, const char *const **objects,
                        uint32_t *n_objects);
+
+ProgramInfo codegen_program_info(const CodegenTarget *t,
+                                 const CodegenOptions *opt); /* opt: or NULL */
+uint32_t codegen_threads(const CodegenOptions *opt);
 
 uint32_t program_string(Program *p, const char *s); /* NULL: "" */
 uint32_t program_loc(Program *p, LocId loc);        /* "gpt2.zm:12:3", "" without a place */

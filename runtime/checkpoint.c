@@ -79,9 +79,11 @@ static RtStatus write_tensors(Save *v, PieceRecord *records, RtError *e)
         if (!t->own_n) continue;
         const SafeEntry *entry = &entries[n++];
         const char *from = state_at(t, t->own_first);
-        status = safe_put(&w, entry->offset, from, (size_t)entry->n_bytes, e);
+        status = state_fetch(s, t, e);
+        if (status == RT_OK) status = safe_put(&w, entry->offset, from, (size_t)entry->n_bytes, e);
         records[i] = (PieceRecord){entry->offset, t->own_first, t->own_n,
                                    XXH3_64bits(from, (size_t)entry->n_bytes)};
+        state_forget(s, t);
     }
     if (status == RT_OK) return safe_finish(&w, e);
     safe_abandon(&w);

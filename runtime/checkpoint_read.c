@@ -160,7 +160,9 @@ static RtStatus load_tensors(Opened *o, Arena *a, const State *s, const char *pr
         const StateTensor *t = &s->all.at[i];
         Source from = source_of(o, a, t);
         bool is_wanted = is_same || t->kind != ZMP_SCALAR || is_common_scalar(t);
-        if (from.tensor && is_wanted) RT_TRY(load_tensor(o, a, t, &from, e));
+        if (!from.tensor || !is_wanted) continue;
+        RT_TRY(load_tensor(o, a, t, &from, e));
+        RT_TRY(state_put(s, t, e));
     }
     return RT_OK;
 }

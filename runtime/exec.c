@@ -47,8 +47,11 @@ RtStatus exec_open_rank(Exec *x, const Program *p, Pool *pool, size_t spread, Co
                         RtError *e)
 {
     *x = (Exec){.p = p, .pool = pool, .comm = comm};
+    if (program_is_cuda(p)) RT_TRY(memory_reserve(&x->arena, p->h->arena_bytes, "the mirror", e));
     size_t bytes = spread ? spread_bytes(p, spread) : p->h->arena_bytes;
-    RT_TRY(memory_map(&x->arena, bytes, spread ? "the spread arena of --poison" : "the arena", e));
+    if (!x->arena.at)
+        RT_TRY(
+            memory_map(&x->arena, bytes, spread ? "the spread arena of --poison" : "the arena", e));
     x->buffer_at = calloc((size_t)p->n_buffers + 1, sizeof *x->buffer_at);
     x->arg_at = calloc((size_t)p->n_args + 1, sizeof *x->arg_at);
     x->in_flight = calloc((size_t)p->n_collectives + 1, sizeof *x->in_flight);
@@ -62,11 +65,12 @@ RtStatus exec_open_rank(Exec *x, const Program *p, Pool *pool, size_t spread, Co
         x->arg_at[i] = (a->buffer < 0 ? (char *)p->consts : x->buffer_at[a->buffer]) + a->offset +
                        exec_rank(x) * a->rank_stride;
     }
-    return RT_OK;
+    return program_is_cuda(p) ? device_open(&x->device, p, &x->arena, e) : RT_OK;
 }
 
 void exec_close(Exec *x)
 {
+    device_close(x->device);
     memory_unmap(&x->arena);
     free(x->buffer_at);
     free(x->arg_at);
@@ -121,13 +125,16 @@ void scalar_set(char *at, uint32_t dtype, double value)
 double exec_scalar(const Exec *x, const char *name, double otherwise)
 {
     const ZmpVar *v = program_var(x->p, name);
+    if (x->device) device_fetch_scalars(x->device);
     return v ? scalar_get(exec_var(x, v), v->dtype) : otherwise;
 }
 
 void exec_set_scalar(const Exec *x, const char *name, double value)
 {
     const ZmpVar *v = program_var(x->p, name);
-    if (v) scalar_set(exec_var(x, v), v->dtype, value);
+    if (!v) return;
+    scalar_set(exec_var(x, v), v->dtype, value);
+    exec_put(x, exec_var(x, v), zmp_dtype_bytes(v->dtype));
 }
 
 /* ---- commands ---- */
@@ -205,7 +212,8 @@ static RtStatus run_commands(Exec *x, const ZmpFunc *f, RtError *e)
         for (uint32_t o = 0; o < x->n_observers; o++)
             if (x->observers[o].before)
                 RT_TRY(x->observers[o].before(x->observers[o].self, x, f, i, e));
-        RT_TRY(run_command(x, &x->p->commands[i], e));
+        RT_TRY(x->device ? device_run(x->device, i, x->n_observers > 0, e)
+                         : run_command(x, &x->p->commands[i], e));
         for (uint32_t o = 0; o < x->n_observers; o++)
             if (x->observers[o].after)
                 RT_TRY(x->observers[o].after(x->observers[o].self, x, f, i, e));
@@ -217,6 +225,7 @@ RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e)
 {
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].begin) RT_TRY(x->observers[o].begin(x->observers[o].self, x, f, e));
+    if (x->device) RT_TRY(device_feed(x->device, f, e));
     RT_TRY(run_commands(x, f, e));
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].end) RT_TRY(x->observers[o].end(x->observers[o].self, x, f, e));

@@ -3,11 +3,14 @@
  * Every address comes from one table (buffer -> address), so the same commands run on the plan's
  * arena or, with --poison, on buffers that are laid out apart.  Observers (poison, numerics, trace,
  * gradients, faults) see each command before and after it ran; without them a command costs one
- * call.  On many ranks the communicator is polled whenever a command has ended. */
+ * call.  Of a program for a GPU the addresses are those of the host's mirror (device.h), and the
+ * commands are enqueued; while anyone observes, each is waited for.  On many ranks the communicator
+ * is polled whenever a command has ended. */
 #ifndef ZM_RUNTIME_EXEC_H
 #define ZM_RUNTIME_EXEC_H
 
 #include "runtime/comm.h"
+#include "runtime/device.h"
 #include "runtime/memory.h"
 #include "runtime/pool.h"
 #include "runtime/program.h"
@@ -31,7 +34,8 @@ enum { EXEC_MAX_OBSERVERS = 7 };
 typedef struct Exec {
     const Program *p;
     Pool *pool;
-    Memory arena;
+    Memory arena;      /* or its mirror */
+    Device *device;    /* NULL: the CPU */
     char **buffer_at;  /* address of each buffer */
     char **arg_at;     /* address of each argument, on this rank */
     Comm *comm;        /* NULL: one rank */
@@ -54,6 +58,18 @@ void exec_observe_first(Exec *x, Observer o); /* sees each command before the ot
 void exec_unobserve(Exec *x, const void *self);
 
 RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e);
+
+/* Before the host reads numbers of the arena that commands wrote, and after it changed some; on the
+ * CPU they do nothing. */
+static inline void exec_fetch(const Exec *x, const void *at, int64_t n_bytes)
+{
+    if (x->device) device_fetch(x->device, at, (size_t)n_bytes);
+}
+
+static inline void exec_put(const Exec *x, const void *at, int64_t n_bytes)
+{
+    if (x->device) device_put(x->device, at, (size_t)n_bytes);
+}
 
 char *exec_port(const Exec *x, const ZmpPort *port);
 char *exec_var(const Exec *x, const ZmpVar *v);

@@ -158,6 +158,7 @@ static RtStatus next_token(Run *r, Generator *g, RtError *e)
     RT_TRY(exec_run(&r->x, r->p.generate, e));
     const char *row =
         exec_port(&r->x, g->logits) + (n - 1) * g->V * zmp_dtype_bytes(g->logits->dtype);
+    exec_fetch(&r->x, row, g->V * zmp_dtype_bytes(g->logits->dtype));
     convert_to_f32(g->row, row, g->logits->dtype, (size_t)g->V);
     for (int64_t v = 0; v < g->V; v++)
         if (!isfinite(g->row[v]))

@@ -127,6 +127,8 @@ static RtStatus dump_after(void *self, const Exec *x, const ZmpFunc *f, uint32_t
     if (c->kind != ZMP_PROBE) return RT_OK;
     uint32_t last = c->first_arg + c->n_args - 1;
     float factor;
+    for (uint32_t i = c->first_arg; i <= last; i++)
+        exec_fetch(x, x->arg_at[i], x->p->args[i].bytes);
     convert_to_f32(&factor, x->arg_at[last], x->p->args[last].dtype, 1);
     for (uint32_t i = c->first_arg; i < last; i++) RT_TRY(write_probe(self, x, i, factor, e));
     return RT_OK;
@@ -242,14 +244,19 @@ bool fault_is_due(const FaultPlan *f, int64_t step, int64_t rank)
     return false;
 }
 
+static void plant(const Exec *x, const FaultPlan *plan)
+{
+    scalar_set(x->arg_at[plan->arg], plan->dtype, INFINITY);
+    exec_put(x, x->arg_at[plan->arg], zmp_dtype_bytes(plan->dtype));
+}
+
 static RtStatus fault_before(void *self, const Exec *x, const ZmpFunc *f, uint32_t command,
                              RtError *e)
 {
     (void)f;
     (void)e;
     FaultPlan *plan = self;
-    if (plan->is_before && command == plan->command)
-        scalar_set(x->arg_at[plan->arg], plan->dtype, INFINITY);
+    if (plan->is_before && command == plan->command) plant(x, plan);
     return RT_OK;
 }
 
@@ -259,8 +266,7 @@ static RtStatus fault_after(void *self, const Exec *x, const ZmpFunc *f, uint32_
     (void)f;
     (void)e;
     FaultPlan *plan = self;
-    if (!plan->is_before && command == plan->command)
-        scalar_set(x->arg_at[plan->arg], plan->dtype, INFINITY);
+    if (!plan->is_before && command == plan->command) plant(x, plan);
     return RT_OK;
 }
 

@@ -43,10 +43,14 @@ void program_info(Str *out, const Program *p)
     const ZmpHeader *h = p->h;
     str_addf(out, "model       %s, from %s\n", program_str(p, h->model), program_str(p, h->source));
     str_addf(out, "compiled    %s\n", program_str(p, h->command_line));
-    str_addf(out, "target      %s, cpu %s (needs %s)\n", program_str(p, h->target),
-             program_str(p, h->cpu),
-             *program_str(p, h->cpu_features) ? program_str(p, h->cpu_features)
-                                              : "nothing special");
+    if (program_is_cuda(p))
+        str_addf(out, "target      %s, %u modules of PTX and cubin\n", program_str(p, h->target),
+                 p->n_modules);
+    else
+        str_addf(out, "target      %s, cpu %s (needs %s)\n", program_str(p, h->target),
+                 program_str(p, h->cpu),
+                 *program_str(p, h->cpu_features) ? program_str(p, h->cpu_features)
+                                                  : "nothing special");
     str_addf(out, "ranks       %u, zero stage %u\n", h->ranks, h->zero_stage);
     str_addf(out, "precision   %s\n", program_str(p, h->precision));
     str_addf(out, "step        %u micro-batches of %" PRId64 " samples (%" PRId64 " items)\n",

@@ -185,11 +185,14 @@ void init_state(const Exec *x, const State *s, uint64_t seed, bool has_params)
                                                          : 0;
             for (int64_t k = 0; k < t->shape->elems; k++)
                 scalar_set(t->at + k * zmp_dtype_bytes(t->dtype), t->dtype, value);
+            exec_put(x, t->at, t->shape->elems * zmp_dtype_bytes(t->dtype));
             continue;
         }
         if (t->kind != ZMP_PARAM && t->kind != ZMP_MASTER) continue; /* moments start at 0 */
         if (t->shape->init == ZMP_ZEROS || !has_params) continue;
         InitJob job = {t, seed};
         pool_run_job(x->pool, init_chunk, &job, (t->n + CHUNK_ELEMS - 1) / CHUNK_ELEMS);
+        exec_put(x, t->at, t->n * zmp_dtype_bytes(t->dtype));
+        state_forget(s, t);
     }
 }

@@ -45,6 +45,7 @@ RtStatus kernel_inputs_take(KernelInputs *k, const Exec *x, uint32_t command, Rt
     for (uint32_t i = 0; i < c->n_args; i++) {
         const ZmpArg *a = &p->args[c->first_arg + i];
         k->at[i] = a->flags & ZMP_ARG_READ ? x->arg_at[c->first_arg + i] : NULL;
+        if (k->at[i]) exec_fetch(x, k->at[i], a->bytes);
         if (!k->at[i] || !is_written(p, c, a)) continue;
         memcpy(to, k->at[i], (size_t)a->bytes);
         k->at[i] = to;

@@ -8,6 +8,8 @@ extern const uint64_t zm_program_bytes;
 extern const ZmKernelFn zm_kernel_fns[];
 extern const unsigned char zm_mpi_shim[];
 extern const uint64_t zm_mpi_shim_bytes;
+extern const unsigned char zm_device_code[];
+extern const uint64_t zm_device_code_bytes;
 extern const AuditHooks zm_audit; /* audit/ */
 
 int main(int argc, char **argv)
@@ -17,6 +19,8 @@ int main(int argc, char **argv)
                        .kernel_fns = zm_kernel_fns,
                        .audit = &zm_audit,
                        .mpi_shim = zm_mpi_shim,
-                       .mpi_shim_bytes = zm_mpi_shim_bytes};
+                       .mpi_shim_bytes = zm_mpi_shim_bytes,
+                       .device_code = zm_device_code,
+                       .device_code_bytes = zm_device_code_bytes};
     return zmrt_main(argc, argv, &image);
 }

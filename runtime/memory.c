@@ -97,6 +97,17 @@ RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e)
     return RT_OK;
 }
 
+RtStatus memory_reserve(Memory *m, size_t n_bytes, const char *what, RtError *e)
+{
+    *m = (Memory){.n_bytes = n_bytes};
+    if (n_bytes == 0) return RT_OK;
+    void *at = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return no_memory(n_bytes, what, errno, e);
+    m->at = at;
+    return RT_OK;
+}
+
 void memory_unmap(Memory *m)
 {
     if (m->at) munmap(m->at, m->n_bytes);

@@ -12,6 +12,8 @@ typedef struct Memory {
 
 /* n_bytes of zeroed, resident memory; `what` names it in the message of refusal. */
 RtStatus memory_map(Memory *m, size_t n_bytes, const char *what, RtError *e);
+/* Address space of n_bytes, of which only touched pages become memory; zeroed. */
+RtStatus memory_reserve(Memory *m, size_t n_bytes, const char *what, RtError *e);
 void memory_unmap(Memory *m);
 
 #endif

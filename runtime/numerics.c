@@ -83,8 +83,9 @@ void numerics_scan_state(Numerics *n, const Exec *x)
         if (v->kind == ZMP_SCALAR || v->kind == ZMP_GRAD) continue;
         if (own->is_sharded ? v != own : v->is_bucket) continue;
         const char *at = exec_var(x, v);
-        int64_t each = zmp_dtype_bytes(v->dtype),
-                bad = nonfinite_find(at, v->dtype, v->elems * each);
+        int64_t each = zmp_dtype_bytes(v->dtype), bad;
+        exec_fetch(x, at, v->elems * each);
+        bad = nonfinite_find(at, v->dtype, v->elems * each);
         if (bad < 0) continue;
         n->is_found = true;
         add_element(&n->text, x, v, bad);
@@ -223,6 +224,7 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
     for (uint32_t i = c->first_arg; i < c->first_arg + c->n_args && !n->is_found; i++) {
         const ZmpArg *arg = &p->args[i];
         if (!is_to_check(p, c, arg)) continue;
+        exec_fetch(x, x->arg_at[i], arg->bytes);
         int64_t bad = nonfinite_find(x->arg_at[i], arg->dtype, arg->bytes);
         if (bad < 0) continue;
         describe(n, x, f, command, i, bad);

@@ -48,7 +48,7 @@ static bool table_at(const ZmrtImage *im, ZmpRange r, size_t entry_bytes, const 
 static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
 {
     const ZmpHeader *h = p->h;
-    const void *at[12];
+    const void *at[13];
     bool is_ok = table_at(im, h->strings, 1, &at[0], &p->n_strings) &&
                  table_at(im, h->vars, sizeof(ZmpVar), &at[1], &p->n_vars) &&
                  table_at(im, h->buffers, sizeof(ZmpBuffer), &at[2], &p->n_buffers) &&
@@ -60,7 +60,8 @@ static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
                  table_at(im, h->feeds, sizeof(ZmpFeed), &at[8], &p->n_feeds) &&
                  table_at(im, h->weight_rules, sizeof(ZmpWeightRule), &at[9], &p->n_weight_rules) &&
                  table_at(im, h->consts, sizeof(int32_t), &at[10], &p->n_consts) &&
-                 table_at(im, h->collectives, sizeof(ZmpCollective), &at[11], &p->n_collectives);
+                 table_at(im, h->collectives, sizeof(ZmpCollective), &at[11], &p->n_collectives) &&
+                 table_at(im, h->modules, sizeof(ZmpModule), &at[12], &p->n_modules);
     if (!is_ok) return corrupt(e, "header entry", 0);
     p->strings = at[0];
     p->vars = at[1];
@@ -74,6 +75,7 @@ static RtStatus open_tables(Program *p, const ZmrtImage *im, RtError *e)
     p->weight_rules = at[9];
     p->consts = at[10];
     p->collectives = at[11];
+    p->modules = at[12];
     if (p->n_strings == 0 || p->strings[p->n_strings - 1] != '\0') return corrupt(e, "string", 0);
     return RT_OK;
 }
@@ -197,6 +199,30 @@ static bool buffer_ok(const Program *p, const ZmpBuffer *b)
            b->arena_offset >= 0 && b->arena_offset <= arena && b->bytes <= arena - b->arena_offset;
 }
 
+static bool code_ok(const ZmrtImage *im, ZmpRange r)
+{
+    return r.offset <= im->device_code_bytes && r.n <= im->device_code_bytes - r.offset;
+}
+
+static bool module_ok(const Program *p, const ZmrtImage *im, const ZmpModule *m)
+{
+    if (!str_ok(p, m->name) || !code_ok(im, m->ptx) || !code_ok(im, m->cubin)) return false;
+    return m->ptx.n > 0 && p->device_code[m->ptx.offset + m->ptx.n - 1] == '\0';
+}
+
+static bool kernel_ok(const Program *p, const ZmpKernel *k)
+{
+    if (!str_ok(p, k->name) || !str_ok(p, k->entry) || k->n_phases > ZMP_MAX_PHASES) return false;
+    return !program_is_cuda(p) || (k->module < p->n_modules && k->n_phases == 0);
+}
+
+static RtStatus check_modules(const Program *p, const ZmrtImage *im, RtError *e)
+{
+    for (uint32_t i = 0; i < p->n_modules; i++)
+        if (!module_ok(p, im, &p->modules[i])) return corrupt(e, "module", i);
+    return RT_OK;
+}
+
 static RtStatus check_header(const Program *p, RtError *e)
 {
     const ZmpHeader *h = p->h;
@@ -217,8 +243,7 @@ static RtStatus check_entries(const Program *p, RtError *e)
     for (uint32_t i = 0; i < p->n_vars; i++)
         if (!var_ok(p, &p->vars[i])) return corrupt(e, "variable", i);
     for (uint32_t i = 0; i < p->n_kernels; i++)
-        if (!str_ok(p, p->kernels[i].name) || p->kernels[i].n_phases > ZMP_MAX_PHASES)
-            return corrupt(e, "kernel", i);
+        if (!kernel_ok(p, &p->kernels[i])) return corrupt(e, "kernel", i);
     for (uint32_t i = 0; i < p->n_args; i++)
         if (!arg_ok(p, &p->args[i])) return corrupt(e, "argument", i);
     for (uint32_t i = 0; i < p->n_collectives; i++)
@@ -240,7 +265,8 @@ static RtStatus check_entries(const Program *p, RtError *e)
 
 RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
 {
-    *p = (Program){.h = image->program, .fns = image->kernel_fns};
+    *p =
+        (Program){.h = image->program, .fns = image->kernel_fns, .device_code = image->device_code};
     if (image->program_bytes < sizeof(ZmpHeader) || p->h->magic != ZMP_MAGIC)
         return RT_FAIL(
             e, RT_FAILED,
@@ -251,6 +277,7 @@ RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
                        p->h->version, ZMP_VERSION);
     RT_TRY(open_tables(p, image, e));
     RT_TRY(check_header(p, e));
+    RT_TRY(check_modules(p, image, e));
     RT_TRY(check_entries(p, e));
     p->micro = program_func(p, "micro");
     p->last = program_func(p, "last");

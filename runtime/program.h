@@ -21,14 +21,22 @@ typedef struct Program {
     const ZmpWeightRule *weight_rules;
     const int32_t *consts;
     const ZmpCollective *collectives;
+    const ZmpModule *modules;
     uint32_t n_strings, n_vars, n_buffers, n_kernels, n_args, n_commands, n_funcs, n_ports, n_feeds,
-        n_weight_rules, n_consts, n_collectives;
+        n_weight_rules, n_consts, n_collectives, n_modules;
     const ZmKernelFn *fns;
+    const char *device_code;                       /* what modules point into */
     const ZmpFunc *micro, *last, *eval, *generate; /* NULL when absent; last is always there */
 } Program;
 
 /* Checks magic, version, every table and every index in it. */
 RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e);
+
+/* Made for a GPU: kernels are those of `modules`. */
+static inline bool program_is_cuda(const Program *p)
+{
+    return p->n_modules > 0;
+}
 
 /* Refuses, naming the feature, when this CPU lacks one that the kernels were compiled for. */
 RtStatus program_check_cpu(const Program *p, RtError *e);

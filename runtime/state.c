@@ -27,6 +27,31 @@ char *state_at(const StateTensor *t, int64_t element)
     return t->at + (element - t->first) * zmp_dtype_bytes(t->dtype);
 }
 
+static size_t held_bytes(const StateTensor *t)
+{
+    return (size_t)(t->n * zmp_dtype_bytes(t->dtype));
+}
+
+RtStatus state_fetch(const State *s, const StateTensor *t, RtError *e)
+{
+    if (!s->device) return RT_OK;
+    device_fetch(s->device, t->at, held_bytes(t));
+    return device_wait(s->device, e);
+}
+
+RtStatus state_put(const State *s, const StateTensor *t, RtError *e)
+{
+    if (!s->device) return RT_OK;
+    device_put(s->device, t->at, held_bytes(t));
+    state_forget(s, t);
+    return device_wait(s->device, e);
+}
+
+void state_forget(const State *s, const StateTensor *t)
+{
+    if (s->device && t->kind != ZMP_SCALAR) device_forget(s->device, t->at, held_bytes(t));
+}
+
 /* The variable that holds v's elements, and where they start in all of it. */
 static const ZmpVar *storage_of(const Program *p, const ZmpVar *v, int64_t *offset)
 {
@@ -129,6 +154,7 @@ void state_list(State *s, Arena *a, const Exec *x)
 {
     const Program *p = x->p;
     s->comm = x->comm;
+    s->device = x->device;
     for (uint32_t i = 0; i < p->n_vars; i++) {
         const ZmpVar *v = &p->vars[i];
         switch ((enum ZmpVarKind)v->kind) {

@@ -34,12 +34,18 @@ typedef struct StateTensor {
 typedef struct State {
     VEC(StateTensor) all; /* the same tensors on every rank */
     Comm *comm;           /* of the Exec; NULL: one rank */
+    Device *device;       /* of the Exec; NULL: the CPU */
     int64_t most_bytes;   /* of all tensors, whoever holds them */
 } State;
 
 void state_list(State *s, Arena *a, const Exec *x);
 const StateTensor *state_find(const State *s, const char *name); /* NULL when absent */
-char *state_at(const StateTensor *t, int64_t element);           /* one that this rank holds */
+/* Of a program for a GPU, whose tensors lie in the host's mirror (device.h): before t is read,
+ * after it was written, and when no one needs the mirror's copy of it any more. */
+RtStatus state_fetch(const State *s, const StateTensor *t, RtError *e);
+RtStatus state_put(const State *s, const StateTensor *t, RtError *e);
+void state_forget(const State *s, const StateTensor *t);
+char *state_at(const StateTensor *t, int64_t element); /* one that this rank holds */
 
 /* What [first, first + n) and [other, other + m) have in common: *from and its length, 0 if
  * nothing. */

@@ -207,7 +207,10 @@ static RtStatus load_tensor(const State *s, Arena *a, const Match *m, RtError *e
 {
     const StateTensor *master = state_find(s, arena_printf(a, "master/%s", m->param->path));
     RT_TRY(load_into(m->param, m, e));
-    return master ? load_into(master, m, e) : RT_OK;
+    RT_TRY(state_put(s, m->param, e));
+    if (!master) return RT_OK;
+    RT_TRY(load_into(master, m, e));
+    return state_put(s, master, e);
 }
 
 static RtStatus match_all(const Exec *x, const State *s, Arena *a, const SafeFile *f, Match *all,
@@ -252,6 +255,7 @@ static RtStatus export_tensor(const State *s, Arena *a, SafeWriter *w, const Saf
 {
     const StateTensor *master = state_find(s, arena_printf(a, "master/%s", param->path));
     const StateTensor *from = master ? master : param;
+    RT_TRY(state_fetch(s, from, e));
     float buf[CHUNK_ELEMS];
     int64_t each = (int64_t)sizeof *buf, end = from->own_first + from->own_n, n;
     for (int64_t at = from->own_first; at < end; at += n) {
@@ -261,6 +265,7 @@ static RtStatus export_tensor(const State *s, Arena *a, SafeWriter *w, const Saf
         RT_TRY(safe_put(w, entry->offset + at * each, is_whole ? state_at(from, at) : (char *)buf,
                         (size_t)(n * each), e));
     }
+    state_forget(s, from);
     return RT_OK;
 }
 

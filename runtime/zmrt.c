@@ -59,6 +59,10 @@ static RtStatus open_data(Run *r, RtError *e)
 
 static RtStatus open_machine(Run *r, RtError *e)
 {
+    if (r->o.poison && program_is_cuda(&r->p))
+        return RT_FAIL(e, RT_BAD,
+                       "--poison works on a program for the CPU: compile the model with --target "
+                       "cpu for it");
     RT_TRY(pool_new(&r->pool, r->n_threads, (size_t)r->p.h->scratch_bytes, e));
     RT_TRY(exec_open_rank(&r->x, &r->p, r->pool, r->o.poison ? POISON_GUARD_BYTES : 0, r->comm, e));
     if (r->o.poison) {

@@ -16,6 +16,8 @@ typedef struct ZmrtImage {
     const struct AuditHooks *audit; /* audit.h; NULL: this program has none */
     const void *mpi_shim;           /* libzmc_mpi.so, for a program of many ranks ... */
     uint64_t mpi_shim_bytes;        /* ... 0: looked for when it starts (comm_mpi_open) */
+    const void *device_code;        /* of a program for a GPU ... */
+    uint64_t device_code_bytes;     /* ... 0: none */
     struct Comm *comm;              /* ranks as threads (tests): taken over; NULL: MPI */
 } ZmrtImage;
 

@@ -261,12 +261,14 @@ typedef struct CpuProgramObject {
     size_t n_bytes;
     const char *const *fns; /* symbols in the order of the table */
     uint32_t n_fns;
-    const char *shim;  /* libzmc_mpi.so, for many ranks */
-    size_t shim_bytes; /* 0: none */
+    const char *shim;         /* libzmc_mpi.so, for many ranks */
+    size_t shim_bytes;        /* 0: none */
+    const char *device_code;  /* of a GPU */
+    size_t device_code_bytes; /* 0: none */
 } CpuProgramObject;
 
-/* An object file with zm_program, zm_kernel_fns, zm_mpi_shim and the bytes of the first and the
- * last (program_object.c). */
+/* An object file with zm_program, zm_kernel_fns, zm_mpi_shim, zm_device_code and the bytes of each
+ * but the second (program_object.c). */
 Status cpu_write_program(Arena *a, Diag *diag, const CpuTarget *t, const CpuProgramObject *o,
                          const char *path);
 

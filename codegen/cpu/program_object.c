@@ -1,5 +1,5 @@
-/* program_object.c -- the program's blob, the table of kernel functions and the MPI shim as an
- * object file. */
+/* program_object.c -- the program's blob, the table of kernel functions, the MPI shim and the
+ * code of a GPU as an object file. */
 #include "codegen/cpu/cpu.h"
 
 static void add_constant(CpuModule *m, const char *name, LLVMValueRef value, unsigned align)
@@ -30,6 +30,9 @@ Status cpu_write_program(Arena *a, Diag *diag, const CpuTarget *t, const CpuProg
     add_constant(m, "zm_kernel_fns", LLVMConstArray2(m->ptr_t, table, o->n_fns), 8);
     add_bytes(m, "zm_mpi_shim", o->shim_bytes ? o->shim : "", o->shim_bytes ? o->shim_bytes : 1);
     add_constant(m, "zm_mpi_shim_bytes", cpu_i64(m, (int64_t)o->shim_bytes), 8);
+    add_bytes(m, "zm_device_code", o->device_code_bytes ? o->device_code : "",
+              o->device_code_bytes ? o->device_code_bytes : 1);
+    add_constant(m, "zm_device_code_bytes", cpu_i64(m, (int64_t)o->device_code_bytes), 8);
     Status s = cpu_module_write(m, diag, path);
     cpu_module_free(m);
     return s;

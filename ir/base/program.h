@@ -3,8 +3,9 @@
  *
  * codegen/program.c writes it, runtime/ reads it in place.  Every reference is an index into a
  * table or an offset into the string table (0 = ""); all integers little-endian; every table starts
- * at a multiple of 8. The executable holds three symbols: zm_program (the blob), zm_program_bytes
- * (uint64_t), zm_kernel_fns (array of ZmKernelFn, one per phase of each kernel).
+ * at a multiple of 8. The executable holds these symbols: zm_program (the blob), zm_program_bytes
+ * (uint64_t), zm_kernel_fns (array of ZmKernelFn, one per phase of each kernel of the cpu),
+ * zm_device_code and zm_device_code_bytes (what the table `modules` points into; cuda).
  */
 #ifndef ZM_BASE_PROGRAM_H
 #define ZM_BASE_PROGRAM_H
@@ -12,7 +13,7 @@
 #include <stdint.h>
 
 #define ZMP_MAGIC 0x315247504d5aull /* "ZMPGR1" */
-enum { ZMP_VERSION = 5, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
+enum { ZMP_VERSION = 6, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
 
 /* A CPU kernel runs in phases with a barrier between them; a phase is n_tasks independent tasks, in
  * any order on any thread.  bufs[i]: address of argument i; scratch: scratch_bytes of the calling
@@ -37,13 +38,14 @@ typedef struct ZmpHeader {
     int64_t n_params;          /* elements of all parameters, tied ones once */
     double corrupt_rate, corrupt_span; /* = Corruption of ir.h; rate 0: none */
     int64_t corrupt_mask, corrupt_eos, corrupt_start;
-    uint32_t model, target, cpu, precision, source, command_line; /* strings */
+    uint32_t model, target /* "cpu", "cuda:sm_90" */, cpu, precision, source,
+        command_line;      /* strings */
     uint32_t cpu_features; /* comma-separated names for __builtin_cpu_supports */
     uint32_t plan_text;    /* the table of `zmc plan`, for --info */
     uint32_t ir;           /* the planned module as text, for --audit-numerics; "": none */
     uint64_t order_hash;   /* of the sequence of collectives of all functions: equal on all ranks */
     ZmpRange strings, vars, buffers, kernels, args, commands, funcs, ports, feeds, weight_rules,
-        consts, collectives;
+        consts, collectives, modules;
 } ZmpHeader;
 
 enum ZmpDType { ZMP_I1 = 1, ZMP_I32, ZMP_BF16, ZMP_F16, ZMP_F32, ZMP_F64 };  /* = DType of ir.h */
@@ -91,7 +93,19 @@ typedef struct ZmpKernel {
     int64_t n_tasks[ZMP_MAX_PHASES];
     int64_t task_cost[ZMP_MAX_PHASES]; /* about flops + bytes of a task: the runtime runs cheap
                                           phases on one thread */
+    /* GPU: no phases; arguments are pointers, in the order of the command's args */
+    uint32_t entry;  /* string: its name in the module */
+    uint32_t module; /* index into modules */
+    uint32_t block_x, block_y, grid_x;
+    uint32_t shared_bytes; /* asked for at launch; what the code declares itself not counted */
 } ZmpKernel;
+
+/* One source text compiled for a GPU, as ranges of zm_device_code.  PTX ends with a NUL that its
+ * bytes count; the cubin is for the architecture of header.target alone, and may be absent. */
+typedef struct ZmpModule {
+    uint32_t name, reserved; /* string: "kernels_0.cu" */
+    ZmpRange ptx, cubin;
+} ZmpModule;
 
 enum { ZMP_ARG_READ = 1, ZMP_ARG_WRITE = 2 };
 typedef struct ZmpArg {

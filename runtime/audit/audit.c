@@ -126,8 +126,11 @@ static Status run_kernel(Audit *a, const Fused *k, uint32_t first_arg, char *con
                *out = ARENA_ARRAY(&scratch, EvalTensor, n_out + 1);
     for (uint32_t i = 0; i < k->n_in; i++)
         in[i] = tensor_from(value_type(body, body->params.at[i]), input[i]);
-    for (uint32_t i = 0; i < n_out; i++)
-        out[i] = tensor_from(value_type(body, ret->in[i]), a->x->arg_at[first_arg + k->n_in + i]);
+    for (uint32_t i = 0; i < n_out; i++) {
+        uint32_t arg = first_arg + k->n_in + i;
+        exec_fetch(a->x, a->x->arg_at[arg], a->x->p->args[arg].bytes);
+        out[i] = tensor_from(value_type(body, ret->in[i]), a->x->arg_at[arg]);
+    }
     Status s = body_run(&a->eval, body, in, has_output ? out : NULL, visitor);
     tensors_free(in, n_in);
     tensors_free(out, n_out);

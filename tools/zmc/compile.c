@@ -95,10 +95,10 @@ static int emit_executable(Session *s, const Module *m, const CodegenTarget *t, 
                          .command_line = s->opt.command_line,
                          .precision = precision_name(m->train.precision),
                          .timing = s->opt.timing};
-    if (t->is_cuda) {
+    if (t->is_cuda && m->mesh[MESH_DATA] > 1) {
         diag_error(&s->diag, (SrcPos){0}, E_USAGE,
-                   "--target cuda makes no executable in this version of zmc");
-        diag_help(&s->diag, "--target cuda --emit kernels prints its kernels");
+                   "--target cuda makes executables of one rank in this version of zmc");
+        diag_help(&s->diag, "leave --ranks out, or use --target cpu");
         return EXIT_BAD_INPUT;
     }
     co.plan_text = plan_text(s, m, &r);
