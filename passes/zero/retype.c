@@ -141,27 +141,50 @@ static bool passes_placing_on(OpCode code)
 
 enum { MAX_COPY_DEPTH = 64, MAX_COPY_OPERANDS = 3 };
 
-/* Recursion: along elementwise ops and views over constants, MAX_COPY_DEPTH at most. */
+static ValueId demand(Retype *r, ValueId v, const Type *placed, int depth);
+
+/* A product, or quotient, that is a partial sum: one factor, or the dividend, is one. */
+static ValueId demand_product(Retype *r, const Op *o, const Type *placed, int depth)
+{
+    uint32_t n = o->code == OP_MUL ? 2 : 1;
+    for (uint32_t i = 0; i < n; i++) {
+        ValueId in[] = {o->in[0], o->in[1]};
+        const Type *t = type_placed(r->z->m, value_type(r->f, in[i]), NULL, placed->partial);
+        in[i] = demand(r, in[i], t, depth);
+        if (value_ok(in[i])) return build_again(r, o, in, placed);
+    }
+    return (ValueId){0};
+}
+
+/* Each operand as the result's placing asks. */
+static ValueId demand_operands(Retype *r, const Op *o, const Type *placed, int depth)
+{
+    ValueId in[MAX_COPY_OPERANDS] = {{0}};
+    for (uint32_t i = 0; i < o->n_in; i++) {
+        const Type *t = value_type(r->f, o->in[i]);
+        in[i] = demand(r, o->in[i], operand_placed(r->z->m, o, i, t, placed), depth);
+        if (!value_ok(in[i])) return in[i];
+    }
+    return build_again(r, o, in, placed);
+}
+
+/* Recursion: along elementwise ops and views over constants, MAX_COPY_DEPTH at most.  What cannot
+ * be had is noted, too, and not tried again. */
 static ValueId demand(Retype *r, ValueId v, const Type *placed, int depth)
 {
     OpId def = value_cget(r->f, v)->def;
     if (value_type(r->f, v) == placed) return v;
     if (!op_ok(def) || depth == MAX_COPY_DEPTH) return (ValueId){0};
     PlacedCopy *have = copy_of(r, v);
-    if (value_ok(have->value) && have->placing == type_placing(placed)) return have->value;
+    if (have->placing == type_placing(placed)) return have->value;
     Op o = *op_cget(r->f, def);
-    ValueId in[MAX_COPY_OPERANDS] = {{0}}, made = {0};
-    if (may_declare(&o, placed)) {
-        if (o.n_in) in[0] = o.in[0];
-        made = build_again(r, &o, in, placed);
-    } else if (passes_placing_on(o.code) && o.n_in <= MAX_COPY_OPERANDS) {
-        for (uint32_t i = 0; i < o.n_in; i++) {
-            const Type *t = value_type(r->f, o.in[i]);
-            in[i] = demand(r, o.in[i], operand_placed(r->z->m, &o, i, t, placed), depth + 1);
-            if (!value_ok(in[i])) return (ValueId){0};
-        }
-        made = build_again(r, &o, in, placed);
-    }
+    ValueId made = {0};
+    if (may_declare(&o, placed))
+        made = build_again(r, &o, o.in, placed);
+    else if (placed->partial && (o.code == OP_MUL || o.code == OP_DIV))
+        made = demand_product(r, &o, placed, depth + 1);
+    else if (passes_placing_on(o.code) && o.n_in <= MAX_COPY_OPERANDS)
+        made = demand_operands(r, &o, placed, depth + 1);
     *copy_of(r, v) = (PlacedCopy){made, type_placing(placed)};
     return made;
 }

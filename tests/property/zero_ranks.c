@@ -80,7 +80,8 @@ static const char odd[] = "dim B = 2, W = 11\n"
                           "train { optimizer adamw(lr = lr, decay = 0.1)\n clip 0.5\n }\n";
 
 /* Values that are alike on all ranks meet those of a sample: positions, a mask, a bias and keys
- * made of parameters, a loss whose gradient is a constant. */
+ * made of parameters, a loss whose gradient is a constant, a term of it that depends on parameters
+ * alone. */
 static const char alike[] =
     "dim B = 2, T = 3, H = 2, D = 4, V = 7\n"
     "const lr = 0.01\n"
@@ -95,7 +96,7 @@ static const char alike[] =
     "  let k = broadcast(keys, [B, H, T, D])\n"
     "  let a = drop(merge_heads(sdpa(q, k, q, causal = true, bias = bias, drop = 0.25)), 0.25)\n"
     "  let w = where(arange(T) < 2, 1.0, 0.5)\n"
-    "  loss sum((a + e) @ out, 2) * w\n"
+    "  loss sum((a + e) @ out, 2) * w + 0.1 * mean(place * place)\n"
     "}\n"
     "data { tensors(tokens, x) }\n"
     "train { optimizer sgd(lr = lr, momentum = 0.9)\n clip 0.5\n }\n";
