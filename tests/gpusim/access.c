@@ -76,6 +76,18 @@ static void check_order(Warp *w, const Insn *in, int lane, Allocation *a, uint64
                     other->stream);
 }
 
+/* The others that touched these bytes in this launch did so before this block got their atomic. */
+static bool is_handed_over(const Block *b, const Allocation *a, uint64_t offset, uint32_t n,
+                           AccessKind kind)
+{
+    for (uint64_t i = offset; i < offset + n; i++) {
+        bool is_both_atomic = kind == ACCESS_ATOMIC && (a->writer[i] & 1);
+        if (!is_both_atomic && !handover_is_before(b, a->writer[i])) return false;
+        if (kind != ACCESS_READ && !handover_is_before(b, a->reader[i])) return false;
+    }
+    return true;
+}
+
 uint8_t *global_access(Warp *w, const Insn *in, int lane, uint64_t address, uint32_t n,
                        AccessKind kind)
 {
@@ -93,6 +105,7 @@ uint8_t *global_access(Warp *w, const Insn *in, int lane, uint64_t address, uint
     check_order(w, in, lane, a, offset, n, kind);
     Stamp own = w->block->stamp, first = w->block->launch->first;
     SpanFault fault = span_check(a, offset, n, kind, own, first);
+    if (fault > SPAN_UNWRITTEN && is_handed_over(w->block, a, offset, n, kind)) fault = SPAN_OK;
     if (fault != SPAN_OK) report_span(w, in, lane, a, offset, fault);
     span_record(a, offset, n, kind, own, first);
     return a->host + offset;

@@ -77,6 +77,13 @@ static uint64_t lane_value(const Warp *w, uint32_t slot, uint8_t bytes, int l)
     return v;
 }
 
+static bool is_global(const Insn *in, uint64_t address)
+{
+    return in->space == SPACE_GLOBAL ||
+           (in->space == SPACE_GENERIC && address - SHARED_WINDOW >= WINDOW_BYTES &&
+            address - LOCAL_WINDOW >= WINDOW_BYTES);
+}
+
 void exec_atomic(Warp *w, const Insn *in)
 {
     AtomicType t = (AtomicType)in->n_vec;
@@ -85,6 +92,8 @@ void exec_atomic(Warp *w, const Insn *in)
         uint8_t *at = lane_access(w, in, l, lane_address(w, in, l), in->bytes, ACCESS_ATOMIC);
         uint64_t old = 0;
         if (!at) continue;
+        if (is_global(in, lane_address(w, in, l)))
+            handover_atomic(w->block, lane_address(w, in, l));
         memcpy(&old, at, in->bytes);
         uint64_t v = apply((AtomicOp)in->variant, t, old, lane_value(w, in->b, in->bytes, l),
                            lane_value(w, in->c, in->bytes, l));

@@ -145,6 +145,11 @@ static void decode_ldmatrix(Decoder *d, Parts *p)
     d->code->insns.at[d->code->insns.n - 1].members = all;
 }
 
+static bool has_gpu_scope(const Decoder *d)
+{
+    return strstr(d->now->op, ".gpu") || strstr(d->now->op, ".sys") || strstr(d->now->op, ".gl");
+}
+
 bool decode_memory(Decoder *d, Parts *p)
 {
     const char *base = p->at[0];
@@ -158,8 +163,9 @@ bool decode_memory(Decoder *d, Parts *p)
         decode_cp(d, p);
     else if (strcmp(base, "ldmatrix") == 0)
         decode_ldmatrix(d, p);
-    else if (strcmp(base, "membar") == 0 || strcmp(base, "fence") == 0 ||
-             strcmp(base, "nanosleep") == 0 || strcmp(base, "prefetch") == 0 ||
+    else if (strcmp(base, "membar") == 0 || strcmp(base, "fence") == 0)
+        emit(d, has_gpu_scope(d) ? exec_fence : exec_nothing);
+    else if (strcmp(base, "nanosleep") == 0 || strcmp(base, "prefetch") == 0 ||
              strcmp(base, "prefetchu") == 0)
         emit(d, exec_nothing);
     else

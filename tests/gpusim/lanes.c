@@ -147,6 +147,12 @@ void exec_nothing(Warp *w, const Insn *in)
     (void)in;
 }
 
+void exec_fence(Warp *w, const Insn *in)
+{
+    (void)in;
+    handover_fence(w->block);
+}
+
 void exec_clock(Warp *w, const Insn *in)
 {
     uint64_t now = ++w->n_clocks;

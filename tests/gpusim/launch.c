@@ -153,6 +153,7 @@ static void start_block(Block *b)
         warp_start(w, b->n_threads);
     }
     race_start(b);
+    handover_start(b);
 }
 
 static void run_block(Block *b, bool is_reversed)

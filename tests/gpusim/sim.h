@@ -183,6 +183,8 @@ struct Block {
     Stamp stamp;       /* of its global accesses */
     SpanCache *caches; /* one an instruction */
     bool is_failed;
+    bool has_fenced;
+    uint64_t *before; /* blocks that it comes after; NULL: none */
 };
 
 struct Launch {
@@ -195,7 +197,9 @@ struct Launch {
     uint64_t seed;
     bool is_out_of_bounds, is_misaligned; /* some access was */
     Arena *scratch;
-    VEC(uint64_t) reported; /* instruction and kind: once a launch */
+    Map words;                /* address of an atomic -> released */
+    VEC(uint64_t *) released; /* the blocks that handed over there */
+    VEC(uint64_t) reported;   /* instruction and kind: once a launch */
 };
 
 /* Runs all blocks; what it finds goes to report.h.  Returns 0 or the CUresult that a GPU would
@@ -225,6 +229,13 @@ bool shared_write_settled(Warp *w, int lane, uint32_t at);
 void race_sync_warp(Warp *w); /* what the lanes did is ordered now */
 void race_sync_block(Block *b, uint32_t warps);
 
+/* ---- handover.c: order between blocks ---- */
+
+void handover_start(Block *b);
+void handover_fence(Block *b);
+void handover_atomic(Block *b, uint64_t address);
+bool handover_is_before(const Block *b, Stamp s);
+
 /* ---- access.c: bytes of one lane ---- */
 
 /* Where the n bytes at `address` are on the host, after all checks; NULL when it was reported. */
@@ -252,6 +263,7 @@ void exec_redux(Warp *w, const Insn *in);
 void exec_activemask(Warp *w, const Insn *in);
 void exec_warp_barrier(Warp *w, const Insn *in);
 void exec_nothing(Warp *w, const Insn *in);
+void exec_fence(Warp *w, const Insn *in);
 void exec_clock(Warp *w, const Insn *in); /* a count that rises, of no unit */
 void exec_pack(Warp *w, const Insn *in);
 void exec_unpack(Warp *w, const Insn *in);

@@ -33,6 +33,15 @@ static const char tail[] = "ret;\n}\n.file 1 \"k.cu\"\n";
 #define NEIGHBOUR "xor.b32 %r6, %r5, 4;\n" /* the next thread's word of sh */
 #define FAR "xor.b32 %r6, %r5, 128;\n"     /* another warp's */
 
+/* Each block writes, then counts at a[0]; who counts last reads what all wrote. */
+#define LAST_BLOCK(FENCE)                                                                          \
+    "mad.lo.u32 %r6, %r2, 32, %r1;\nmad.wide.u32 %rd5, %r6, 4, %rd2;\nst.global.u32 [%rd5], "      \
+    "%r2;\n" FENCE                                                                                 \
+    "bar.sync 0;\n@%p1 atom.global.add.u32 %r7, [%rd1], 1;\n@%p1 st.shared.u32 [%r3], %r7;\n"      \
+    "bar.sync 0;\nld.shared.u32 %r7, [%r3];\nsetp.ne.u32 %p2, %r7, 3;\n@%p2 ret;\n"                \
+    "ld.global.u32 %r8, [%rd4];\nld.global.u32 %r8, [%rd4+128];\n"                                 \
+    "ld.global.u32 %r8, [%rd4+256];\nld.global.u32 %r8, [%rd4+384];\n"
+
 static const Defect defects[] = {
     {"out of bounds", "load past the end", "ld.global.f32 %f1, [%rd3+1020];\n",
      "ld.global.f32 %f1, [%rd3+896];\n", 1, 32, "byte 1024 of an allocation of 1024 bytes", 700},
@@ -110,6 +119,8 @@ static const Defect defects[] = {
     {"global race", "many read, one writes",
      "ld.global.u32 %r7, [%rd1];\nsetp.eq.u32 %p2, %r2, 2;\n@%p2 st.global.u32 [%rd1], %r7;\n",
      NULL, 3, 1, "another block", 0},
+    {"global race", "the last block reads, no fence", LAST_BLOCK(""), LAST_BLOCK("membar.gl;\n"), 4,
+     32, "which another block writes", 0},
     {"divergent barrier", "half of a warp",
      "setp.lt.u32 %p2, %r1, 16;\n@%p2 bra SKIP;\nbar.sync 0;\nSKIP:\nbar.sync 0;\n",
      "bar.sync 0;\n", 1, 32, "wait at a barrier", 719},
