@@ -12,8 +12,9 @@ static volatile sig_atomic_t pending, n_received;
 static void on_stop(int signal_number)
 {
     bool is_interrupt = signal_number == SIGINT || signal_number == SIGUSR1;
+    bool is_passed_on = signal_number == SIGUSR1 || signal_number == SIGUSR2;
     if (!pending) pending = is_interrupt ? SIGINT : SIGTERM;
-    if (++n_received < 3) return;
+    if (is_passed_on || ++n_received < 3) return; /* a launcher is told again and again */
     signal(signal_number, SIG_DFL);
     raise(signal_number);
 }

@@ -264,6 +264,23 @@ def test_signals():
         same(os.listdir(ck), [f"step-{done:08d}"], "checkpoint and steps done")
 
 
+def test_signal_before_the_ranks_are_there():
+    """The launcher has no process yet to pass it on to."""
+    exe = model(2, 2)
+    for wait_s in (0.05, 0.15, 0.3):
+        command = launch(2, exe, "--data", tokens(), "--steps", FOREVER)
+        p = subprocess.Popen([str(a) for a in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        time.sleep(wait_s)
+        p.send_signal(signal.SIGINT)
+        try:
+            p.communicate(timeout=20)
+        finally:
+            p.kill()
+        # before zmc itself listens a signal ends it as any process
+        assert p.returncode in (130, -signal.SIGINT), p.returncode
+        same(processes_of(exe), [], "ranks left")
+
+
 def test_one_rank_is_told_to_stop():
     exe, ck = model(2, 0), path("ck-one")
     r = Running(2, exe, "--save", ck)

@@ -107,14 +107,38 @@ static const char **command_of(Arena *a, const Launch *l, const char *resume)
 
 static volatile sig_atomic_t stopped, n_stopped, child, is_launcher;
 
+enum { AGAIN_S = 1 };
+
 /* A launcher would end the ranks at once on SIGINT and SIGTERM; what it passes on to them is
  * SIGUSR1 and SIGUSR2 (runtime/signals.h).  The third signal is meant for the launcher. */
+static void pass_on(void)
+{
+    if (child <= 0) return;
+    bool is_for_ranks = is_launcher && n_stopped < 3;
+    int number = !is_for_ranks ? stopped : stopped == SIGINT ? SIGUSR1 : SIGUSR2;
+    kill((pid_t)child, number);
+    if (is_for_ranks) alarm(AGAIN_S);
+}
+
+/* A launcher drops what comes before its ranks are there: it is told until it ends. */
+static void on_alarm(int number)
+{
+    (void)number;
+    pass_on();
+}
+
 static void on_signal(int number)
 {
     stopped = number;
-    int passed_on = number == SIGINT ? SIGUSR1 : SIGUSR2;
-    if (!is_launcher || ++n_stopped > 2) passed_on = number;
-    if (child > 0) kill((pid_t)child, passed_on);
+    ++n_stopped;
+    pass_on();
+}
+
+/* Who was not ready for a signal of pass_on died of it. */
+static int stopped_code(int code)
+{
+    if (stopped && (code == 128 + SIGUSR1 || code == 128 + SIGUSR2)) return 128 + stopped;
+    return code;
 }
 
 /* In a group of its own, so that an interrupt from the terminal comes here alone. */
@@ -168,11 +192,12 @@ static int run_once(const char *const *argv)
     int err = start(argv, &pid), status = 0;
     if (err) return cannot_start(argv[0], err);
     child = pid;
-    if (stopped) kill(pid, SIGTERM); /* it came before there was a child */
+    if (stopped) pass_on(); /* it came before there was a child */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     child = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    alarm(0);
+    return stopped_code(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
 static void catch_signals(void)
@@ -182,6 +207,8 @@ static void catch_signals(void)
     action.sa_handler = on_signal;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = on_alarm;
+    sigaction(SIGALRM, &action, NULL);
 }
 
 /* Open MPI asks a root user, as in a container, to say so twice. */
