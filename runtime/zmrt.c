@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/init.h"
@@ -287,13 +288,22 @@ static RtStatus main_status(Run *r, int argc, char **argv, const ZmrtImage *imag
     return print_text(&text, e);
 }
 
+/* Without a communicator each rank most likely saw the same, such as a wrong option, and the first
+ * one has said so, whose end makes the launcher end the others.  Who is not ended is alone with
+ * what it saw. */
+static bool is_said_elsewhere(int rank)
+{
+    struct timespec wait = {1, 0};
+    return rank > 0 && (nanosleep(&wait, NULL) != 0 || signal_pending());
+}
+
 /* What all ranks know is said once. */
 static void say_failure(const Run *r, const char *program, const RtError *e)
 {
-    bool is_known = r->is_agreed || !r->comm; /* no communicator: each sees the same command line */
     int rank = r->comm ? (int)r->rank : ranks_number();
-    if (is_known && rank > 0) return;
-    if (is_known)
+    if (r->is_agreed && rank > 0) return;
+    if (!r->is_agreed && !r->comm && is_said_elsewhere(rank)) return;
+    if (r->is_agreed || (!r->comm && rank == 0))
         fprintf(stderr, "%s: error: %s\n", program, str_c(&e->text));
     else
         fprintf(stderr, "%s: rank %d: error: %s\n", program, rank, str_c(&e->text));

@@ -220,6 +220,11 @@ def test_other_options_on_one_rank():
     code, err = mpirun([exe, *line, "--steps", 5], [model(2, 2), *line, "--steps", 5])
     contains(err, "rank 1 runs another program")
     assert code != 0
+    code, err = mpirun([exe, *line, "--steps", 5], [exe, *line, "--bogus"])
+    same(code, 1, "exit code and 1")
+    contains(err, "rank 1: error: ", "--bogus")
+    code, err = mpirun([exe, *line, "--bogus"], [exe, *line, "--bogus"])
+    same((code, err.count("error: ")), (1, 1), "exit code and lines of two ranks that fail alike, and 1, 1:")
 
 
 def test_bad_data_of_one_rank():
