@@ -44,7 +44,7 @@ RtStatus run_micros(Run *r, RtError *e)
     if (is_audited) exec_observe(&r->x, r->audit_hooks->observer(r->audit));
     for (int64_t m = 0; m + 1 < n; m++) RT_TRY(run_micro(r, r->p.micro, m, e));
     bool is_faulty = fault_is_due(&r->faults, r->step, r->rank);
-    bool is_dumping = r->o.dump_grads && r->step == r->first_step;
+    bool is_dumping = r->grads.file.is_open; /* in the first step */
     if (is_faulty) exec_observe_first(&r->x, fault_observer(&r->faults));
     double limit_s = r->x.limit_s;
     if (is_dumping) {
@@ -57,7 +57,6 @@ RtStatus run_micros(Run *r, RtError *e)
     exec_unobserve(&r->x, &r->grads);
     if (is_audited) exec_unobserve(&r->x, r->audit);
     if (is_audited && s == RT_OK) print_audit(r);
-    if (s == RT_OK && is_dumping) s = grad_dump_close(&r->grads, e);
     return s;
 }
 
@@ -86,6 +85,8 @@ static RtStatus run_step(Run *r, RtError *e)
     step_result_read(&result, &r->x, r->step);
     result.seconds = now_seconds() - started;
     if (r->comm) result.comm_bytes = (int64_t)(comm_sent_all(r->comm) - sent);
+    if (r->grads.file.is_open) /* what ranks say about the file is no part of the step */
+        RT_TRY(ranks_agree(r, grad_dump_close(&r->grads, e), "the gradients", 0, e));
     const ZmpHeader *h = r->p.h;
     result.tokens_per_second = (double)(h->items * h->accumulate * h->ranks) / result.seconds;
     RT_TRY(metrics_step(&r->metrics, &result, h->arena_bytes, e));

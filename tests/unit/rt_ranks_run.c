@@ -221,6 +221,15 @@ static void test_fault(void)
                           "'grad.bucket.0' (tiny.zm:9:3)"));
 }
 
+/* A file of gradients is no part of the step that it shows. */
+static void test_dump(void)
+{
+    static Tiny t;
+    build(&t, 2, true);
+    CHECK(run_ranks(&t, 2, "--data text --steps 3 --metrics m --dump-grads g", NULL) == 0);
+    CHECK(number("m", 0, "comm_bytes") == number("m", 1, "comm_bytes"));
+}
+
 static void check_damaged(const Tiny *t)
 {
     CHECK(tiny_run(t, "--info") == 2);
@@ -258,6 +267,7 @@ int main(void)
     test_replicas();
     test_refused();
     test_fault();
+    test_dump();
     test_damaged();
     tiny_remove_dir();
     return 0;
