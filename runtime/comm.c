@@ -14,7 +14,6 @@ enum {
     SPIN_TURNS = 200,   /* about 10 us */
     YIELD_TURNS = 2000  /* about 1 ms with nobody else to run */
 };
-#define DEFAULT_LIMIT_S 10.0
 
 double comm_now(void)
 {
@@ -89,7 +88,7 @@ static Comm *comm_new(const Transport *t, const CommOptions *o)
     if (!c) return NULL;
     size_t size = (size_t)t->size;
     c->t = *t;
-    c->limit_s = o->limit_s > 0 ? o->limit_s : DEFAULT_LIMIT_S;
+    c->limit_s = o->limit_s > 0 ? o->limit_s : COMM_LIMIT_S;
     c->n_ops = o->max_in_flight > 0 ? o->max_in_flight : DEFAULT_OPS;
     c->op = calloc((size_t)c->n_ops, sizeof *c->op);
     c->send = calloc(size, sizeof *c->send);

@@ -57,8 +57,9 @@ typedef struct CommOptions {
     uint64_t program_hash; /* equal on all ranks, or opening fails */
     int world;             /* ranks that the program was compiled for */
     int max_in_flight;     /* 0: 64 */
-    double limit_s;        /* 0: 10; from the moment that a rank waits until every rank knows */
+    double limit_s;        /* 0: COMM_LIMIT_S; from when a rank waits until every rank knows */
 } CommOptions;
+#define COMM_LIMIT_S 10.0
 
 /* Ranks as threads of one process: a group is made once, then each thread opens its rank (and waits
  * until all have) and closes it.  The group outlives its ranks. */

@@ -327,6 +327,22 @@ int program_max_in_flight(const Program *p)
     return most;
 }
 
+/* A core of the last ten years does 20 times as many flops, its memory 5 times as many bytes. */
+#define LEAST_FLOPS_S 4e9
+#define LEAST_BYTES_S 1e9
+
+double program_longest_s(const Program *p)
+{
+    double most = 0;
+    for (uint32_t i = 0; i < p->n_commands; i++) {
+        const ZmpCommand *c = &p->commands[i];
+        double s = c->flops / LEAST_FLOPS_S + c->bytes / LEAST_BYTES_S;
+        bool is_sending = c->kind == ZMP_START || c->kind == ZMP_WAIT; /* it beats there */
+        if (!is_sending && s > most) most = s;
+    }
+    return most;
+}
+
 static const ZmpPort *port_find(const Program *p, uint32_t first, uint32_t n, const char *name)
 {
     for (uint32_t i = first; i < first + n; i++)

@@ -58,6 +58,9 @@ const ZmpPort *program_out(const Program *p, const ZmpFunc *f,
 const ZmpVar *program_storage(const Program *p, const ZmpVar *v);
 /* Collectives in flight at the fullest moment of any function. */
 int program_max_in_flight(const Program *p);
+/* Seconds of the longest command where a rank gets little of its cores: for so long a rank that is
+ * well may neither send nor call anything. */
+double program_longest_s(const Program *p);
 
 int64_t zmp_dtype_bytes(uint32_t dtype); /* 0: no such dtype */
 const char *zmp_dtype_name(uint32_t dtype);

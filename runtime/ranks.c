@@ -89,6 +89,8 @@ RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
     if (r->p.h->ranks == 1) return RT_OK;
     CommOptions o = {.program_hash = r->p.h->hash, .world = (int)r->p.h->ranks};
     o.max_in_flight = program_max_in_flight(&r->p) + SPARE_OPS;
+    double longest_s = program_longest_s(&r->p);
+    o.limit_s = longest_s > COMM_LIMIT_S ? longest_s : COMM_LIMIT_S;
     char path[64];
     int fd = embedded_shim(image);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

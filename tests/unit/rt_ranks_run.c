@@ -230,6 +230,20 @@ static void test_dump(void)
     CHECK(number("m", 0, "comm_bytes") == number("m", 1, "comm_bytes"));
 }
 
+/* A rank in a long command is not one that hangs. */
+static void test_longest(void)
+{
+    static Tiny t;
+    Program p = {0};
+    RtError e = {0};
+    build(&t, 2, true);
+    t.commands[0].flops = 2e11;
+    t.commands[0].bytes = 3e9;
+    tiny_pack(&t);
+    CHECK(program_open(&p, &t.image, &e) == RT_OK);
+    CHECK(fabs(program_longest_s(&p) - 53) < 1e-9);
+}
+
 static void check_damaged(const Tiny *t)
 {
     CHECK(tiny_run(t, "--info") == 2);
@@ -268,6 +282,7 @@ int main(void)
     test_refused();
     test_fault();
     test_dump();
+    test_longest();
     test_damaged();
     tiny_remove_dir();
     return 0;
