@@ -150,9 +150,7 @@ static void run_threads(Work *w, uint32_t n_threads)
 
 /* ---- refusals ---- */
 
-/* The kernel that NVRTC complains about: by the first line of its log, "kernels_0.cu(12): error:",
- * or by a kernel's name in it (ptxas).  -1: neither. */
-static int64_t kernel_blamed(const CudaModule *m, const char *log)
+int64_t cuda_kernel_blamed(const CudaModule *m, const char *log)
 {
     const char *at = strstr(log, "): error"), *name = strstr(log, "zm_kernel_");
     while (at && at > log && at[-1] >= '0' && at[-1] <= '9') at--;
@@ -169,7 +167,7 @@ static Status refused(const Work *w, Diag *diag, uint32_t i)
 {
     const CudaModules *c = w->c;
     const Job *j = &w->job[i];
-    int64_t k = kernel_blamed(&c->at[i], str_c(&j->log));
+    int64_t k = cuda_kernel_blamed(&c->at[i], str_c(&j->log));
     if (k < 0)
         diag_error(diag, (SrcPos){0}, E_CODEGEN, "%s", j->diag.msgs.at[0].text);
     else

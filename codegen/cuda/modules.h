@@ -32,6 +32,10 @@ const char *cuda_kernel_name(Arena *a, uint32_t kernel); /* "zm_kernel_7" */
  * and its place. */
 Status cuda_compile_modules(Arena *a, Diag *diag, CudaModules *c);
 
+/* The kernel that NVRTC complains about, by the first line of its log, "kernels_0.cu(12): error:
+ * ...", or by a kernel's name in it (ptxas).  -1: neither. */
+int64_t cuda_kernel_blamed(const CudaModule *m, const char *log);
+
 /* ---- what NVRTC made before (cache.c) ---- */
 
 /* Results of NVRTC by content: a hash of the text, the architecture and NVRTC's version.  They lie

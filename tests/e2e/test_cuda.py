@@ -1,0 +1,197 @@
+"""Executables of --target cuda on the project's GPU simulator: the same losses as the CPU's, state in and out, refusals.
+
+Skipped by name where there is no NVRTC or no simulator.
+"""
+import random
+
+from zmtest import *
+
+SIMULATOR = os.path.join(BUILD, "gpusim")
+TARGET = ("--target", "cuda:sm_80")  # the simulator's own architecture
+MLP = {"in": 21, "hidden": 37, "classes": 7, "B": 5, "lr": 1e-2}
+GPT = dict(SMALL, layers=1, heads=2, width=26, ctx=9, T=9, B=2, vocab=61, dropout=0.1)
+SCALED = ("--accumulate", 2, "--loss-scale", "dynamic:init=1024,hysteresis=1")
+TOLERANCE = 1e-5  # of 20 steps in f32, whose sums the targets order differently
+
+os.environ["ZMC_CACHE"] = path("cache")
+
+
+def simulated():
+    """The environment of a machine whose GPU is the simulator, and the file that its reports go to."""
+    report = path("gpusim-report")
+    if os.path.exists(report):
+        os.unlink(report)
+    before = os.environ.get("LD_LIBRARY_PATH")
+    search = SIMULATOR + (os.pathsep + before if before else "")
+    return dict(os.environ, LD_LIBRARY_PATH=search, GPUSIM_REPORT=report), report
+
+
+def train_cuda(exe, steps, *args, data):
+    """As train(), on the simulator, which must have nothing to report."""
+    env, report = simulated()
+    m = path("cuda.jsonl")
+    if os.path.exists(m):
+        os.unlink(m)
+    run([exe, "--data", data, "--steps", steps, "--metrics", m, *args], env=env)
+    assert not os.path.exists(report), read(report).decode()
+    return metrics(m)
+
+
+def same_steps(cuda, cpu):
+    same(len(cuda), len(cpu), "numbers of steps")
+    for x, y in zip(cuda, cpu):
+        for key in ("step", "update", "skipped", "loss_scale", "loss_scale_next", "lr"):
+            same(x[key], y[key], f"{key} of step {x['step']}")
+        close(x["loss"], y["loss"], TOLERANCE, f"losses of step {x['step']}")
+
+
+def same_tensors(cuda, cpu):
+    """Every element to TOLERANCE of the largest of its tensor."""
+    a, b = safetensors(cuda), safetensors(cpu)
+    same(sorted(a), sorted(b), "names of tensors")
+    for name, (_, shape, raw) in a.items():
+        same(shape, b[name][1], f"shapes of {name}")
+        x, y = (struct.unpack(f"<{len(r) // 4}f", r) for r in (raw, b[name][2]))
+        largest = max(map(abs, y), default=0)
+        worst = max((abs(p - q) for p, q in zip(x, y)), default=0)
+        assert worst <= TOLERANCE * largest, f"{name}: {worst} of {largest}"
+
+
+def samples(n=40):
+    rng = random.Random(1)
+    x = [rng.gauss(0, 1) for _ in range(n * MLP["in"])]
+    y = [rng.randrange(MLP["classes"]) for _ in range(n)]
+    return write_safetensors("samples.safetensors", {"x": ("F32", [n, MLP["in"]], struct.pack(f"<{len(x)}f", *x)), "y": ("I32", [n], struct.pack(f"<{n}i", *y))})
+
+
+def mlp(target=()):
+    return compile_model(os.path.join(MODELS, "mlp.zm"), MLP, target)
+
+
+def gpt(target=()):
+    return compile_model(d=GPT, extra=(*SCALED, *target))
+
+
+def test_mlp_has_the_losses_of_the_cpu():
+    files = [[path(f"mlp-{t}-{what}.st") for what in ("grads", "weights")] for t in ("cuda", "cpu")]
+    out = [("--dump-grads", grads, "--export", weights) for grads, weights in files]
+    cuda = train_cuda(mlp(TARGET), 20, *out[0], data=samples())
+    same_steps(cuda, train(mlp(), 20, *out[1], data=samples()))
+    assert cuda[-1]["loss"] < cuda[0]["loss"]
+    same_tensors(files[0][0], files[1][0])
+    same_tensors(files[0][1], files[1][1])
+
+
+def test_gpt2_has_the_losses_of_the_cpu():
+    data = tokens(400, 61)
+    args = ("--fault", "nonfinite@3", "--dtype", "u8", "--eval-data", data, "--eval-every", 20)
+    cuda, cpu = train_cuda(gpt(TARGET), 20, *args, data=data), train(gpt(), 20, *args, data=data)
+    same_steps(cuda, cpu)
+    same([m["step"] for m in cuda if m["skipped"]], [3], "skipped steps")
+    evals = [json_lines(path(name))[-1] for name in ("cuda.jsonl", "m.jsonl")]
+    close(evals[0]["eval_loss"], evals[1]["eval_loss"], TOLERANCE, "losses of the evaluation")
+    same(evals[0]["eval_tokens"], evals[1]["eval_tokens"], "tokens of the evaluation")
+
+
+def test_checkpoints_go_both_ways():
+    data = samples()
+    whole = train_cuda(mlp(TARGET), 6, data=data)
+    train_cuda(mlp(TARGET), 3, "--save", path("ck-cuda"), data=data)
+    same(train_cuda(mlp(TARGET), 6, "--resume", path("ck-cuda"), data=data), whole[3:], "metrics after resuming")
+    same_steps(whole[3:], train(mlp(), 6, "--resume", path("ck-cuda"), data=data))
+    train(mlp(), 3, "--save", path("ck-cpu"), data=data)
+    same_steps(train_cuda(mlp(TARGET), 6, "--resume", path("ck-cpu"), data=data), whole[3:])
+    train(mlp(), 3, "--export", path("w.st"), data=data)
+    again = train_cuda(mlp(TARGET), 1, "--load", path("w.st"), data=data)
+    same_steps(again, train(mlp(), 1, "--load", path("w.st"), data=data))
+
+
+def test_generates_the_same_text():
+    env, _ = simulated()
+    args = ("--data", tokens(400, 61), "--dtype", "u8", "--steps", 0, "--generate", 12, "--prompt", "\x01\x02")
+    same(run([gpt(TARGET), *args], env=env)[0], run([gpt(), *args])[0], "texts")
+
+
+def test_observers_see_what_the_gpu_wrote():
+    env, _ = simulated()
+    data = samples()
+    out, err = run([mlp(TARGET), "--data", data, "--steps", 1, "--check-numerics", "--audit-numerics", "--profile", path("trace.json")], env=env)
+    contains(out, "numerics of step 0")
+    bad = write_safetensors("nan.safetensors", {"x": ("F32", [40, MLP["in"]], struct.pack("<f", float("nan")) * (40 * MLP["in"])), "y": safetensors(data)["y"]})
+    _, err = run([mlp(TARGET), "--data", bad, "--steps", 1, "--check-numerics"], 2, env=env)
+    contains(err, "first number that is not finite: ", "mlp.zm:")
+
+
+def test_a_machine_without_a_driver():
+    env = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
+    try:
+        import ctypes
+        ctypes.CDLL("libcuda.so.1")
+        return  # this machine has one
+    except OSError:
+        pass
+    _, err = run([mlp(TARGET), "--data", samples(), "--steps", 1], 1, env=env)
+    contains(err, "libcuda.so.1", "https://www.nvidia.com/drivers", "--target cpu")
+    contains(run([mlp(TARGET), "--info"], env=env)[0], "cuda:sm_80")
+
+
+def test_code_for_a_newer_gpu_is_refused():
+    env, _ = simulated()
+    exe = mlp(("--target", "cuda:sm_90"))
+    _, err = run([exe, "--data", samples(), "--steps", 1], 1, env=env)
+    contains(err, "kernels_0.cu", "cuda:sm_90", "--target cuda:sm_80")
+
+
+def test_the_cache_is_never_required():
+    cache = path("cache-of-its-own")
+    args = [ZMC, os.path.join(MODELS, "mlp.zm"), *defines(MLP), *TARGET]
+
+    def compiled(env):
+        run([*args, "-o", path("cached")], env=dict(os.environ, **env))
+        return read(path("cached"))
+
+    first = compiled({"ZMC_CACHE": cache})
+    files = sorted(os.listdir(cache))
+    assert files, "nothing was kept"
+    same(compiled({"ZMC_CACHE": cache}), first, "executables out of the cache")
+    for name in files:  # damaged: as if it were not there
+        whole = read(os.path.join(cache, name))
+        with open(os.path.join(cache, name), "wb") as f:
+            f.write(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    same(compiled({"ZMC_CACHE": cache}), first, "executables beside a damaged cache")
+    same(sorted(os.listdir(cache)), files, "files of the cache")
+    same(compiled({"ZMC_CACHE": "/proc/no/such"}), first, "executables without a place for a cache")
+
+
+def test_refusals():
+    model = os.path.join(MODELS, "mlp.zm")
+    _, err = run([ZMC, model, *TARGET, "-o", path("x")], 1, env=dict(os.environ, ZMC_NVRTC="/no/nvrtc"))
+    contains(err, "NVRTC", "ZMC_NVRTC")
+    _, err = run([ZMC, model, *TARGET, "--ranks", 2, "-o", path("x")], 1)
+    contains(err, "--target cuda", "one rank")
+    _, err = run([ZMC, model, "--target", "cuda:sm_20", "-o", path("x")], 1)
+    contains(err, "sm_20", "NVRTC")
+    env, _ = simulated()
+    _, err = run([mlp(TARGET), "--data", samples(), "--steps", 1, "--poison"], 1, env=env)
+    contains(err, "--poison", "--target cpu")
+
+
+def json_lines(name):
+    import json
+    return [json.loads(line) for line in read(name).decode().splitlines()]
+
+
+def reason_to_skip():
+    if not os.path.exists(os.path.join(SIMULATOR, "libcuda.so.1")):
+        return "no simulator in this build"
+    done = subprocess.run([ZMC, os.path.join(MODELS, "mlp.zm"), *TARGET, "-o", path("probe")], stderr=subprocess.PIPE, check=False)
+    text = done.stderr.decode()
+    return text if "NVRTC, which is missing" in text else None
+
+
+if __name__ == "__main__":
+    why = reason_to_skip()
+    if why:
+        print(why)
+        sys.exit(77)
+    main()
