@@ -178,17 +178,29 @@ static void add_bytes(PlanCompare *c, int side, const Buffer *b, const char *wha
     if (!b->f || buffer_is_at_peak(b, c->side[side].r)) g->at_peak[side] += bytes;
 }
 
+/* Bytes that `part`, a variable in bucket `own`, takes of a rank's part of the bucket.  Ranks hold
+ * different elements of it; an average rank holds the same share of all, rounded such that shares
+ * of all elements add up to the part. */
+static int64_t share_bytes(const PlanCompare *c, int side, const Var *own, const Var *part)
+{
+    if (!type_is_sharded(own->type)) return part->place.bytes;
+    int64_t ranks = c->side[side].r->ranks, end = part->in_offset + type_elems(part->type);
+    return (end / ranks - part->in_offset / ranks) * dtype_bytes(own->type->dtype);
+}
+
 /* The bytes of v; of a bucket, those of each variable in it: what is left, padding, stays its own.
  */
 static void add_variable(PlanCompare *c, int side, const Buffer *b)
 {
     const Module *m = c->side[side].m;
+    const Var *own = var_cget(m, b->var);
     int64_t rest = b->bytes;
     for (uint32_t i = 1; i < m->vars.n; i++) {
         const Var *part = &m->vars.at[i];
         if (part->in.i != b->var.i) continue;
-        add_bytes(c, side, b, part->name, part->loc, part->place.bytes);
-        rest -= part->place.bytes;
+        int64_t bytes = share_bytes(c, side, own, part);
+        add_bytes(c, side, b, part->name, part->loc, bytes);
+        rest -= bytes;
     }
     if (rest > 0) add_bytes(c, side, b, b->what, b->loc, rest);
 }

@@ -38,7 +38,10 @@ def total(p, key):
 
 
 def check_sums(a, b, *args):
-    pa, pb, d = plan(a, *args), plan(b, *args), vs(a, b, *args)
+    return check_comparison(plan(a, *args), plan(b, *args), vs(a, b, *args))
+
+
+def check_comparison(pa, pb, d):
     for key, t in d["totals"].items():
         same([t["a"], t["b"]], [total(pa, key), total(pb, key)], key)
         same(t["change"], t["b"] - t["a"], "change and difference")
@@ -69,6 +72,8 @@ def test_sums_are_those_of_the_plans():
     check_sums(a, model("narrow.zm", NARROW))
     check_sums(a, model("extra.zm", SHIFT, EXTRA), "--accumulate", 2)
     check_sums(model("extra2.zm", EXTRA), a, "--precision", "bf16", "--recompute", "layer")
+    for zero in (1, 3):
+        check_sums(a, model("narrow-ranks.zm", NARROW), "--ranks", 3, "--zero", zero, "--precision", "bf16", "--accumulate", 2)
 
 
 def test_buffers_only_in_one():
@@ -173,7 +178,6 @@ def test_refused():
     run([ZMC, "plan", b, "--vs", a, *defines(SMALL), "--memory", need[0]])
 
 
-
 def dump(name, *args):
     folder = path(name)
     run([ZMC, GPT2, *defines(SMALL), *args, "--dump-dir", folder])
@@ -196,8 +200,22 @@ def test_ranks_and_stages():
         got = {(c["op"], c["axis"], c["what"]): {s: (c["count"][s], c["bytes"][s]) for s in "ab" if c["count"][s]} for c in d["comm"]}
         same(got, want, f"what changes between {a} and {b}")
         assert want and not d["equal"]
+        check_comparison(pa, pb, d)
         out, _ = run([ZMC, "plan", files[0], "--vs", files[1]])
         contains(out, "communication: number in a step, bytes that a rank sends", *(f"{op} {what} (data)" for op, _, what in want))
+
+
+def test_a_variable_in_a_bucket_of_many_ranks():
+    """It is charged its share of the rank's part, to an element."""
+    for zero, parts in ((2, ("exp_avg.", "exp_avg_sq.")), (3, ("", "exp_avg.", "exp_avg_sq."))):
+        d = vs(model("a.zm"), model("extra.zm", SHIFT, EXTRA), "--ranks", 3, "--zero", zero)
+        by_name = {g["name"]: g["bytes"]["b"] for g in d["only_b"]}
+        for part in ("", "exp_avg.", "exp_avg_sq."):
+            whole = 4 * SMALL["width"]
+            if part in parts:
+                assert abs(by_name[part + "scale"] - whole / 3) < 4, (part, zero, by_name)
+            else:
+                same(by_name[part + "scale"], whole, "bytes of a parameter that each rank holds whole")
 
 
 main()
