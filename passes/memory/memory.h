@@ -190,7 +190,7 @@ typedef struct SweepRow {
     int64_t padding, states, closed_form, peak_live, lower_bound, arena, comm_bytes;
     bool is_planned; /* false: refused, and why */
     bool is_exact;   /* the arena is that of the plan alone, else within a little of it, above */
-    char why[200];
+    char why[400];
 } SweepRow;
 
 typedef struct PlanSweep {

@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+import re
 
 from zmtest import *
 
@@ -93,6 +94,28 @@ def test_one_stage_refused():
     out, err = run([ZMC, "plan", GPT2, *defines(SMALL), "--precision", "fp16", "--ranks", "1..2"])
     same(err.count("fp16 without a loss scale"), 1, "number of warnings")
     assert "refused" not in out, out
+
+
+def test_a_refused_row_says_what_works():
+    args = ("--ranks", 2, "--max-gathered-bytes", "4KiB")
+    _, err = plan(*args, "--zero", 3, code=1)
+    help = re.search(r"the least that works is --max-gathered-bytes \d+", err)[0]
+    row = next(l for l in plan(*args, "--zero", "all")[0].splitlines() if "refused" in l)
+    contains(row, "of gathered parameters at once", help)
+    contains(sweep(*args, "--zero", "all")["plans"][3]["refused"], help)
+
+
+def test_a_plan_over_budget_points_to_ranks():
+    for args, parts in (((), ("many ranks with --zero 1, 2 or 3", "--ranks 1..64 --zero all")),
+                        (("--ranks", 2, "--zero", 2), ("a higher --zero or more --ranks", "--ranks 1..64 --zero all")),
+                        (("--ranks", 128, "--zero", 3), ("more --ranks", "--ranks 1..512 --zero all"))):
+        for memory in (4096, "300KiB"):
+            _, err = plan(*args, "--memory", memory, code=3)
+            contains(err, "error[E0602]: the plan needs", *parts, f"zmc plan {GPT2}", "--memory")
+            if "higher" not in parts[0]:
+                assert "higher --zero" not in err, err
+    bytes_of = re.search(r"zmc plan \S+ (--ranks \S+ --zero all --memory \d+)", err)[1].split()
+    assert sweep(*bytes_of, code=3)["answer"] is None
 
 
 main()

@@ -79,6 +79,20 @@ static int64_t persistent_bytes(const Module *m)
     return bytes;
 }
 
+/* More ranks or a higher stage: which of them fit, `zmc plan` finds out. */
+static void help_ranks(Session *s, const Module *m)
+{
+    int64_t ranks = s->opt.ranks.from ? s->opt.ranks.from : 1, most = 64;
+    while (most < 4 * ranks && most < MESH_MAX_RANKS) most *= 2;
+    diag_help(&s->diag,
+              "%s: zmc plan %s --ranks 1..%lld --zero all --memory %lld finds what fits (give -D "
+              "and the other options too)",
+              ranks == 1          ? "many ranks with --zero 1, 2 or 3 need less each"
+              : m->train.zero < 3 ? "a higher --zero or more --ranks need less on each rank"
+                                  : "more --ranks need less on each rank",
+              s->opt.input, (long long)most, (long long)s->opt.memory);
+}
+
 static void help_budget(Session *s, const Module *m)
 {
     int64_t persistent = persistent_bytes(m);
@@ -95,6 +109,7 @@ static void help_budget(Session *s, const Module *m)
     else
         diag_help(&s->diag, "%sa smaller micro-batch with --accumulate needs less",
                   *first ? first : "--recompute auto keeps less for the backward; ");
+    help_ranks(s, m);
 }
 
 static Status run_pipeline(Session *s, Module *m, PassOptions opt)

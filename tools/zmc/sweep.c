@@ -75,13 +75,15 @@ static void fill_row(const PlanReport *p, SweepRow *r)
     r->is_planned = true;
 }
 
+/* The first error, and what to do about it. */
 static void fill_why(const Diag *d, SweepRow *r)
 {
-    for (uint32_t i = 0; i < d->msgs.n; i++)
-        if (d->msgs.at[i].severity == SEV_ERROR) {
-            snprintf(r->why, sizeof r->why, "%s", d->msgs.at[i].text);
-            return;
-        }
+    uint32_t i = 0, n = d->msgs.n;
+    while (i < n && d->msgs.at[i].severity != SEV_ERROR) i++;
+    if (i == n) return;
+    bool has_help = i + 1 < n && d->msgs.at[i + 1].severity == SEV_HELP;
+    snprintf(r->why, sizeof r->why, "%s%s%s", d->msgs.at[i].text, has_help ? "; " : "",
+             has_help ? d->msgs.at[i + 1].text : "");
 }
 
 static void plan_within(const Sweep *w, int64_t slack, SweepRow *r)
