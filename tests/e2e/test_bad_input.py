@@ -63,11 +63,16 @@ def test_usage():
         ([GPT2, *defines(SMALL), "--accumulate", 2**32 + 1, "-o", path("x")], ("--accumulate takes at most 1048576",)),
         ([GPT2, "--ranks", "0", "-o", path("x")], ("--ranks takes a positive integer, not '0'",)),
         ([GPT2, "--ranks", "2..x", "-o", path("x")], ("--ranks takes a positive integer, not 'x'",)),
-        ([GPT2, "--ranks", "4..2", "-o", path("x")], ("--ranks 4..2 ends before it begins",)),
+        ([GPT2, "--ranks", "4..2", "-o", path("x")], ("--ranks 4..2 ends before it begins", "choose one number here; zmc plan takes --ranks 2..4")),
         ([GPT2, "--ranks", "65537", "-o", path("x")], ("--ranks takes at most 65536, not 65537",)),
         ([GPT2, "--ranks", "1..4", "-o", path("x")], ("a range of --ranks compares plans", "zmc plan takes it")),
         ([GPT2, "--ranks", "4", "--zero", "all", "-o", path("x")], ("--zero all compares plans", "zmc plan takes it")),
-        ([GPT2, "--zero", "4", "-o", path("x")], ("--zero takes 0|1|2|3|all, not '4'",)),
+        ([GPT2, "--zero", "4", "-o", path("x")], ("--zero takes 0|1|2|3, not '4'",)),
+        (["plan", GPT2, "--zero", "4"], ("--zero takes 0|1|2|3|all, not '4'",)),
+        (["plan", GPT2, "--ranks", "8..2"], ("--ranks 8..2 ends before it begins", "help: the smaller number comes first: --ranks 2..8")),
+        ([GPT2, "--ranks", "2", "--grad-comm", "bf16", "-o", path("x")], ("--grad-comm takes f32|low, not 'bf16'", "help: --precision bf16 --grad-comm low")),
+        ([GPT2, "--grad-dtype", "fp16", "-o", path("x")], ("--grad-dtype takes f32|low, not 'fp16'", "help: --precision fp16 --grad-dtype low")),
+        ([GPT2, "--ranks", "2", "--grad-comm", "f64", "-o", path("x")], ("--grad-comm takes f32|low, not 'f64'", "zmc --help")),
         (["plan", GPT2, "--ranks", "1..4", "--vs", GPT2], ("a range of --ranks with --vs",)),
         (["plan", GPT2, "--ranks", "4", "--zero", "all", "--dump-dir", path("d")], ("--zero all with --dump-dir",)),
         ([GPT2, "--ranks", "2", "--grad-comm", "low", "-o", path("x")], ("--grad-comm low: with --precision fp32", "bf16 or fp16")),
@@ -84,6 +89,21 @@ def test_usage():
     ):
         _, err = run([ZMC, *args], code=1)
         contains(err, *parts)
+
+
+def test_what_a_compilation_says_last():
+    """What was made and for whom, behind the warnings."""
+    for args, parts in ((("--zero", 1), ("without --ranks", " distinct), arena ")), (("--ranks", 2, "--zero", 3), (" distinct), 2 ranks, zero 3, each: arena ",))):
+        _, err = run([ZMC, GPT2, *defines(SMALL), *args, "-o", path("last")])
+        last = err.splitlines()[-1]
+        assert last.startswith("gpt2: ") and last.endswith(f"-> {path('last')}"), err
+        contains(last, parts[-1])
+        same(err.count(parts[0]), 1, f"times that it says {parts[0]}")
+
+
+def test_help():
+    out, _ = run([ZMC, "--help"])
+    contains(out, "zmc run -n N [--restarts K] OUT", "exit codes: 0 ", "3 over --memory")
 
 
 def test_long_lines():

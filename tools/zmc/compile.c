@@ -66,16 +66,20 @@ static const char *grouped(Arena *a, int64_t v)
 }
 
 /* gpt2: 124,439,808 parameters, 3,100 ops -> 310 kernels (61 distinct), arena 2012.3 MiB = params
- * 474.7 + ..., 2.1 s -> OUT; an arena below 1 MiB in KiB */
+ * 474.7 + ..., 2.1 s -> OUT; an arena below 1 MiB in KiB; of many ranks "2 ranks, zero 3, each:
+ * arena ..." */
 static void print_summary(Session *s, const Module *m, const PlanReport *r, const CodegenStats *st,
                           double seconds)
 {
     bool is_small = r->arena < 1 << 20;
     double unit = is_small ? 0x1p10 : 0x1p20;
-    fprintf(stderr,
-            "%s: %s parameters, %s ops -> %u kernels (%u distinct), arena %.1f %s =", m->name,
+    fprintf(stderr, "%s: %s parameters, %s ops -> %u kernels (%u distinct), ", m->name,
             grouped(&s->arena, r->params), grouped(&s->arena, st->n_ops), st->n_kernels,
-            st->n_distinct, (double)r->arena / unit, is_small ? "KiB" : "MiB");
+            st->n_distinct);
+    if (r->ranks > 1)
+        fprintf(stderr, "%lld ranks, zero %lld, each: ", (long long)r->ranks,
+                (long long)m->train.zero);
+    fprintf(stderr, "arena %.1f %s =", (double)r->arena / unit, is_small ? "KiB" : "MiB");
     const char *plus = "";
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) {
         if (!r->cat[i].bytes) continue;
@@ -103,6 +107,7 @@ static int emit_executable(Session *s, const Module *m, const CodegenTarget *t, 
     }
     co.plan_text = plan_text(s, m, &r);
     if (codegen_executable(m, t, &co, s->opt.out, &st) != ZM_OK) return EXIT_BAD_INPUT;
+    session_print_messages(s); /* warnings; the last line says what was made */
     print_summary(s, m, &r, &st, now_s() - start);
     return EXIT_DONE;
 }

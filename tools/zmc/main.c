@@ -92,7 +92,7 @@ int main(int argc, char **argv)
     int skip = s.is_plan ? 2 : 1;
     int code = EXIT_BAD_INPUT;
     if (options_parse(&s, argc - skip, argv + skip) == ZM_OK) code = dispatch(&s);
-    diag_print(&s.diag, stderr);
+    session_print_messages(&s);
     arena_free(&s.arena);
     return code;
 }

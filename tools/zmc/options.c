@@ -29,7 +29,10 @@ void options_help(FILE *out)
     fputs("zmc MODEL.zm -o OUT [options] [-D name=value]...    compile a model to a training "
           "executable\n"
           "zmc plan MODEL.zm|FILE.zir [options]                print the memory plan\n"
-          "zmc run -n N OUT ...                                launch an executable on N ranks\n\n",
+          "zmc run -n N [--restarts K] OUT [options of OUT]    launch an executable on N ranks; "
+          "after a failure go on\n"
+          "                                                    from its newest --save, at most K "
+          "times\n\n",
           out);
     fprintf(out, "  %-38s %s\n", "-D NAME=VALUE",
             "set a dim, a const, or a section's setting (train.optimizer.lr=1e-3)");
@@ -38,6 +41,10 @@ void options_help(FILE *out)
         snprintf(left, sizeof left, "%s %s", option_info[i].name, option_info[i].arg);
         fprintf(out, "  %-38s %s\n", left, option_info[i].help);
     }
+    fputs("\nexit codes: 0 done, 1 bad input or usage, 2 a failure of the system, 3 over --memory; "
+          "of zmc run: the executable's\n"
+          "(OUT --help lists them), or 128 + the signal that ended it\n",
+          out);
 }
 
 Status options_error(Session *s, const char *text)
@@ -69,7 +76,14 @@ static Status parse_range(Session *s, const char *name, const char *text, OptRAN
     out->to = out->from;
     if (dots) ZM_TRY(parse_int(s, name, dots + 2, &out->to));
     if (out->to >= out->from) return ZM_OK;
-    return options_error(s, arena_printf(&s->arena, "%s %s ends before it begins", name, text));
+    diag_error(&s->diag, (SrcPos){0}, E_USAGE, "%s %s ends before it begins", name, text);
+    if (s->is_plan)
+        diag_help(&s->diag, "the smaller number comes first: %s %lld..%lld", name,
+                  (long long)out->to, (long long)out->from);
+    else
+        diag_help(&s->diag, "choose one number here; zmc plan takes %s %lld..%lld", name,
+                  (long long)out->to, (long long)out->from);
+    return ZM_FAIL;
 }
 
 static double size_unit(const char *text)

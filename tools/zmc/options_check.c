@@ -27,6 +27,16 @@ static Status refuse(Session *s, const char *what, const char *help)
     return ZM_FAIL;
 }
 
+/* f32, or the 16-bit dtype of the step: which of them, --precision says once for all. */
+static Status check_low(Session *s, const char *name, const char *value)
+{
+    bool is_16 = value && is_one_of(value, "bf16|fp16|f16");
+    if (!is_16) return check_choice(s, name, value, "f32|low");
+    return refuse(s, arena_printf(&s->arena, "%s takes f32|low, not '%s'", name, value),
+                  arena_printf(&s->arena, "--precision %s %s low",
+                               strcmp(value, "bf16") == 0 ? "bf16" : "fp16", name));
+}
+
 bool options_are_many(const Options *o)
 {
     return o->ranks.from != o->ranks.to || (o->zero && strcmp(o->zero, "all") == 0);
@@ -151,8 +161,9 @@ static Status check_ranks(Session *s)
     if (o->ranks.to > MESH_MAX_RANKS)
         return options_error(s, arena_printf(&s->arena, "--ranks takes at most %d, not %lld",
                                              MESH_MAX_RANKS, (long long)o->ranks.to));
-    ZM_TRY(check_choice(s, "--zero", o->zero, "0|1|2|3|all"));
-    ZM_TRY(check_choice(s, "--grad-comm", o->grad_comm, "f32|low"));
+    bool is_all = o->zero && strcmp(o->zero, "all") == 0; /* without plan: check_many() */
+    ZM_TRY(check_choice(s, "--zero", o->zero, s->is_plan || is_all ? "0|1|2|3|all" : "0|1|2|3"));
+    ZM_TRY(check_low(s, "--grad-comm", o->grad_comm));
     ZM_TRY(check_choice(s, "--zero2-reduce", o->zero2_reduce, "micro|step"));
     ZM_TRY(check_stage(s));
     ZM_TRY(check_one_rank(s));
@@ -232,7 +243,7 @@ Status options_check(Session *s)
     ZM_TRY(check_choice(s, "--precision", o->precision, "fp32|bf16|fp16"));
     ZM_TRY(check_choice(s, "--amp", o->amp, "master|autocast"));
     ZM_TRY(check_overrides(s));
-    ZM_TRY(check_choice(s, "--grad-dtype", o->grad_dtype, "f32|low"));
+    ZM_TRY(check_low(s, "--grad-dtype", o->grad_dtype));
     ZM_TRY(check_choice(s, "--moments", o->moments, "f32|bf16"));
     ZM_TRY(check_storage(s));
     ZM_TRY(check_choice(s, "--recompute", o->recompute, "none|layer|auto"));

@@ -23,6 +23,12 @@ int session_exit_code(const Session *s)
     return EXIT_BAD_INPUT;
 }
 
+void session_print_messages(Session *s)
+{
+    diag_print(&s->diag, stderr);
+    s->diag.msgs.n = 0;
+}
+
 Status session_write_text(Session *s, const Str *text)
 {
     if (!s->opt.out || strcmp(s->opt.out, "-") == 0) {

@@ -70,6 +70,8 @@ PlanReport session_plan_report(Session *s, const Module *m);
 Status session_read_input(Session *s, char **text, size_t *n);
 /* Exit code for a failed session: 3 when the plan is over budget. */
 int session_exit_code(const Session *s);
+/* Diagnostics that were not printed yet, to standard error. */
+void session_print_messages(Session *s);
 /* Writes text to -o or standard output. */
 Status session_write_text(Session *s, const Str *text);
 
