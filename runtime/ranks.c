@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/comm_agree.h"
+#include "runtime/watchdog.h"
 
 enum { VALUE_BYTES = 112, SPARE_OPS = 8 };
 
@@ -34,6 +35,11 @@ int ranks_number(void)
 {
     static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"};
     return (int)number_of(ranks, sizeof ranks / sizeof *ranks, 0);
+}
+
+bool ranks_launched(void)
+{
+    return launched_world() > 1;
 }
 
 /* One process is one rank.  A launcher that started another number of them is told what to do. */
@@ -78,6 +84,32 @@ static int embedded_shim(const ZmrtImage *image)
     return fd;
 }
 
+/* Seconds until all ranks must have come. */
+static double meeting_limit(void)
+{
+    const char *text = getenv("ZMC_MEETING_LIMIT");
+    double s = text ? atof(text) : 0;
+    return s > 0 ? s : 60;
+}
+
+/* MPI waits for ever for a rank that ended before it came.  This one takes all ranks along. */
+static RtStatus meet(Run *r, const char *shim, const CommOptions *o, RtError *e)
+{
+    Watchdog w;
+    double limit_s = meeting_limit();
+    const char *text = arena_printf(
+        &r->arena,
+        "rank %d: error: not all %d ranks have come in %.0f s: one ended or hangs before the "
+        "start; look at what it wrote, and whether every rank was given the same command line "
+        "(ZMC_MEETING_LIMIT=SECONDS in the environment waits longer)\n",
+        ranks_number(), o->world, limit_s);
+    watchdog_start(&w, limit_s, text, RT_FAILED);
+    RtStatus s = comm_mpi_open(&r->comm, shim, o, e);
+    watchdog_end(&w);
+    r->is_agreed = s == RT_BAD; /* they have met and found that they do not fit together */
+    return s;
+}
+
 RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
 {
     if (image->comm) { /* ranks as threads: they have met */
@@ -94,7 +126,7 @@ RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
     char path[64];
     int fd = embedded_shim(image);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    RtStatus s = comm_mpi_open(&r->comm, fd >= 0 ? path : NULL, &o, e);
+    RtStatus s = meet(r, fd >= 0 ? path : NULL, &o, e);
     if (fd >= 0) close(fd);
     if (s == RT_OK) r->rank = comm_rank(r->comm);
     return s;

@@ -13,6 +13,7 @@
 RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e);
 /* The launcher's number of this process, known before ranks_open; 0 without a launcher. */
 int ranks_number(void);
+bool ranks_launched(void); /* a launcher started more than this process */
 
 /* The same commands in the same order, the same options: else RT_BAD on all, with what differs. */
 RtStatus ranks_compare(Run *r, RtError *e);

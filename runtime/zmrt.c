@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/init.h"
@@ -288,22 +287,15 @@ static RtStatus main_status(Run *r, int argc, char **argv, const ZmrtImage *imag
     return print_text(&text, e);
 }
 
-/* Without a communicator each rank most likely saw the same, such as a wrong option, and the first
- * one has said so, whose end makes the launcher end the others.  Who is not ended is alone with
- * what it saw. */
-static bool is_said_elsewhere(int rank)
-{
-    struct timespec wait = {1, 0};
-    return rank > 0 && (nanosleep(&wait, NULL) != 0 || signal_pending());
-}
-
-/* What all ranks know is said once. */
-static void say_failure(const Run *r, const char *program, const RtError *e)
+/* What all ranks know is said once.  Before they have met, a rank knows of the others only what
+ * `zmc run` says: that it gave all of them one command line. */
+static void say_failure(const Run *r, const char *program, RtStatus s, const RtError *e)
 {
     int rank = r->comm ? (int)r->rank : ranks_number();
-    if (r->is_agreed && rank > 0) return;
-    if (!r->is_agreed && !r->comm && is_said_elsewhere(rank)) return;
-    if (r->is_agreed || (!r->comm && rank == 0))
+    bool is_alike = !r->comm && s == RT_BAD && getenv(ZMRT_ALIKE);
+    bool is_known = r->is_agreed || is_alike;
+    if (is_known && rank > 0) return;
+    if (is_known || !(r->comm || ranks_launched()))
         fprintf(stderr, "%s: error: %s\n", program, str_c(&e->text));
     else
         fprintf(stderr, "%s: rank %d: error: %s\n", program, rank, str_c(&e->text));
@@ -320,7 +312,7 @@ int zmrt_main(int argc, char **argv, const ZmrtImage *image)
     int stopped = r.stop_signal ? (int)r.stop_signal : signal_pending();
     if (s != RT_OK) {
         progress_end(&r.progress);
-        say_failure(&r, argc ? argv[0] : "zmrt", &e);
+        say_failure(&r, argc ? argv[0] : "zmrt", s, &e);
     }
     ranks_close(&r, s, &e);
     close_run(&r);

@@ -9,6 +9,10 @@
 
 #include "ir/base/program.h"
 
+/* Environment of ranks that a launcher gave one command line: what is wrong with it is said once.
+ */
+#define ZMRT_ALIKE "ZMC_ONE_COMMAND_LINE"
+
 typedef struct ZmrtImage {
     const void *program; /* the blob, 8-byte aligned */
     uint64_t program_bytes;

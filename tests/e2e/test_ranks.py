@@ -200,12 +200,12 @@ def test_launchers():
     run([ZMC, "run", "-n", "two", exe], 1)
 
 
-def mpirun(*parts):
-    """Ranks with command lines of their own."""
+def mpirun(*parts, **more):
+    """Ranks with command lines of their own; more: environment."""
     words = ["mpirun", "--oversubscribe", "--bind-to", "none", "--quiet"]
     for i, part in enumerate(parts):
         words += [*([":"] if i else []), "-n", 1, *part]
-    env = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    env = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **more}
     done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60, check=False, env=env)
     return done.returncode, done.stderr.decode(errors="replace")
 
@@ -220,11 +220,25 @@ def test_other_options_on_one_rank():
     code, err = mpirun([exe, *line, "--steps", 5], [model(2, 2), *line, "--steps", 5])
     contains(err, "rank 1 runs another program")
     assert code != 0
-    code, err = mpirun([exe, *line, "--steps", 5], [exe, *line, "--bogus"])
+
+
+def test_bad_options_of_one_rank():
+    """Before the ranks have met each speaks for itself."""
+    exe, line = model(2, 1), ["--data", tokens(), "--steps", 4]
+    code, err = mpirun([exe, *line], [exe, *line, "--bogus"])
     same(code, 1, "exit code and 1")
-    contains(err, "rank 1: error: ", "--bogus")
-    code, err = mpirun([exe, *line, "--bogus"], [exe, *line, "--bogus"])
-    same((code, err.count("error: ")), (1, 1), "exit code and lines of two ranks that fail alike, and 1, 1:")
+    contains(err, "rank 1: error: unknown option --bogus")
+    code, err = mpirun([exe, *line], [model(1), *line])
+    same(code, 1, "exit code and 1")
+    contains(err, "rank 1: error: the program was compiled for 1 rank, but 2 started")
+
+
+def test_a_rank_that_does_not_come():
+    exe, line = model(2, 1), ["--data", tokens(), "--steps", 2]
+    for other in ([exe, "--help"], ["/bin/true"]):
+        code, err = mpirun(other, [exe, *line], ZMC_MEETING_LIMIT="2")
+        same(code, 2, "exit code and 2")
+        contains(err, "rank 1: error: not all 2 ranks have come in 2 s", "look at what it wrote")
 
 
 def test_bad_data_of_one_rank():

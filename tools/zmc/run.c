@@ -3,6 +3,7 @@
  *
  * The exit code is the program's.  After a failure (2, or ranks that were killed) a run with --save
  * is started again from its newest checkpoint, at most K times. */
+#include "runtime/zmrt.h"
 #include "tools/zmc/zmc.h"
 
 #include <dirent.h>
@@ -266,6 +267,7 @@ int command_run(int argc, char **argv, const Session *s)
     }
     if (access(l.program[0], X_OK) != 0) return cannot_start(l.program[0], errno);
     is_launcher = l.n > 1;
+    if (is_launcher) setenv(ZMRT_ALIKE, "1", 1);
     catch_signals();
     allow_root();
     return run_restarting(&l);
