@@ -1,6 +1,7 @@
 /* ranks.c -- see ranks.h. */
 #include "runtime/ranks.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -67,21 +68,25 @@ static RtStatus check_world(const Program *p, RtError *e)
 
 /* ---- the communicator ---- */
 
-/* The MPI library that the executable carries, as a file that can be loaded; -1: none. */
-static int embedded_shim(const ZmrtImage *image)
+/* The MPI library that the executable carries, as a file that can be loaded; *fd -1: none. */
+static RtStatus embedded_shim(const ZmrtImage *image, int *fd, RtError *e)
 {
-    if (!image->mpi_shim_bytes || getenv("ZMC_MPI_SHIM")) return -1;
-    int fd = memfd_create("libzmc_mpi.so", MFD_CLOEXEC);
+    *fd = -1;
+    if (!image->mpi_shim_bytes || getenv("ZMC_MPI_SHIM")) return RT_OK;
+    *fd = memfd_create("libzmc_mpi.so", MFD_CLOEXEC);
     size_t done = 0, n = (size_t)image->mpi_shim_bytes;
-    while (fd >= 0 && done < n) {
-        ssize_t got = write(fd, (const char *)image->mpi_shim + done, n - done);
-        if (got <= 0) {
-            close(fd);
-            return -1;
-        }
+    while (*fd >= 0 && done < n) {
+        ssize_t got = write(*fd, (const char *)image->mpi_shim + done, n - done);
+        if (got <= 0) break;
         done += (size_t)got;
     }
-    return fd;
+    if (*fd >= 0 && done == n) return RT_OK;
+    RT_FAIL(e, RT_FAILED,
+            "cannot load the MPI library that this executable carries: %s; raise the limits of "
+            "the process (ulimit -f, ulimit -v), or set ZMC_MPI_SHIM to the path of libzmc_mpi.so",
+            strerror(errno));
+    if (*fd >= 0) close(*fd);
+    return RT_FAILED;
 }
 
 /* Seconds until all ranks must have come. */
@@ -124,7 +129,8 @@ RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
     double longest_s = program_longest_s(&r->p);
     o.limit_s = longest_s > COMM_LIMIT_S ? longest_s : COMM_LIMIT_S;
     char path[64];
-    int fd = embedded_shim(image);
+    int fd;
+    RT_TRY(embedded_shim(image, &fd, e));
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     RtStatus s = meet(r, fd >= 0 ? path : NULL, &o, e);
     if (fd >= 0) close(fd);

@@ -241,6 +241,15 @@ def test_a_rank_that_does_not_come():
         contains(err, "rank 1: error: not all 2 ranks have come in 2 s", "look at what it wrote")
 
 
+def test_no_room_for_the_library():
+    """The MPI library that the executable carries is a file in memory, which the limit of file sizes holds for, too."""
+    exe = model(2, 1)
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "-", exe, "--data", tokens(), "--steps", 1]
+    code, err = mpirun([exe, "--data", tokens(), "--steps", 1], limited)
+    same(code, 2, "exit code and 2")
+    contains(err, "rank 1: error: cannot load the MPI library that this executable carries: File too large", "ulimit -f")
+
+
 def test_bad_data_of_one_rank():
     """A token that rank 1 alone reads, in its third step: bad input on all ranks."""
     raw = bytearray(read(tokens()))
