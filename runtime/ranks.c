@@ -81,10 +81,10 @@ static RtStatus embedded_shim(const ZmrtImage *image, int *fd, RtError *e)
         done += (size_t)got;
     }
     if (*fd >= 0 && done == n) return RT_OK;
-    RT_FAIL(e, RT_FAILED,
-            "cannot load the MPI library that this executable carries: %s; raise the limits of "
-            "the process (ulimit -f, ulimit -v), or set ZMC_MPI_SHIM to the path of libzmc_mpi.so",
-            strerror(errno));
+    rt_say(e,
+           "cannot load the MPI library that this executable carries: %s; raise the limits of "
+           "the process (ulimit -f, ulimit -v), or set ZMC_MPI_SHIM to the path of libzmc_mpi.so",
+           strerror(errno));
     if (*fd >= 0) close(*fd);
     return RT_FAILED;
 }
