@@ -423,12 +423,13 @@ function drawSweep() {
   const planned = sweep.plans.filter(p => !p.refused);
   $('sweep-section').hidden = false;
   $('sweep-note').textContent = 'Arena of a rank over the number of ranks. ' + (sweep.memory ? `Dashed: ${human(sweep.memory)}. ` : '') +
+    `Sends least: among the stages ${sweep.memory ? 'that fit ' : ''}on as many ranks; of equals the smallest arena. ` +
     `The other sections show ${plan.ranks} rank${plan.ranks > 1 ? 's' : ''} with zero ${plan.zero}.`;
   $('sweep-answer').textContent = sweepAnswer(sweep);
   $('sweep').tBodies[0].append(...sweep.plans.map(p => {
     const head = [numberCell(count(p.ranks)), numberCell(p.zero)];
     if (p.refused) return row([...head, el('td', 'refused: ' + p.refused, {colspan: 6})]);
-    const fits = [sweep.memory ? (p.fits ? 'yes' : 'no') : '', p.sends_least ? 'sends least' : ''].filter(t => t).join(', ');
+    const fits = [sweep.memory ? (p.fits ? 'yes' : 'no') : '', p.sends_least && p.ranks > 1 ? 'sends least' : ''].filter(t => t).join(', ');
     const tr = row([...head, ...['states', 'activations', 'gathered', 'arena', 'comm_bytes'].map(k => bytesCell(p[k])), el('td', fits)]);
     if (sweep.answer && p.ranks === sweep.answer.ranks && p.zero === sweep.answer.zero) tr.className = 'answer';
     return tr;

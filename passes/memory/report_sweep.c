@@ -75,11 +75,27 @@ static void add_size(Str *out, int64_t bytes)
     if (bytes < 1024) str_add(out, "  "); /* the unit is shorter */
 }
 
+/* One rank sends nothing at any stage. */
+static bool is_marked(const PlanSweep *s, const SweepRow *r)
+{
+    return r->ranks > 1 && sweep_is_cheapest(s, r);
+}
+
 static const char *fit_text(const PlanSweep *s, const SweepRow *r)
 {
     if (s->memory && !sweep_fits(s, r)) return "no";
-    if (sweep_is_cheapest(s, r)) return s->memory ? "yes, sends least" : "sends least";
+    if (is_marked(s, r)) return s->memory ? "yes, sends least" : "sends least";
     return s->memory ? "yes" : "";
+}
+
+static void add_legend(const PlanSweep *s, Str *out)
+{
+    uint32_t i = 0;
+    while (i < s->n && !is_marked(s, &s->row[i])) i++;
+    if (i == s->n) return;
+    str_addf(out,
+             "sends least: among the stages %son as many ranks; of equals the smallest arena\n",
+             s->memory ? "that fit " : "");
 }
 
 static void add_row(const PlanSweep *s, const SweepRow *r, Str *out)
@@ -150,6 +166,7 @@ void sweep_print_table(const PlanSweep *s, Str *out)
     str_add(out, "\n  ranks  zero        states   activations      gathered         arena  "
                  "sent in a step\n");
     for (uint32_t i = 0; i < s->n; i++) add_row(s, &s->row[i], out);
+    add_legend(s, out);
     if (s->memory) add_answers(s, out);
 }
 
@@ -159,15 +176,16 @@ void sweep_print_csv(const PlanSweep *s, Str *out)
 {
     str_add(out, "ranks,zero");
     for (int i = 0; i < PLAN_N_CATEGORIES; i++) str_addf(out, ",%s", plan_category_name(i));
-    str_add(out, ",padding,peak_live,arena,states,closed_form,comm_bytes,fits\n");
+    str_add(out, ",padding,peak_live,arena,states,closed_form,comm_bytes,fits,sends_least\n");
     for (uint32_t i = 0; i < s->n; i++) {
         const SweepRow *r = &s->row[i];
         if (!r->is_planned) continue;
         str_addf(out, "%lld,%lld", (long long)r->ranks, (long long)r->zero);
         for (int k = 0; k < PLAN_N_CATEGORIES; k++) str_addf(out, ",%lld", (long long)r->cat[k]);
-        str_addf(out, ",%lld,%lld,%lld,%lld,%lld,%lld,%d\n", (long long)r->padding,
+        str_addf(out, ",%lld,%lld,%lld,%lld,%lld,%lld,%d,%d\n", (long long)r->padding,
                  (long long)r->peak_live, (long long)r->arena, (long long)r->states,
-                 (long long)r->closed_form, (long long)r->comm_bytes, sweep_fits(s, r));
+                 (long long)r->closed_form, (long long)r->comm_bytes, sweep_fits(s, r),
+                 sweep_is_cheapest(s, r));
     }
 }
 

@@ -80,6 +80,18 @@ def test_text_and_csv():
         for key in ("ranks", "zero", *COLUMNS, "comm_bytes"):
             same(int(line[key]), r[key], key)
         same(line["fits"], "1", "what fits")
+        same(line["sends_least"], str(int(r["sends_least"])), "what sends least")
+
+
+def test_what_sends_least_is_said():
+    """It is no choice on one rank, and the table says what it is among."""
+    memory = max(r["arena"] for r in sweep("--ranks", "1..4", "--zero", "all")["plans"])
+    for args, legend in (((), "among the stages on as many ranks"), (("--memory", memory), "among the stages that fit on as many ranks")):
+        lines = plan("--ranks", "1..4", "--zero", "all", *args)[0].splitlines()
+        marked = [int(l.split()[0]) for l in lines[2:14] if "sends least" in l]
+        same(marked, [2, 4], "ranks with a stage that sends least")
+        same([l for l in lines if l.startswith("sends least: ")], [f"sends least: {legend}; of equals the smallest arena"], "legend")
+    assert "sends least" not in plan("--ranks", 1, "--zero", "all")[0]
 
 
 def test_a_bad_model_is_told_once():
