@@ -79,9 +79,13 @@ def test_usage():
         ([GPT2, "--ranks", "2", "--zero", "1", "--zero2-reduce", "step", "-o", path("x")], ("--zero2-reduce step with --zero 1", "--zero 2 or 3")),
         ([GPT2, "--ranks", "2", "--zero", "2", "--persist-below", "4KiB", "-o", path("x")], ("--persist-below with --zero 2", "--zero 3")),
         ([GPT2, "--ranks", "2", "--max-gathered-bytes", "4KiB", "-o", path("x")], ("--max-gathered-bytes with --zero 0", "--zero 3")),
-        (["run", "-n", 1], ("usage: zmc run -n N [--restarts K] OUT",)),
-        (["run", "--restarts", 0, "x"], ("usage",)),
-        (["run", "-n", 1, "--restarts", "x", "y"], ("usage",)),
+        (["run", "-n", 1], ("OUT is missing", "usage: zmc run -n N [--restarts K] OUT")),
+        (["run"], ("-n N is missing", "usage")),
+        (["run", "--restarts", 0, "x"], ("-n N is missing", "usage")),
+        (["run", "-n"], ("-n needs a value", "usage")),
+        (["run", "--ranks", 2, "x"], ("unknown option --ranks", "usage")),
+        *((["run", "-n", n, "x"], (f"-n takes a whole number from 1 on, not '{n}'", "usage")) for n in ("0", "two", "-1", "9999999999999999999")),
+        (["run", "-n", 1, "--restarts", "x", "y"], ("--restarts takes a whole number from 0 on, not 'x'", "usage")),
         (["run", "-n", 2, "/does/not/exist"], ("cannot run /does/not/exist",)),
         (["run", "-n", 1, "--restarts", 3, "x"], ("--restarts goes on from the checkpoints", "--save DIR")),
         (["run", "-n", 1, "--restarts", 0, "/does/not/exist"], ("cannot run /does/not/exist",)),
@@ -104,6 +108,13 @@ def test_what_a_compilation_says_last():
 def test_help():
     out, _ = run([ZMC, "--help"])
     contains(out, "zmc run -n N [--restarts K] OUT", "exit codes: 0 ", "3 over --memory")
+
+
+def test_help_of_run():
+    for option in ("--help", "-h"):
+        out, err = run([ZMC, "run", option])
+        contains(out, "usage: zmc run -n N [--restarts K] OUT", "--restarts K  after a failure")
+        same(err, "", "stderr and nothing")
 
 
 def test_long_lines():

@@ -9,7 +9,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -25,29 +27,49 @@ typedef struct Launch {
     const char **argv;
 } Launch;
 
-static int run_usage(void)
+#define USAGE "usage: zmc run -n N [--restarts K] OUT [options of OUT]\n"
+
+static int run_help(void)
 {
-    fputs("zmc: usage: zmc run -n N [--restarts K] OUT [options of OUT]\n", stderr);
-    return EXIT_BAD_INPUT;
+    fputs(USAGE "  -n N          ranks to start: as many as OUT was compiled for\n"
+                "  --restarts K  after a failure start again from the newest checkpoint of OUT's "
+                "--save DIR,\n                at most K times\n"
+                "OUT --help lists the options of OUT\n",
+          stdout);
+    return EXIT_DONE;
+}
+
+static bool ZM_PRINTF(1, 2) bad_use(const char *fmt, ...)
+{
+    va_list ap;
+    fputs("zmc: run: ", stderr);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputs("\nzmc: " USAGE, stderr);
+    return false;
 }
 
 static bool parse(Launch *l, int argc, char **argv)
 {
     int at = 0;
-    for (; at + 1 < argc && argv[at][0] == '-'; at += 2) {
+    for (; at < argc && argv[at][0] == '-'; at += 2) {
+        bool is_n = strcmp(argv[at], "-n") == 0;
+        if (!is_n && strcmp(argv[at], "--restarts") != 0)
+            return bad_use("unknown option %s", argv[at]);
+        if (at + 1 >= argc) return bad_use("%s needs a value", argv[at]);
         char *end;
         long v = strtol(argv[at + 1], &end, 10);
-        if (*end || end == argv[at + 1] || v < 0) return false;
-        if (strcmp(argv[at], "-n") == 0)
-            l->n = v;
-        else if (strcmp(argv[at], "--restarts") == 0)
-            l->restarts = v;
-        else
-            return false;
+        if (*end || end == argv[at + 1] || v < is_n || v > INT_MAX)
+            return bad_use("%s takes a whole number from %d on, not '%s'", argv[at], is_n,
+                           argv[at + 1]);
+        *(is_n ? &l->n : &l->restarts) = v;
     }
     l->program = argv + at;
     l->n_program = argc - at;
-    return l->n >= 1 && at < argc && argv[at][0] != '-';
+    if (!l->n) return bad_use("-n N is missing: how many ranks to start");
+    if (at >= argc) return bad_use("OUT is missing: the executable to start");
+    return true;
 }
 
 /* The value of an option of the program; NULL: not given. */
@@ -258,7 +280,8 @@ int command_run(int argc, char **argv, const Session *s)
 {
     (void)s;
     Launch l = {0};
-    if (!parse(&l, argc, argv)) return run_usage();
+    if (argc && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0)) return run_help();
+    if (!parse(&l, argc, argv)) return EXIT_BAD_INPUT;
     if (l.restarts && !option_of(&l, "--save")) {
         fputs("zmc: --restarts goes on from the checkpoints of OUT --save DIR: add --save DIR and "
               "--save-every N\n",
