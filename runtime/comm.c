@@ -257,6 +257,8 @@ RtStatus comm_open(Comm **out, const Transport *t, const CommOptions *o, RtError
     for (int r = 0; r < t->size; r++) c->heard[r] = comm_now();
     CommCall hello = {.kind = (CommKind)COMM_HELLO, .root = o->world};
     memcpy(&hello.count, &o->program_hash, sizeof hello.count);
+    hello.tensor = o->program;
+    hello.loc = o->source;
     CommOp op = op_start(c, &hello);
     c->incoming[t->rank] = comm_op(c, op)->mine;
     RtStatus status = comm_wait(c, op, e);

@@ -54,10 +54,13 @@ typedef struct Comm Comm;
 typedef int64_t CommOp; /* a collective in flight */
 
 typedef struct CommOptions {
-    uint64_t program_hash; /* equal on all ranks, or opening fails */
-    int world;             /* ranks that the program was compiled for */
-    int max_in_flight;     /* 0: 64 */
-    double limit_s;        /* 0: COMM_LIMIT_S; from when a rank waits until every rank knows */
+    uint64_t program_hash; /* equal on all ranks, or opening fails with RT_BAD */
+    /* What the program is, in parts that a message can compare: "zero stage 2, precision bf16".  At
+     * most 95 and 63 bytes are used; NULL: nothing is known. */
+    const char *program, *source;
+    int world;         /* ranks that the program was compiled for */
+    int max_in_flight; /* 0: 64 */
+    double limit_s;    /* 0: COMM_LIMIT_S; from when a rank waits until every rank knows */
 } CommOptions;
 #define COMM_LIMIT_S 10.0
 

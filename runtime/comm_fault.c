@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { WORDS_BYTES = 240 };
+#define GO_ON "go on from a checkpoint with --resume DIR, or let zmc run --restarts N do so"
 #define LOOK_S 0.01    /* between two questions to the system whether a process lives */
 #define SHARE_WAIT 0.9 /* of the limit: until a rank speaks; the rest is for the others to hear */
 
@@ -93,16 +94,54 @@ RtStatus fault_mismatch(Comm *c, int peer, const Header *theirs, const Header *m
                  peer, words(a, theirs, true), c->t.rank, words(b, mine, true));
 }
 
+/* The i-th of the parts of a text, which commas separate; its length is 0 behind the last one. */
+static const char *part_of(const char *text, int i, int *n)
+{
+    while (i-- > 0) {
+        text += strcspn(text, ",");
+        text += strspn(text, ", ");
+    }
+    *n = (int)strcspn(text, ",");
+    return text;
+}
+
+/* ": it has zero stage 2, rank 0 zero stage 3; ..." */
+static void add_differences(Str *out, const Header *theirs, const Header *zero)
+{
+    const char *lead = ": it has ";
+    int n = 1, m = 1;
+    for (int i = 0; n || m; i++) {
+        const char *a = part_of(theirs->tensor, i, &n), *b = part_of(zero->tensor, i, &m);
+        if (n == m && !memcmp(a, b, (size_t)n)) continue;
+        str_addf(out, "%s%.*s, rank 0 %.*s", lead, n, a, m, b);
+        lead = "; ";
+    }
+    if (strcmp(theirs->loc, zero->loc) != 0)
+        str_addf(out, "%ssource %s, rank 0 source %s", lead, theirs->loc, zero->loc);
+    else if (*lead == ':')
+        str_add(out, ": its source text or its compile options are others");
+}
+
+static RtStatus fault_other_program(Comm *c, int peer, RtError *e)
+{
+    const Header *h = &c->incoming[peer], *zero = &c->incoming[0];
+    Str text = {0};
+    add_differences(&text, h, zero);
+    RtStatus status = fault(c, e,
+                            "rank %d runs another program (%016" PRIx64 ") than rank 0 (%016" PRIx64
+                            ")%s; start the same executable on every rank",
+                            peer, (uint64_t)h->count, (uint64_t)zero->count, str_c(&text));
+    str_free(&text);
+    return status;
+}
+
 RtStatus fault_hello(Comm *c, int world, RtError *e)
 {
     const Header *zero = &c->incoming[0];
+    c->status = RT_BAD; /* of what follows: how the ranks were started */
     for (int r = 1; r < c->t.size; r++) {
         const Header *h = &c->incoming[r];
-        if (h->count != zero->count)
-            return fault(c, e,
-                         "rank %d runs another program (%016" PRIx64 ") than rank 0 (%016" PRIx64
-                         "): start the same executable on every rank",
-                         r, (uint64_t)h->count, (uint64_t)zero->count);
+        if (h->count != zero->count) return fault_other_program(c, r, e);
         if (h->root != zero->root)
             return fault(c, e, "rank %d expects %d ranks, rank 0 expects %d", r, h->root,
                          zero->root);
@@ -112,6 +151,7 @@ RtStatus fault_hello(Comm *c, int world, RtError *e)
                      "the program was compiled for %d ranks and runs on %d: start it with mpirun "
                      "-n %d, or compile it with --ranks %d",
                      world, c->t.size, world, c->t.size);
+    c->status = RT_OK;
     return RT_OK;
 }
 
@@ -141,6 +181,17 @@ static const char *awaited_words(const Comm *c, int peer, char *to)
     return to;
 }
 
+/* The others have given up this rank, which lives. */
+static void explain_own_silence(Comm *c, const PeerWord *word)
+{
+    char own[32];
+    int n = snprintf(own, sizeof own, "rank %d hangs:", c->t.rank);
+    if (strncmp(word->text, own, (size_t)n) != 0) return;
+    snprintf(c->text, sizeof c->text,
+             "this rank was stopped, or got no time to run, until the others gave it up:%s",
+             word->text + n);
+}
+
 static RtStatus fault_peer(Comm *c, int peer, PeerState state, const PeerWord *word, RtError *e)
 {
     char w[WORDS_BYTES];
@@ -151,13 +202,19 @@ static RtStatus fault_peer(Comm *c, int peer, PeerState state, const PeerWord *w
         snprintf(c->text, sizeof c->text, "%s", word->text);
         c->is_failed = true;
         tell_all(c, PEER_FAILED);
+        explain_own_silence(c, word);
         return fault_again(c, e);
     }
     if (state == PEER_STOPPED)
         return fault(c, e, "rank %d stopped, awaited by rank %d in %s: %s", peer, c->t.rank, w,
                      word->text);
-    return fault(c, e, "rank %d %s, awaited by rank %d in %s; see what it wrote last", peer,
-                 state == PEER_DEAD ? "is gone" : "has ended", c->t.rank, w);
+    if (state == PEER_DEAD)
+        return fault(c, e,
+                     "rank %d is gone, awaited by rank %d in %s; see what it wrote last: one that "
+                     "was killed without a word often ran out of memory; " GO_ON,
+                     peer, c->t.rank, w);
+    return fault(c, e, "rank %d has ended, awaited by rank %d in %s; see what it wrote last", peer,
+                 c->t.rank, w);
 }
 
 /* Looks at who goes on, though it has sent nothing. */
@@ -207,6 +264,9 @@ RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e)
     int peer = silent_peer(c, now - SHARE_WAIT * limit_s);
     if (peer < 0) return RT_OK; /* a peer's data came just now, or it computes */
     char w[WORDS_BYTES];
-    return fault(c, e, "rank %d hangs: rank %d has waited %.1f s for it in %s", peer, c->t.rank,
-                 idle_s, awaited_words(c, peer, w));
+    return fault(
+        c, e,
+        "rank %d hangs: rank %d has waited %.1f s for it in %s; see what it wrote last and "
+        "whether its process is stopped or its machine out of reach; " GO_ON,
+        peer, c->t.rank, idle_s, awaited_words(c, peer, w));
 }

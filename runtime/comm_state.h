@@ -10,7 +10,7 @@
 #include "runtime/comm_link.h"
 
 enum {
-    COMM_HELLO = COMM_N_KINDS, /* the first exchange: count = program hash, root = world */
+    COMM_HELLO = COMM_N_KINDS, /* the first exchange: count = program hash, root = world, ... */
     COMM_CHUNK = 16384, /* elements summed over all ranks before the next ones: fit a cache */
     COMM_TENSOR_BYTES = 96,
     COMM_LOC_BYTES = 64

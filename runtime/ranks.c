@@ -125,6 +125,11 @@ RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
     RT_TRY(check_world(&r->p, e));
     if (r->p.h->ranks == 1) return RT_OK;
     CommOptions o = {.program_hash = r->p.h->hash, .world = (int)r->p.h->ranks};
+    o.program =
+        arena_printf(&r->arena, "ranks %u, zero stage %u, precision %s, model %s", r->p.h->ranks,
+                     r->p.h->zero_stage, program_str(&r->p, r->p.h->precision),
+                     program_str(&r->p, r->p.h->model));
+    o.source = program_str(&r->p, r->p.h->source);
     o.max_in_flight = program_max_in_flight(&r->p) + SPARE_OPS;
     double longest_s = program_longest_s(&r->p);
     o.limit_s = longest_s > COMM_LIMIT_S ? longest_s : COMM_LIMIT_S;
