@@ -67,13 +67,25 @@ static bool is_float(uint32_t dtype)
     return dtype == ZMP_BF16 || dtype == ZMP_F16 || dtype == ZMP_F32 || dtype == ZMP_F64;
 }
 
+static const char *other_shape(Arena *a, const ZmpVar *v, const json_t *shape)
+{
+    size_t rank = json_array_size(shape);
+    int64_t *dim = ARENA_ARRAY(a, int64_t, rank + 1);
+    for (size_t i = 0; i < rank; i++) dim[i] = json_integer_value(json_array_get(shape, i));
+    return arena_printf(a, "%s in the checkpoint, %s in the program",
+                        shape_text(a, (uint32_t)rank, dim), shape_text(a, v->rank, v->dim));
+}
+
 static const char *misfit(const Opened *o, Arena *a, const StateTensor *t)
 {
     Source from = source_of(o, a, t);
     if (!from.tensor) return t->kind == ZMP_SCALAR ? NULL : "missing";
     bool converts = t->kind != ZMP_SCALAR && is_float(from.dtype) && is_float(t->dtype);
-    if (from.dtype != t->dtype && !converts) return "of another dtype";
-    return same_shape(t->shape, json_object_get(from.tensor, "shape")) ? NULL : "of another shape";
+    if (from.dtype != t->dtype && !converts)
+        return arena_printf(a, "%s in the checkpoint, %s in the program",
+                            zmp_dtype_name(from.dtype), zmp_dtype_name(t->dtype));
+    const json_t *shape = json_object_get(from.tensor, "shape");
+    return same_shape(t->shape, shape) ? NULL : other_shape(a, t->shape, shape);
 }
 
 /* A tensor of the checkpoint that this program neither has nor could take anything from. */
@@ -250,6 +262,12 @@ static RtStatus propose(const Found *f, Arena *a, const State *s, uint32_t i, co
     return RT_OK;
 }
 
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 /* Damaged ones are passed over with a line in *skipped. */
 static RtStatus try_all(const Found *f, Arena *a, const char *dir, const State *s,
                         const char *precision, CheckpointInfo *info, Str *skipped, RtError *e)
@@ -266,7 +284,7 @@ static RtStatus try_all(const Found *f, Arena *a, const char *dir, const State *
         if (status == RT_BAD)
             rt_say(e, "%s", str_c(&why.text));
         else if (status != RT_OK)
-            str_addf(skipped, "%s\n", str_c(&why.text));
+            str_addf(skipped, "  %s: %s\n", name_of(path), str_c(&why.text));
         str_free(&why.text);
         if (status != RT_FAILED) return status;
     }

@@ -52,6 +52,7 @@ void replicas_open(Replicas *c, Arena *a, const Exec *x)
     for (uint32_t i = 0; i < x->p->n_vars; i++) add_var(&l, &x->p->vars[i]);
     c->at = l.all.at;
     c->n = l.all.n;
+    for (uint32_t i = 0; i < c->n; i++) c->n_bytes += (int64_t)c->at[i].n_bytes;
     c->mine = ARENA_ARRAY(a, uint64_t, c->n + 1);
     c->all = ARENA_ARRAY(a, uint64_t, (size_t)c->n * x->p->h->ranks + 1);
 }

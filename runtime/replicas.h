@@ -15,6 +15,8 @@ typedef struct Replicas {
     Replica *at;
     uint64_t *mine, *all; /* hashes: [n], [ranks][n] */
     uint32_t n;
+    int64_t n_bytes;
+    bool is_said; /* how much is compared */
 } Replicas;
 
 /* Tables go into a; nothing is allocated later. */

@@ -139,18 +139,19 @@ static void add_peaks(Str *out, const Roofline *r)
 {
     const Peaks *k = &r->peaks;
     str_addf(out,
-             "peaks, %d threads: %.1f GF/s of f32 FMA (one thread %.1f), %.1f of bf16 pairs; read "
+             "peaks, %d thread%s: %.1f GF/s of f32 FMA (one thread %.1f), %.1f of bf16 pairs; read "
              "%.1f, copy %.1f, streaming copy %.1f GB/s (",
-             k->threads, k->flops * 1e-9, k->flops_one * 1e-9, k->flops_bf16 * 1e-9,
-             k->read_bytes_s * 1e-9, k->copy_bytes_s * 1e-9, k->stream_bytes_s * 1e-9);
+             k->threads, k->threads == 1 ? "" : "s", k->flops * 1e-9, k->flops_one * 1e-9,
+             k->flops_bf16 * 1e-9, k->read_bytes_s * 1e-9, k->copy_bytes_s * 1e-9,
+             k->stream_bytes_s * 1e-9);
     if (r->peaks_from)
         str_addf(out, "from %s)\n", r->peaks_from);
     else if (r->peaks_not)
         str_addf(
             out,
-            "measured in a second before the first step: %s is not of this CPU, %d threads and "
-            "this version; tools/bench --peaks writes it again)\n",
-            r->peaks_not, k->threads);
+            "measured in a second before the first step: %s is not of this CPU, this number of "
+            "threads and this version; tools/bench --peaks writes it again)\n",
+            r->peaks_not);
     else
         str_add(out, "measured in a second before the first step; tools/bench --peaks measures "
                      "longer and stores it)\n");

@@ -125,6 +125,16 @@ static bool is_stopped(const Run *r)
     return exec_scalar(&r->x, ZMP_S_STOPS, 0) > 0;
 }
 
+/* At the first comparison: of how much. */
+static void say_compared(Run *r)
+{
+    Replicas *c = &r->replicas;
+    if (!c->is_said && r->comm)
+        progress_note(&r->progress, "compared: %u tensors, %lld bytes, are alike on all ranks",
+                      c->n, (long long)c->n_bytes);
+    c->is_said = true;
+}
+
 RtStatus run_steps(Run *r, RtError *e)
 {
     while (r->step < r->o.steps && !is_stopped(r)) {
@@ -132,6 +142,7 @@ RtStatus run_steps(Run *r, RtError *e)
         if (r->o.check_replicas > 0 && r->step % r->o.check_replicas == 0) {
             RtStatus s = replicas_check(&r->replicas, &r->x, r->step, e);
             RT_TRY(ranks_agree(r, s, "--check-replicas", 0, e));
+            say_compared(r);
         }
         if (r->o.eval_every > 0 && r->step % r->o.eval_every == 0) RT_TRY(run_evaluate(r, e));
         if (r->o.save_every > 0 && r->step % r->o.save_every == 0) RT_TRY(run_save(r, e));

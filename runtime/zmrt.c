@@ -38,6 +38,17 @@ static RtStatus check_outputs(Run *r, RtError *e)
     return RT_OK;
 }
 
+static void warn_of_few_samples(const Run *r)
+{
+    const ZmpHeader *h = r->p.h;
+    int64_t n = (int64_t)h->ranks * h->accumulate * h->batch;
+    if (r->rank > 0 || r->o.steps <= 0 || r->data.n_samples >= n) return;
+    fprintf(stderr,
+            "warning: --data %s holds %lld samples, a step takes %lld: samples repeat within a "
+            "step\n",
+            r->o.data, (long long)r->data.n_samples, (long long)n);
+}
+
 static RtStatus open_data(Run *r, RtError *e)
 {
     const Options *o = &r->o;
@@ -46,6 +57,7 @@ static RtStatus open_data(Run *r, RtError *e)
     if (o->data) {
         RT_TRY(data_open(&r->data, &r->arena, &r->p, &spec, e));
         r->has_data = true;
+        warn_of_few_samples(r);
     } else if (o->steps > 0)
         return RT_FAIL(e, RT_BAD, "--data is missing: what to train on");
     if (!o->eval_data) return RT_OK;
@@ -193,6 +205,10 @@ static RtStatus open_outputs(Run *r, RtError *e)
     const char *profile = o->profile ? trace_path(&r->arena, o->profile, (int)r->rank) : NULL;
     RT_TRY(trace_open(&r->trace, &r->arena, profile, &r->x, e));
     if (o->profile) exec_observe(&r->x, trace_observer(&r->trace));
+    if (o->check_replicas > 0 && !r->comm)
+        fputs("warning: --check-replicas compares ranks, and this run has one: nothing is "
+              "compared\n",
+              stderr);
     if (o->check_replicas > 0) replicas_open(&r->replicas, &r->arena, &r->x);
     return RT_OK;
 }

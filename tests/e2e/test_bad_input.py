@@ -191,8 +191,29 @@ def test_bad_checkpoint_is_passed_over():
             data[len(data) // 2] ^= 1
             write(os.path.relpath(f, WORK), bytes(data))
     _, err = run([exe, "--data", tokens(), "--steps", 6, "--resume", path("two"), "--metrics", path("r.jsonl")])
-    contains(err, "step-00000004")
+    contains(err, "\n  step-00000004: ", " is damaged: ")
     same(metrics(path("r.jsonl"))[0]["step"], 2, "first step after the good checkpoint")
+
+
+def test_checkpoint_of_another_model():
+    train(compile_model(), 1, "--save", path("small"))
+    _, err = run([compile_model(d={**SMALL, "width": 42}), "--data", tokens(), "--steps", 2, "--resume", path("small")], 1)
+    contains(err, "is of another model; nothing was loaded", "param/wte.weight: [251, 39] in the checkpoint, [251, 42] in the program")
+
+
+def test_few_samples_are_warned():
+    exe = compile_model()
+    few, enough = write("few", read(tokens())[: 3 * SMALL["T"] + 1]), write("enough", read(tokens())[: 4 * SMALL["T"] + 1])
+    _, err = run([exe, "--data", few, "--steps", 3])
+    contains(err, f"warning: --data {few} holds 3 samples, a step takes 4: samples repeat within a step")
+    same(err.count("warning"), 1, "warnings, and 1:")
+    _, err = run([exe, "--data", enough, "--steps", 3])
+    assert "warning" not in err, err
+
+
+def test_replicas_of_one_rank_are_warned():
+    _, err = run([compile_model(), "--data", tokens(), "--steps", 2, "--check-replicas", 1])
+    contains(err, "warning: --check-replicas compares ranks, and this run has one")
 
 
 def test_new_run_into_an_old_directory_is_warned():

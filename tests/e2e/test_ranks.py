@@ -1,6 +1,7 @@
 """Runs on many ranks as processes: N ranks x B are one rank x N B, all stages give the same bits, one rank's overflow is
 everybody's, and whatever goes wrong on one rank ends them all with a message."""
 import os
+import re
 import shutil
 import signal
 import time
@@ -111,6 +112,7 @@ def test_overflow_on_one_rank():
             same([s["loss_scale_next"] for s in steps], [256, 128, 128, 64, 64], f"{precision}, stage {zero}: loss scales")
             same([s["update"] for s in steps], [1, 1, 2, 2, 3], f"{precision}, stage {zero}: updates")
             contains(err, "2 skipped")
+            same(len(re.findall(r"compared: [1-9][0-9]* tensors, [1-9][0-9]* bytes, are alike on all ranks", err)), 1, "lines that say what is compared, and 1:")
 
 
 def test_many_skipped_steps():
@@ -129,7 +131,7 @@ def test_poison_and_profile():
         odd, err = steps_on(2, exe, 4, "--poison", "--check-numerics", "--check-replicas", 2, "--profile", trace, "--export", path("p"))
         same(odd, plain, f"stage {zero}: steps with --poison and without")
         same(read(path("p")), read(path("w")), f"stage {zero}: weights with --poison and without")
-        contains(err, "GF/s of f32 FMA", "sum of limits")
+        contains(err, "peaks, 1 thread: ", "GF/s of f32 FMA", "sum of limits")
         for rank, name in ((0, trace), (1, path(f"trace{zero}.rank1.json"))):
             events = json.loads(read(name))["traceEvents"]
             same({e["pid"] for e in events}, {rank}, "ranks in a trace")
