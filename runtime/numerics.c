@@ -199,14 +199,6 @@ static void describe_inside(Numerics *n, const Exec *x, const ZmpFunc *f, uint32
     str_free(&unused.text);
 }
 
-static RtStatus before(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
-{
-    (void)f;
-    Numerics *n = self;
-    if (!n->audit || n->is_found || x->p->commands[command].kind != ZMP_KERNEL) return RT_OK;
-    return kernel_inputs_take(&n->inputs, x, command, e);
-}
-
 /* What the command wrote, or hands to the other ranks: the result of a START is not there yet. */
 static bool is_to_check(const Program *p, const ZmpCommand *c, const ZmpArg *arg)
 {
@@ -215,12 +207,10 @@ static bool is_to_check(const Program *p, const ZmpCommand *c, const ZmpArg *arg
     return is_kind && (arg->flags & ZMP_ARG_WRITE) && !is_workspace(p, arg);
 }
 
-static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
+static RtStatus check(Numerics *n, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
-    Numerics *n = self;
     const Program *p = x->p;
     const ZmpCommand *c = &p->commands[command];
-    n->n_seen++;
     for (uint32_t i = c->first_arg; i < c->first_arg + c->n_args && !n->is_found; i++) {
         const ZmpArg *arg = &p->args[i];
         if (!is_to_check(p, c, arg)) continue;
@@ -234,6 +224,23 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
         return RT_FAIL(e, RT_FAILED, "first number that is not finite: %s", str_c(&n->text));
     }
     return RT_OK;
+}
+
+/* What is handed over is looked at before it is: the sum of all ranks may take its place. */
+static RtStatus before(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
+{
+    Numerics *n = self;
+    uint32_t kind = x->p->commands[command].kind;
+    n->n_seen++;
+    if (kind == ZMP_START) return check(n, x, f, command, e);
+    if (!n->audit || n->is_found || kind != ZMP_KERNEL) return RT_OK;
+    return kernel_inputs_take(&n->inputs, x, command, e);
+}
+
+static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
+{
+    if (x->p->commands[command].kind == ZMP_START) return RT_OK;
+    return check(self, x, f, command, e);
 }
 
 Observer numerics_observer(Numerics *n)
