@@ -2,6 +2,7 @@
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import lit.formats
 import lit.Test
@@ -37,8 +38,13 @@ class ZmcFormat(lit.formats.ShTest):
         return super().execute(test, lit_config)
 
     def run_program(self, command, config):
+        # Of two mpirun at once one may remove the folder of sessions in which the other makes its own.
+        with tempfile.TemporaryDirectory(prefix="zmc-mpi-", ignore_cleanup_errors=True) as sessions:
+            return self.run_with(command, {**config.environment, "OMPI_MCA_orte_tmpdir_base": sessions})
+
+    def run_with(self, command, environment):
         try:
-            done = subprocess.run(command, cwd=ROOT, env=config.environment, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL,
+            done = subprocess.run(command, cwd=ROOT, env=environment, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except FileNotFoundError:
             return lit.Test.FAIL, f"{command[0]} was not built"
