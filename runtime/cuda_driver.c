@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool load_symbol(void *library, const char *name, void *fn)
+static bool load_symbol(void *handle, const char *name, void *fn)
 {
-    void *at = dlsym(library, name);
+    void *at = dlsym(handle, name);
     memcpy(fn, &at, sizeof at); /* ISO C has no cast from object to function pointer */
     return at != NULL;
 }
@@ -16,7 +16,7 @@ static RtStatus load_all(CuDriver *d, RtError *e)
 {
     const char *missing = NULL;
 #define CU_LOAD(NAME, SYMBOL, PARAMS)                                                              \
-    if (!load_symbol(d->library, SYMBOL, &d->NAME)) missing = SYMBOL;
+    if (!load_symbol(d->handle, SYMBOL, &d->NAME)) missing = SYMBOL;
     CU_DRIVER(CU_LOAD)
 #undef CU_LOAD
     if (!missing) return RT_OK;
@@ -29,8 +29,8 @@ static RtStatus load_all(CuDriver *d, RtError *e)
 RtStatus cuda_driver_open(CuDriver *d, RtError *e)
 {
     char text[256];
-    *d = (CuDriver){.library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)};
-    if (!d->library)
+    *d = (CuDriver){.handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)};
+    if (!d->handle)
         return RT_FAIL(
             e, RT_BAD,
             "this program runs on an NVIDIA GPU, and its driver is missing: %s; install "

@@ -62,7 +62,7 @@ enum {
     X(event_wait, "cuEventSynchronize", (CuEventRef event))
 
 typedef struct CuDriver {
-    void *library;
+    void *handle;
 #define CU_MEMBER(NAME, SYMBOL, PARAMS) int(*NAME) PARAMS;
     CU_DRIVER(CU_MEMBER)
 #undef CU_MEMBER
