@@ -6,33 +6,11 @@
  * ex2, div; 2^-22 for lg2; 2^-20.5 absolute for sin and cos; 2^-11 relative for tanh; 1 ulp for
  * rcp; 2^-22.9 relative for rsqrt; 2^-23 for sqrt), but are not the GPU's bits: compare with a
  * tolerance that allows for them. */
-#include "tests/gpusim/sim.h"
+#include "tests/gpusim/arith.h"
 
 #include <fenv.h>
 #include <math.h>
 #include <string.h>
-
-#define UNARY(NAME, T, EXPR)                                                                       \
-    static void NAME(Warp *w, const Insn *in)                                                      \
-    {                                                                                              \
-        T *d = SLOT(w, T, in->d);                                                                  \
-        const T *a = SLOT(w, T, in->a);                                                            \
-        EACH_LANE(w, T x = a[l]; d[l] = (T)(EXPR));                                                \
-    }
-#define BINARY(NAME, T, EXPR)                                                                      \
-    static void NAME(Warp *w, const Insn *in)                                                      \
-    {                                                                                              \
-        T *d = SLOT(w, T, in->d);                                                                  \
-        const T *a = SLOT(w, T, in->a), *b = SLOT(w, T, in->b);                                    \
-        EACH_LANE(w, T x = a[l]; T y = b[l]; d[l] = (T)(EXPR));                                    \
-    }
-#define TERNARY(NAME, T, EXPR)                                                                     \
-    static void NAME(Warp *w, const Insn *in)                                                      \
-    {                                                                                              \
-        T *d = SLOT(w, T, in->d);                                                                  \
-        const T *a = SLOT(w, T, in->a), *b = SLOT(w, T, in->b), *c = SLOT(w, T, in->c);            \
-        EACH_LANE(w, T x = a[l]; T y = b[l]; T z = c[l]; d[l] = (T)(EXPR));                        \
-    }
 
 /* -0 < +0, and a NaN loses (or, with .NaN, wins). */
 #define LESS(x, y) ((x) < (y) || ((x) == (y) && signbit(x)))
@@ -49,27 +27,27 @@
     BINARY(min_nan_##S, T, x != x || y != y ? (T)NAN : MIN_OF(x, y))                               \
     BINARY(max_nan_##S, T, x != x || y != y ? (T)NAN : MAX_OF(x, y))                               \
     BINARY(copysign_##S, T, F(copysign)(y, x))                                                     \
-    TERNARY(fma_##S, T, F(fma)(x, y, z))                                                           \
-    UNARY(neg_##S, T, -x)                                                                          \
-    UNARY(abs_##S, T, F(fabs)(x))                                                                  \
-    UNARY(sqrt_##S, T, F(sqrt)(x))                                                                 \
-    UNARY(rcp_##S, T, 1 / x)
+    TERNARY(fma_##S, T, T, F(fma)(x, y, z))                                                        \
+    UNARY(neg_##S, T, T, -x)                                                                       \
+    UNARY(abs_##S, T, T, F(fabs)(x))                                                               \
+    UNARY(sqrt_##S, T, T, F(sqrt)(x))                                                              \
+    UNARY(rcp_##S, T, T, 1 / x)
 #define F32(NAME) __builtin_##NAME##f
 #define F64(NAME) __builtin_##NAME
 OPERATIONS(f32, float, F32)
 OPERATIONS(f64, double, F64)
 
-UNARY(ex2_f32, float, exp2f(x))
-UNARY(lg2_f32, float, (float)log2((double)x))
-UNARY(sin_f32, float, (float)sin((double)x))
-UNARY(cos_f32, float, (float)cos((double)x))
-UNARY(tanh_f32, float, (float)tanh((double)x))
-UNARY(rsqrt_f32, float, (float)(1 / sqrt((double)x)))
-UNARY(rsqrt_f64, double, 1 / sqrt(x))
+UNARY(ex2_f32, float, float, exp2f(x))
+UNARY(lg2_f32, float, float, (float)log2((double)x))
+UNARY(sin_f32, float, float, (float)sin((double)x))
+UNARY(cos_f32, float, float, (float)cos((double)x))
+UNARY(tanh_f32, float, float, (float)tanh((double)x))
+UNARY(rsqrt_f32, float, float, (float)(1 / sqrt((double)x)))
+UNARY(rsqrt_f64, double, double, 1 / sqrt(x))
 /* NaN becomes 0. */
-UNARY(saturate_f32, float, x > 0 ? x < 1 ? x : 1 : 0)
-UNARY(saturate_f64, double, x > 0 ? x < 1 ? x : 1 : 0)
-UNARY(flush_f32, float, fabsf(x) < 0x1p-126f ? copysignf(0, x) : x)
+UNARY(saturate_f32, float, float, x > 0 ? x < 1 ? x : 1 : 0)
+UNARY(saturate_f64, double, double, x > 0 ? x < 1 ? x : 1 : 0)
+UNARY(flush_f32, float, float, fabsf(x) < 0x1p-126f ? copysignf(0, x) : x)
 
 static void testp_nan_f32(Warp *w, const Insn *in)
 {

@@ -1,30 +1,8 @@
 /* arith_int.c -- integer arithmetic, bits, carries.  Tables at the end: name, slots, function. */
-#include "tests/gpusim/sim.h"
+#include "tests/gpusim/arith.h"
 
 #include <string.h>
 
-#define BINARY(NAME, T, EXPR)                                                                      \
-    static void NAME(Warp *w, const Insn *in)                                                      \
-    {                                                                                              \
-        T *d = SLOT(w, T, in->d);                                                                  \
-        const T *a = SLOT(w, T, in->a), *b = SLOT(w, T, in->b);                                    \
-        EACH_LANE(w, T x = a[l]; T y = b[l]; d[l] = (T)(EXPR));                                    \
-    }
-#define UNARY(NAME, D, T, EXPR)                                                                    \
-    static void NAME(Warp *w, const Insn *in)                                                      \
-    {                                                                                              \
-        D *d = SLOT(w, D, in->d);                                                                  \
-        const T *a = SLOT(w, T, in->a);                                                            \
-        EACH_LANE(w, T x = a[l]; d[l] = (D)(EXPR));                                                \
-    }
-#define TERNARY(NAME, D, T, EXPR)                                                                  \
-    static void NAME(Warp *w, const Insn *in)                                                      \
-    {                                                                                              \
-        D *d = SLOT(w, D, in->d);                                                                  \
-        const T *a = SLOT(w, T, in->a), *b = SLOT(w, T, in->b);                                    \
-        const D *c = SLOT(w, D, in->c);                                                            \
-        EACH_LANE(w, T x = a[l]; T y = b[l]; D z = c[l]; d[l] = (D)(EXPR));                        \
-    }
 /* Shift amounts are 32 bits wide whatever is shifted. */
 #define SHIFT(NAME, T, EXPR)                                                                       \
     static void NAME(Warp *w, const Insn *in)                                                      \
