@@ -192,6 +192,22 @@ static void test_all_pairs(const Parts *all, const char *precision)
     }
 }
 
+/* Parameters and masters here hold what parts_fill() put into "SOURCE/<path>", in their own dtypes.
+ */
+static void check_weights(OnParts *o, const char *source)
+{
+    for (uint32_t i = 0; i < o->s.all.n; i++) {
+        const StateTensor *t = &o->s.all.at[i];
+        if (t->kind != ZMP_PARAM && t->kind != ZMP_MASTER) continue;
+        const char *name = arena_printf(&o->arena, "%s/%s", source, t->path);
+        for (int64_t k = t->first; k < t->first + t->n; k++) {
+            char want[8];
+            scalar_set(want, t->dtype, (double)parts_value(name, k));
+            CHECK(memcmp(want, state_at(t, k), (size_t)zmp_dtype_bytes(t->dtype)) == 0);
+        }
+    }
+}
+
 /* From f32 to 16 bits with masters and back, on other ranks. */
 static void body_convert(OnRank *r, Comm *c)
 {
@@ -202,18 +218,7 @@ static void body_convert(OnRank *r, Comm *c)
     parts_enter(&o, j->parts, c);
     r->status = checkpoint_resume(j->path, &o.s, program_str(o.x.p, o.x.p->h->precision), &info,
                                   &skipped, &r->error);
-    bool from_low = strcmp(j->precision, "fp32") != 0;
-    for (uint32_t i = 0; i < o.s.all.n; i++) {
-        const StateTensor *t = &o.s.all.at[i];
-        if (t->kind != ZMP_PARAM && t->kind != ZMP_MASTER) continue;
-        const char *source =
-            arena_printf(&o.arena, "%s/%s", from_low ? "master" : "param", t->path);
-        for (int64_t k = t->first; k < t->first + t->n; k++) {
-            char want[8];
-            scalar_set(want, t->dtype, (double)parts_value(source, k));
-            CHECK(memcmp(want, state_at(t, k), (size_t)zmp_dtype_bytes(t->dtype)) == 0);
-        }
-    }
+    check_weights(&o, strcmp(j->precision, "fp32") != 0 ? "master" : "param");
     parts_leave(&o);
 }
 
@@ -248,16 +253,7 @@ static void body_load(OnRank *r, Comm *c)
     parts_enter(&o, j->parts, c);
     const char *source = j->parts->layout.low ? "master" : "param";
     r->status = weights_load(&o.x, &o.s, &o.arena, j->path, &r->error);
-    for (uint32_t i = 0; i < o.s.all.n && r->status == RT_OK; i++) {
-        const StateTensor *t = &o.s.all.at[i];
-        if (t->kind != ZMP_PARAM && t->kind != ZMP_MASTER) continue;
-        const char *name = arena_printf(&o.arena, "%s/%s", source, t->path);
-        for (int64_t k = t->first; k < t->first + t->n; k++) {
-            char want[8];
-            scalar_set(want, t->dtype, (double)parts_value(name, k));
-            CHECK(memcmp(want, state_at(t, k), (size_t)zmp_dtype_bytes(t->dtype)) == 0);
-        }
-    }
+    if (r->status == RT_OK) check_weights(&o, source);
     parts_leave(&o);
 }
 
