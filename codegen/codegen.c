@@ -37,10 +37,13 @@ Status codegen_target_init(CodegenTarget *t, Arena *arena, Diag *diag, const cha
 int64_t codegen_workspace_bytes(void *target, const Func *f, OpId fused)
 {
     const CodegenTarget *t = target;
-    if (t->is_cuda) return 0;
     Arena scratch = {0};
     Kernel *k = kernel_build(&scratch, f, fused);
-    int64_t bytes = k ? cpu_kernel_needs(t->cpu, k).workspace_bytes : 0;
+    int64_t bytes = 0;
+    if (k && t->is_cuda)
+        bytes = cuda_schedule(k, cuda_arch(t->arch)).workspace_bytes;
+    else if (k)
+        bytes = cpu_kernel_needs(t->cpu, k).workspace_bytes;
     arena_free(&scratch);
     return bytes;
 }
@@ -191,7 +194,8 @@ Status codegen_executable(const Module *m, const CodegenTarget *t, const Codegen
 
 /* ---- text ---- */
 
-static void print_cuda(const Module *m, const KernelSet *set, Str *out, uint32_t *n_missing)
+static void print_cuda(const Module *m, const KernelSet *set, CudaArch arch, Str *out,
+                       uint32_t *n_missing)
 {
     Str refused = {0};
     cuda_print_prelude(out);
@@ -206,7 +210,7 @@ static void print_cuda(const Module *m, const KernelSet *set, Str *out, uint32_t
             continue;
         }
         str_add(out, "\n");
-        cuda_print_kernel(k, name, m, out);
+        cuda_print_kernel(k, arch, name, m, out);
     }
     if (refused.n) str_addf(out, "\n/* not printed:\n%s */\n", str_c(&refused));
     str_free(&refused);
@@ -218,7 +222,7 @@ Status codegen_print_kernels(const Module *m, const CodegenTarget *t, Str *out, 
     Arena a = {0};
     KernelSet set;
     Status s = kernel_set_build(&a, m, &set);
-    if (s == ZM_OK && t->is_cuda) print_cuda(m, &set, out, n_missing);
+    if (s == ZM_OK && t->is_cuda) print_cuda(m, &set, cuda_arch(t->arch), out, n_missing);
     for (uint32_t i = 0; s == ZM_OK && !t->is_cuda && i < set.kernels.n; i++) {
         str_addf(out, "%s// zm_kernel_%u\n", i ? "\n" : "", i);
         kernel_print(set.kernels.at[i], out);

@@ -11,12 +11,14 @@ static KernelCode *kernel_codes(Arena *a, const CudaModules *c)
     KernelCode *code = ARENA_ARRAY(a, KernelCode, c->n_kernels + 1);
     for (uint32_t i = 0; i < c->n; i++)
         for (uint32_t k = c->at[i].first; k < c->at[i].first + c->at[i].n; k++) {
-            CudaSchedule s = cuda_schedule(c->kernels[k]);
+            CudaSchedule s = cuda_schedule(c->kernels[k], cuda_arch(c->arch));
             code[k].entry = cuda_kernel_name(a, k);
             code[k].module = i;
             code[k].block_x = (uint32_t)s.threads_x;
             code[k].block_y = (uint32_t)s.threads_y;
             code[k].grid_x = (uint32_t)s.n_blocks;
+            code[k].workspace_bytes = s.workspace_bytes;
+            code[k].shared_bytes = (uint32_t)s.shared_bytes;
         }
     return code;
 }

@@ -103,6 +103,7 @@ static void add_kernels(Program *p, const KernelSet *set, const KernelCode *code
             z.block_x = code[i].block_x;
             z.block_y = code[i].block_y;
             z.grid_x = code[i].grid_x;
+            z.shared_bytes = code[i].shared_bytes;
             memcpy(z.n_tasks, code[i].n_tasks, sizeof z.n_tasks);
             memcpy(z.task_cost, code[i].task_cost, sizeof z.task_cost);
             if (code[i].scratch_bytes > (int64_t)p->header.scratch_bytes)

@@ -36,7 +36,7 @@ typedef struct KernelCode { /* what the target made of KernelSet.kernels[i] */
     int64_t workspace_bytes, scratch_bytes;
     uint32_t flags;    /* ZmpKernel.flags */
     const char *entry; /* GPU: and what follows, as in ZmpKernel */
-    uint32_t module, block_x, block_y, grid_x;
+    uint32_t module, block_x, block_y, grid_x, shared_bytes;
 } KernelCode;
 
 typedef struct ProgramInfo {

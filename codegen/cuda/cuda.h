@@ -39,17 +39,28 @@ typedef struct CudaSchedule {
     int64_t n_rows, n_reduced;    /* extents of the PAR and of the RED loops together */
     int32_t threads_x, threads_y; /* block */
     int64_t rows_per_block, n_blocks;
-    bool is_64bit; /* element numbers need 64 bits */
+    bool is_64bit;           /* element numbers need 64 bits */
+    int32_t shared_bytes;    /* asked for at launch; what the text declares itself not counted */
+    int64_t workspace_bytes; /* one more argument, behind all others: f32, undefined contents */
 } CudaSchedule;
 
-CudaSchedule cuda_schedule(const Kernel *k);
+/* What the chip can do.  All zeros: neither tensor cores nor asynchronous copies, for text that
+ * runs anywhere. */
+typedef struct CudaArch {
+    int sm;      /* 75, 80, 86, 89, 90, 100, 120; 0: unknown */
+    bool is_own; /* "sm_90a": code for this chip alone, such as wgmma */
+} CudaArch;
+
+CudaArch cuda_arch(const char *name); /* "sm_90", "sm_90a", "compute_80" */
+
+CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch);
 
 /* NULL when cuda_print_kernel() can print k, else why not. */
 const char *cuda_refusal(const Kernel *k);
 
 void cuda_print_prelude(Str *out);
 /* m gives the .zm line of each op; NULL: no lines. */
-void cuda_print_kernel(const Kernel *k, const char *name, const Module *m, Str *out);
+void cuda_print_kernel(const Kernel *k, CudaArch arch, const char *name, const Module *m, Str *out);
 
 /* ---- NVRTC, opened at run time (nvrtc.c) ---- */
 

@@ -31,7 +31,7 @@ static Status print_all(Arena *a, Diag *diag, const CudaModules *c, Str *text)
         const char *why = cuda_refusal(k);
         if (why)
             return diag_error(diag, pos_of(c->m, k), E_CODEGEN, "%s: %s on cuda", k->label, why);
-        cuda_print_kernel(k, cuda_kernel_name(a, i), c->m, &text[i]);
+        cuda_print_kernel(k, cuda_arch(c->arch), cuda_kernel_name(a, i), c->m, &text[i]);
     }
     return ZM_OK;
 }

@@ -247,14 +247,15 @@ static void print_head(Printer *p, const char *name)
         str_addf(p->out, "%s%s%s *%sa%u", i ? ", " : "", a->is_out ? "" : "const ",
                  memory_type(a->dtype), is_aliased(p->k, i) ? "" : "__restrict__ ", i);
     }
+    if (p->s.workspace_bytes > 0) str_add(p->out, ", float *__restrict__ workspace");
     str_add(p->out, ")\n{\n");
 }
 
-void cuda_print_kernel(const Kernel *k, const char *name, const Module *m, Str *out)
+void cuda_print_kernel(const Kernel *k, CudaArch arch, const char *name, const Module *m, Str *out)
 {
     ZM_CHECK(cuda_refusal(k) == NULL);
     Arena scratch = {0};
-    Printer p = {.k = k, .m = m, .s = cuda_schedule(k), .out = out};
+    Printer p = {.k = k, .m = m, .arch = arch, .s = cuda_schedule(k, arch), .out = out};
     p.index_type = p.s.is_64bit ? "long long" : "int";
     p.is_live = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
     p.is_wanted = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);

@@ -7,6 +7,7 @@
 typedef struct Printer {
     const Kernel *k;
     const Module *m; /* or NULL */
+    CudaArch arch;
     CudaSchedule s;
     Str *out;
     int depth;              /* of indentation */

@@ -1,6 +1,9 @@
 /* schedule.c -- how many threads share a row, and how many rows a block takes; see cuda.h. */
 #include "codegen/cuda/print.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 enum {
     BLOCK_THREADS = 256,
     WARP = 32,
@@ -75,8 +78,15 @@ static void schedule_attention(const AttnSpec *a, CudaSchedule *s)
     s->n_blocks = heads * ((a->T + n - 1) / n + (keys + n - 1) / n);
 }
 
-CudaSchedule cuda_schedule(const Kernel *k)
+CudaArch cuda_arch(const char *name)
 {
+    const char *digits = name + strcspn(name, "0123456789");
+    return (CudaArch){.sm = atoi(digits), .is_own = strchr(digits, 'a') != NULL};
+}
+
+CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
+{
+    (void)arch;
     CudaSchedule s = {.n_rows = loops_extent(k, LOOP_PAR), .n_reduced = loops_extent(k, LOOP_RED)};
     s.shape = shape_of(k, &s);
     s.is_64bit = needs_64bit(k, &s);

@@ -71,7 +71,7 @@ static void check_lines(Arena *a)
     x->k.label = "sdpa_grad";
     x->k.loc = loc_source(m, (SrcPos){src, 7, 3, 1});
     Str text = {0};
-    cuda_print_kernel(&x->k, "k", m, &text);
+    cuda_print_kernel(&x->k, (CudaArch){0}, "k", m, &text);
     const char *at = str_c(&text);
     for (size_t i = 0; at && i < sizeof texts / sizeof *texts; i++) {
         at = strstr(at, texts[i]);
@@ -94,8 +94,8 @@ int main(void)
         x[i] = built_case(&a, i);
         if (cuda_refusal(&x[i]->k)) FAIL("attention is refused: %s", cuda_refusal(&x[i]->k));
         const char *name = arena_printf(&a, "attn_%d", i);
-        cuda_print_kernel(&x[i]->k, name, NULL, &plain);
-        cuda_print_kernel(&x[i]->k, name, NULL, &shim);
+        cuda_print_kernel(&x[i]->k, (CudaArch){0}, name, NULL, &plain);
+        cuda_print_kernel(&x[i]->k, (CudaArch){0}, name, NULL, &shim);
         str_addf(&shim, "SHIM_EXPORT(%s)\n", name);
     }
     void *library = compile(&shim);

@@ -32,7 +32,8 @@ static void check_nvrtc(const Nvrtc *nvrtc, Diag *diag, const Model *model, cons
 {
     Str src = {0}, ptx = {0}, log = {0};
     cuda_print_prelude(&src);
-    for (int i = 0; i < n; i++) cuda_print_kernel(jobs[i].k, jobs[i].name, jobs[i].m, &src);
+    for (int i = 0; i < n; i++)
+        cuda_print_kernel(jobs[i].k, (CudaArch){0}, jobs[i].name, jobs[i].m, &src);
     Status s = nvrtc_compile(nvrtc, diag, str_c(&src), model->name, "compute_80", &ptx, NULL, &log);
     if (s != ZM_OK || log.n > 0) FAIL("%s: NVRTC: %s", model->name, str_c(&log));
     for (int i = 0; s == ZM_OK && i < n; i++) {

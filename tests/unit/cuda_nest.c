@@ -145,7 +145,7 @@ static void check_locations(Arena *a)
     k->nodes[3].loc =
         loc_derive(m, loc_source(m, (SrcPos){src, 12, 5, 1}), "autodiff", "gradient of add");
     Str text = {0};
-    cuda_print_kernel(k, "k", m, &text);
+    cuda_print_kernel(k, (CudaArch){0}, "k", m, &text);
     Job job = {"locations",
                &(CudaCase){.texts = {"// add+mul  net.zm:7:3", "// load  net.zm:7:3",
                                      "// add  net.zm:12:5"}},

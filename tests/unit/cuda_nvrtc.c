@@ -86,7 +86,8 @@ int main(void)
     }
     cuda_print_prelude(&src);
     for (int i = 0; i < N_CUDA_CASES; i++)
-        cuda_print_kernel(cuda_cases[i].make(&arena), cuda_cases[i].name, NULL, &src);
+        cuda_print_kernel(cuda_cases[i].make(&arena), (CudaArch){0}, cuda_cases[i].name, NULL,
+                          &src);
     compile_all(&n, &diag, str_c(&src));
     check_refusal(&n, &arena);
     if (diag.n_errors) diag_print(&diag, stderr);

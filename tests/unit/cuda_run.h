@@ -106,7 +106,7 @@ static void run_kernel(const Job *job, RunFn fn, double **mem, Guarded *out, boo
             encode(a->dtype, mem[i][e], out[i].at + (size_t)e * bytes);
         args[i] = out[i].at;
     }
-    CudaSchedule s = cuda_schedule(k);
+    CudaSchedule s = cuda_schedule(k, (CudaArch){0});
     fn(args, is_second ? 2 : (int)s.n_blocks, s.threads_x, s.threads_y, is_second);
 }
 
@@ -133,7 +133,9 @@ static double tolerance(const Job *job, DType dt, const double *ref, int64_t n)
     double place = dt == DT_BF16  ? 0x1p-8
                    : dt == DT_F16 ? 0x1p-11
                                   : 0; /* f32 error may turn a rounding */
-    return (((double)cuda_schedule(job->k).n_reduced + 8) * eps * condition + place) * scale;
+    return (((double)cuda_schedule(job->k, (CudaArch){0}).n_reduced + 8) * eps * condition +
+            place) *
+           scale;
 }
 
 static bool is_close(double got, double want, double allowed)
@@ -218,7 +220,7 @@ static inline void print_jobs(const Job *jobs, int n, const char *more, Str *out
     print_shim(out);
     for (int i = 0; i < n; i++) {
         Str text = {0};
-        cuda_print_kernel(jobs[i].k, jobs[i].name, jobs[i].m, &text);
+        cuda_print_kernel(jobs[i].k, (CudaArch){0}, jobs[i].name, jobs[i].m, &text);
         if (jobs[i].info) check_text(&jobs[i], str_c(&text));
         if (!jobs[i].info || !jobs[i].info->is_huge)
             str_addf(out, "%sSHIM_EXPORT(%s)\n\n", str_c(&text), jobs[i].name);

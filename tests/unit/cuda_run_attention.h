@@ -10,7 +10,7 @@ static inline void run_once(const Built *x, RunFn fn, Bufs *f, bool is_second)
 {
     void *args[KERNEL_MAX_ARGS];
     for (uint32_t i = 0; i < f->n; i++) args[i] = f->at[i];
-    CudaSchedule s = cuda_schedule(&x->k);
+    CudaSchedule s = cuda_schedule(&x->k, (CudaArch){0});
     fn(args, is_second ? 2 : (int)s.n_blocks, s.threads_x, s.threads_y, is_second);
 }
 

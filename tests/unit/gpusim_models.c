@@ -80,7 +80,8 @@ static void check_jobs(const Nvrtc *nvrtc, Diag *diag, const char *name, const J
     Str src = {0}, ptx = {0}, log = {0};
     CUmodule module;
     cuda_print_prelude(&src);
-    for (int i = 0; i < n; i++) cuda_print_kernel(jobs[i].k, jobs[i].name, jobs[i].m, &src);
+    for (int i = 0; i < n; i++)
+        cuda_print_kernel(jobs[i].k, (CudaArch){0}, jobs[i].name, jobs[i].m, &src);
     if (nvrtc_compile(nvrtc, diag, str_c(&src), name, "compute_80", &ptx, NULL, &log) != ZM_OK)
         FAIL("%s: NVRTC: %s", name, str_c(&log));
     else if (now.driver.cuModuleLoadData(&module, str_c(&ptx)) != CUDA_SUCCESS)
