@@ -2,8 +2,7 @@
  * comparisons, random numbers, reductions over a team of threads.  Each has one form for every
  * architecture, so what a test runs on the CPU is what the GPU runs.  Kernels hold 16-bit values as
  * f32 that were rounded to the type. */
-#include "codegen/cuda/cuda.h"
-
+#include "codegen/cuda/print.h"
 #include "ir/base/philox.h"
 
 static const char numbers_text[] =
@@ -177,4 +176,5 @@ void cuda_print_prelude(Str *out)
     str_add(out, numbers_text);
     str_add(out, teams_text);
     print_random(out);
+    print_prelude_mma(out);
 }

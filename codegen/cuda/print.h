@@ -58,6 +58,8 @@ void print_use(Printer *p, int32_t node);
 void print_node_expr(Printer *p, uint32_t node);
 void print_store_value(Printer *p, const Store *store);
 
+void print_prelude_mma(Str *out); /* prelude_mma.c: tensor cores */
+
 /* ---- bodies ---- */
 
 void print_sweep_loop(Printer *p);
