@@ -90,6 +90,8 @@ static inline void slice_together(const Case *c, Operand *o, int first)
 typedef struct Built {
     Kernel k;
     Operand o[N_OPERAND];
+    bool is_rounded; /* the kernel rounds probabilities and gradients of scores to the operands'
+                        dtype before it multiplies them, as tensor cores want it */
 } Built;
 
 static inline void add_operand(Built *x, int which, AttnOperand *to, bool is_out, int shares)
@@ -203,9 +205,10 @@ typedef struct Head {
     const Built *x;
     const Bufs *f;
     int64_t b, h;
-    double *prob, *z, *dx; /* [T][S] */
-    double *lse;           /* [T] */
-    double u, u_stored;    /* unit roundoff of the arithmetic, of the results' dtype */
+    double *prob, *z, *dx;  /* [T][S] */
+    double *lse;            /* [T] */
+    double u, u_stored;     /* unit roundoff of the arithmetic, of the results' dtype */
+    double u_operand, tiny; /* of probabilities and score gradients as operands; f16's subnormals */
 } Head;
 
 static inline double get(const Head *r, int which, int64_t t, int64_t d)
@@ -264,6 +267,9 @@ static inline Head head_new(Arena *a, const Case *c, const Built *x, const Bufs 
     Head r = {.c = c, .x = x, .f = f, .u = 0x1p-24};
     if (c->dt == DT_F64) r.u = 0x1p-53;
     r.u_stored = c->dt == DT_BF16 ? 0x1p-8 : c->dt == DT_F16 ? 0x1p-11 : r.u;
+    if (x->is_rounded) r.u_operand = r.u_stored;
+    if (x->is_rounded && c->dt == DT_F16) r.tiny = 0x1p-25;
+    if (x->is_rounded) r.u *= 2; /* tensor cores cut off what they align */
     r.prob = ARENA_ARRAY(a, double, c->T * c->S);
     r.z = ARENA_ARRAY(a, double, c->T * c->S);
     r.dx = ARENA_ARRAY(a, double, c->T * c->S);
@@ -311,7 +317,9 @@ static inline int expect_forward(Head *r, const Bufs *got)
             for (int64_t s = 0; s < c->S; s++) {
                 double pz = r->prob[t * c->S + s] * r->z[t * c->S + s], v = get(r, V, s, d);
                 want += pz * v;
-                bound += pz * fabs(v) * (r->dx[t * c->S + s] + (double)(c->S + 4) * r->u);
+                bound += pz * fabs(v) *
+                             (r->dx[t * c->S + s] + (double)(c->S + 4) * r->u + r->u_operand) +
+                         r->tiny * fabs(v);
             }
             bound += stored_error(r, want);
             if (!got) elem_set(r->x, r->f, OUT, r->b, r->h, t, d, want);
@@ -342,7 +350,7 @@ static inline void score_gradients(const Head *r, double *ds, double *es)
                 mag += fabs(get(r, DOUT, t, d) * get(r, V, s, d));
             }
             ds[i] = scale * r->prob[i] * (r->z[i] * dp - delta);
-            es[i] = fabs(ds[i]) * (r->dx[i] + 4 * u) +
+            es[i] = fabs(ds[i]) * (r->dx[i] + 4 * u + r->u_operand) + r->tiny +
                     scale * r->prob[i] * n * u * (r->z[i] * mag + delta_mag);
         }
     }
@@ -392,7 +400,8 @@ static inline int expect_backward(Arena *a, const Head *r, const Bufs *got)
                 int64_t i = t * c->S + s;
                 double w = r->prob[i] * r->z[i] * get(r, DOUT, t, d);
                 want += w;
-                bound += fabs(w) * (r->dx[i] + (double)(c->T + 4) * u);
+                bound += fabs(w) * (r->dx[i] + (double)(c->T + 4) * u + r->u_operand) +
+                         r->tiny * fabs(get(r, DOUT, t, d));
             }
             failed += check_gradient(r, got, DV, s, d, want, bound);
         }
