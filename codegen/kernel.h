@@ -107,6 +107,9 @@ typedef struct KernelArg {
     bool is_out;
     int32_t alias_in; /* out: index of the input argument that may be the same memory (same-index in
                          place), or -1 */
+    int32_t align;    /* the address is known to be a multiple of this many bytes, a power of two up
+                         to ZMP_ALIGN; 0: of the element's size only.  Not part of the form: kernel_set
+                         finds what holds for all uses, once memory is planned */
 } KernelArg;
 
 /* Strides in elements of [B, H, T, D]-like operands; 0 where broadcast.  arg = -1: absent. */

@@ -51,10 +51,33 @@ static KernelUse use_of_kernel(Arena *a, const Kernel *k, uint32_t index)
                        .consts = consts};
 }
 
+/* ---- alignment ---- */
+
+/* What divides each address of a value, on every rank: the arena begins at a multiple of ZMP_ALIGN.
+ */
+static int32_t value_align(const Func *f, ValueId v)
+{
+    const Place *p = &value_cget(f, v)->place;
+    int64_t all = p->offset | value_rank_stride(f, v) | ZMP_ALIGN;
+    return p->bytes ? (int32_t)(all & -all) : 0;
+}
+
+/* Lowers the alignments that kernel k counts on to those of one more use. */
+static void meet_alignments(Kernel *k, const Func *f, OpId id, bool is_first)
+{
+    const Op *op = op_cget(f, id);
+    uint32_t n_in = op->n_in - (value_ok(op_workspace(f, op)) ? 1 : 0);
+    for (uint32_t i = 0; i < n_in + op->n_out && i < k->n_args; i++) {
+        int32_t align = value_align(f, i < n_in ? op->in[i] : op->out[i - n_in]);
+        if (is_first || align < k->args[i].align) k->args[i].align = align;
+    }
+}
+
 Status kernel_set_build(Arena *a, const Module *m, KernelSet *out)
 {
     *out = (KernelSet){.use_of = {.arena = a}};
     Map by_hash = {.arena = a};
+    VEC(Kernel *) own = {0}; /* = out->kernels */
     Arena scratch = {0};
     for (uint32_t i = 0; i < m->funcs.n; i++) {
         const Func *f = m->funcs.at[i];
@@ -70,8 +93,10 @@ Status kernel_set_build(Arena *a, const Module *m, KernelSet *out)
             if (at == MAP_NONE) {
                 use.kernel = out->kernels.n;
                 if (map_get(&by_hash, hash) == MAP_NONE) map_put(&by_hash, hash, use.kernel);
-                VEC_PUSH(a, &out->kernels, kernel_build(a, f, op));
+                VEC_PUSH(a, &own, kernel_build(a, f, op));
+                VEC_PUSH(a, &out->kernels, own.at[use.kernel]);
             }
+            meet_alignments(own.at[use.kernel], f, op, at == MAP_NONE);
             map_put(&out->use_of, use_key(i, op), out->uses.n);
             VEC_PUSH(a, &out->uses, use);
         }

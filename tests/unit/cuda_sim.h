@@ -3,9 +3,9 @@
  * the simulator and run twice:
  *   1. the scheduled grid; outputs in the memory of the input that they may share; each argument an
  *      allocation of its own, exactly as large;
- *   2. another grid; outputs apart; each argument begins one element behind an allocation's aligned
- *      beginning, and what is before it must stay as it was.
- * Both must give the same bits, within the derived bounds of the f64 reference (kernel_oracle.h;
+ *   2. another grid; outputs apart; each argument begins its KernelArg.align (0: one element)
+ * behind an allocation's aligned beginning, and what is before it must stay as it was. Both must
+ * give the same bits, within the derived bounds of the f64 reference (kernel_oracle.h;
  * attention_ref.h for attention), and the simulator must report nothing: out of bounds, misaligned,
  * never written (also of the workspace), races, barriers.
  *
@@ -125,7 +125,8 @@ static inline void sim_run(const Sim *s, SimRun *r, const char *name, char *cons
             r->arg[i].is_shared = true;
             continue;
         }
-        sim_alloc(s, &r->arg[i], sim_bytes(a), r->is_second ? (size_t)dtype_bytes(a->dtype) : 0);
+        size_t before = (size_t)(a->align ? a->align : dtype_bytes(a->dtype));
+        sim_alloc(s, &r->arg[i], sim_bytes(a), r->is_second ? before : 0);
         if (in[i] && sim_bytes(a))
             DRIVER_TRY(s->driver.cuMemcpyHtoD_v2(r->arg[i].at, in[i], sim_bytes(a)));
     }

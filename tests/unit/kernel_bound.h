@@ -42,7 +42,7 @@ static inline void km_loop(KernelMaker *b, LoopKind kind, int64_t extent)
 
 static inline int km_arg(KernelMaker *b, DType dt, int64_t elems, bool is_out, int alias)
 {
-    b->k.args[b->k.n_args] = (KernelArg){dt, elems, is_out, alias};
+    b->k.args[b->k.n_args] = (KernelArg){dt, elems, is_out, alias, 0};
     return (int)b->k.n_args++;
 }
 

@@ -37,13 +37,13 @@ static inline int ref_loop(Kernel *k, LoopKind kind, int64_t extent)
 
 static inline int ref_in(Kernel *k, DType dt, int64_t elems)
 {
-    k->args[k->n_args] = (KernelArg){dt, elems, false, -1};
+    k->args[k->n_args] = (KernelArg){dt, elems, false, -1, 0};
     return (int)k->n_args++;
 }
 
 static inline int ref_out(Kernel *k, DType dt, int64_t elems, int alias_in)
 {
-    k->args[k->n_args] = (KernelArg){dt, elems, true, alias_in};
+    k->args[k->n_args] = (KernelArg){dt, elems, true, alias_in, 0};
     return (int)k->n_args++;
 }
 
