@@ -5,6 +5,7 @@
 
 #include "codegen/cpu/cpu.h"
 #include "codegen/cuda/modules.h"
+#include "codegen/program.h"
 
 static KernelCode *kernel_codes(Arena *a, const CudaModules *c)
 {
@@ -50,9 +51,8 @@ static const char *join(Program *p, const CudaModules *c, size_t *n_bytes)
     return code;
 }
 
-Status codegen_gpu_objects(Arena *a, const Module *m, const CodegenTarget *t,
-                           const CodegenOptions *opt, const char *dir, Program *p,
-                           const char *const **objects, uint32_t *n_objects)
+static Status build_image(Arena *a, const Module *m, const CodegenTarget *t,
+                          const CodegenOptions *opt, Program *p, GpuImage *out)
 {
     KernelSet set;
     ZM_TRY(kernel_set_build(a, m, &set));
@@ -62,9 +62,27 @@ Status codegen_gpu_objects(Arena *a, const Module *m, const CodegenTarget *t,
     ZM_TRY(cuda_compile_modules(a, t->diag, &c));
     ProgramInfo info = codegen_program_info(t, opt);
     ZM_TRY(program_build(a, m, &set, kernel_codes(a, &c), &info, p));
-    CpuProgramObject out = {0};
-    out.device_code = join(p, &c, &out.device_code_bytes);
-    out.blob = program_blob(p, &out.n_bytes);
+    out->device_code = join(p, &c, &out->device_code_bytes);
+    out->program = program_blob(p, &out->program_bytes);
+    return ZM_OK;
+}
+
+Status codegen_gpu_image(Arena *a, const Module *m, const CodegenTarget *t,
+                         const CodegenOptions *opt, GpuImage *out)
+{
+    Program p;
+    return build_image(a, m, t, opt, &p, out);
+}
+
+Status codegen_gpu_objects(Arena *a, const Module *m, const CodegenTarget *t,
+                           const CodegenOptions *opt, const char *dir, Program *p,
+                           const char *const **objects, uint32_t *n_objects)
+{
+    GpuImage image;
+    ZM_TRY(build_image(a, m, t, opt, p, &image));
+    CpuProgramObject out = {.blob = image.program, .n_bytes = image.program_bytes};
+    out.device_code = image.device_code;
+    out.device_code_bytes = image.device_code_bytes;
     const char **all = ARENA_ARRAY(a, const char *, 1);
     all[0] = arena_printf(a, "%s/program.o", dir);
     *objects = all;

@@ -231,9 +231,7 @@ static RtStatus check_header(const Program *p, RtError *e)
                              h->cpu_features, h->plan_text, h->ir};
     for (uint32_t i = 0; i < sizeof text / sizeof *text; i++)
         if (!str_ok(p, text[i])) return corrupt(e, "header string", i);
-    if (h->batch <= 0 || h->items <= 0 || h->accumulate == 0 || h->ranks == 0)
-        return corrupt(e, "header number", 0);
-    return RT_OK;
+    return h->ranks == 0 ? corrupt(e, "header number", 0) : RT_OK;
 }
 
 static RtStatus check_entries(const Program *p, RtError *e)
@@ -263,7 +261,7 @@ static RtStatus check_entries(const Program *p, RtError *e)
     return RT_OK;
 }
 
-RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
+RtStatus program_open_functions(Program *p, const ZmrtImage *image, RtError *e)
 {
     *p =
         (Program){.h = image->program, .fns = image->kernel_fns, .device_code = image->device_code};
@@ -283,6 +281,14 @@ RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
     p->last = program_func(p, "last");
     p->eval = program_func(p, "eval");
     p->generate = program_func(p, "generate");
+    return RT_OK;
+}
+
+RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e)
+{
+    RT_TRY(program_open_functions(p, image, e));
+    if (p->h->batch <= 0 || p->h->items <= 0 || p->h->accumulate == 0)
+        return corrupt(e, "header number", 0);
     if (!p->last || (!p->micro && p->h->accumulate > 1))
         return RT_FAIL(
             e, RT_FAILED,

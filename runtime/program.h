@@ -31,6 +31,8 @@ typedef struct Program {
 
 /* Checks magic, version, every table and every index in it. */
 RtStatus program_open(Program *p, const ZmrtImage *image, RtError *e);
+/* The same of a program that is not for training: it need neither have "last" nor a batch. */
+RtStatus program_open_functions(Program *p, const ZmrtImage *image, RtError *e);
 
 /* Made for a GPU: kernels are those of `modules`. */
 static inline bool program_is_cuda(const Program *p)

@@ -1,5 +1,5 @@
 /* zm-run.c -- runs one function of textual IR on tensors from a file, by the reference interpreter
- * or by the CPU back end.  Exit status: 0 done, 1 bad use, bad IR or bad data. */
+ * or by a back end.  Exit status: 0 done, 1 bad use, bad IR or bad data. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +13,11 @@ static const char usage[] =
     "  --function NAME       function to run (default: the only one)\n"
     "  --inputs FILE         safetensors: inputs by parameter name, variables by name or @name\n"
     "  --outputs FILE        safetensors: results by name, then every variable\n"
-    "  --backend interp|cpu  the f64 reference interpreter, each result rounded to its dtype\n"
-    "                        (default), or machine code, after the passes that it needs\n"
+    "  --backend NAME        interp: the f64 reference interpreter, each result rounded to its\n"
+    "                        dtype (default); or machine code, after the passes that it needs: "
+    "cpu,\n"
+    "                        cuda (the first GPU, through NVRTC), cuda:sm_NN (code for this\n"
+    "                        architecture)\n"
     "  --cpu NAME            what the machine code may use (default native)\n"
     "  --seed N              draws of variables that are not in the file (default 0)\n"
     "  --times N             run N times, variables persist (default 1)\n"
@@ -98,7 +101,7 @@ static Status pick_function(const Module *m, const char *name, const Func **f)
 }
 
 /* Interpreter (backend NULL) or machine code, on all ranks. */
-static Status run_ranks(RunTensors *t, CpuBackend *backend, uint64_t times, uint32_t ranks)
+static Status run_ranks(RunTensors *t, Backend *backend, uint64_t times, uint32_t ranks)
 {
     Arena *a = t->e->arena;
     uint32_t n_out = eval_n_results(t->f);
@@ -108,7 +111,7 @@ static Status run_ranks(RunTensors *t, CpuBackend *backend, uint64_t times, uint
     for (uint32_t r = 0; r < ranks; r++) e[r] = eval_new(a, t->e->m);
     eval_cut_vars(t->e, e, ranks);
     eval_cut_inputs(t->f, t->in, ranks, a, in);
-    if (backend) cpu_backend_run(backend, e, t->f, in, a, times, out);
+    if (backend) ZM_TRY(backend_run(backend, e, t->f, in, a, times, out));
     for (uint64_t i = 0; !backend && i < times; i++)
         ZM_TRY(eval_run_ranks(e, ranks, t->f, in, a, out));
     eval_join_vars(t->e, e, ranks);
@@ -129,7 +132,7 @@ static Status check_ranks(const Module *m, const char *text, uint64_t *ranks)
     return ZM_OK;
 }
 
-static Status run_module(const Options *o, Arena *a, Module *m, CpuBackend *backend)
+static Status run_module(const Options *o, Arena *a, Module *m, Backend *backend)
 {
     RunTensors t = {0};
     uint64_t seed, times, ranks;
@@ -149,14 +152,16 @@ static Status run_module(const Options *o, Arena *a, Module *m, CpuBackend *back
 static Status run(const Options *o, Arena *a, SourceSet *sources, Diag *d)
 {
     Module *m = NULL;
-    CpuBackend *backend = NULL;
-    bool is_cpu = o->backend && strcmp(o->backend, "cpu") == 0;
-    if (o->backend && !is_cpu && strcmp(o->backend, "interp") != 0)
-        return fail_usage(d, "the back ends are interp and cpu, not", o->backend);
+    Backend *backend = NULL;
+    const char *name = o->backend ? o->backend : "interp";
+    bool is_interp = strcmp(name, "interp") == 0;
+    if (!is_interp && strcmp(name, "cpu") != 0 && strcmp(name, "cuda") != 0 &&
+        strncmp(name, "cuda:", 5) != 0)
+        return fail_usage(d, "the back ends are interp, cpu, cuda and cuda:sm_NN, not", name);
     ZM_TRY(read_module(a, sources, d, o->file, &m));
-    if (is_cpu && !(backend = cpu_backend_new(a, m, o->cpu))) return ZM_FAIL;
+    if (!is_interp && !(backend = backend_new(a, m, name, o->cpu))) return ZM_FAIL;
     Status st = run_module(o, a, m, backend);
-    cpu_backend_free(backend);
+    backend_free(backend);
     return st;
 }
 
