@@ -6,9 +6,16 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK_ELEMS = 4096 }; /* the squared norm's chunks: docs/training.md */
+enum {
+    CHUNK_ELEMS = 4096, /* the squared norm's chunks: docs/training.md */
+    GROUP_OPERANDS = 16 /* operands whose chunks are combined in one kernel, which looks for each
+                           chunk's operand */
+};
 
-/* ---- reductions over many operands ---- */
+/* ---- reductions over many operands ----
+ *
+ * A row of numbers for each operand's chunks, in a kernel of its own, that all_finite and
+ * sum_squares share; one for what is left behind the chunks of all operands; one that combines. */
 
 /* x, flat, as [chunks, CHUNK_ELEMS] and what is left behind them: [rest].  No zeros are added: a
  * load that asks for each lane whether it is inside costs more than the sweep.  Either may be
@@ -30,78 +37,116 @@ static Chunks chunks_of(Builder *b, ValueId x)
     return c;
 }
 
-static ValueId any_bad(Builder *b, ValueId x, int64_t dim)
+/* One number for each row of x [rows, columns]. */
+typedef ValueId (*RowFn)(Builder *b, ValueId x);
+
+static ValueId concat_rows(Builder *b, const ValueId *x, uint32_t n)
 {
-    ValueId is_bad = build_unary(b, OP_NOT, build_unary(b, OP_IS_FINITE, x));
-    return build_reduce(b, OP_REDUCE_MAX, is_bad, &dim, 1);
+    AttrList l = {0};
+    attr_add_int(&l, AT_AXIS, 0);
+    return n == 1 ? x[0] : build1(b, OP_CONCAT, x, n, &l);
 }
 
-static ValueId is_bad_of(Builder *b, ValueId x)
+/* Flat rests, shorter than a chunk, as rows of one length: zeros behind them change no result. */
+static ValueId stack_rests(Builder *b, const ValueId *rest, uint32_t n)
 {
-    Chunks c = chunks_of(b, x);
-    ValueId rest = value_ok(c.rest) ? any_bad(b, c.rest, 0) : c.rest;
-    if (!value_ok(c.rows)) return rest;
-    ValueId rows = any_bad(b, c.rows, 1);
-    rows = build_cast(b, rows, DT_I32); /* of i1, canon would make one reduction of the two again */
-    rows = build_cast(b, build_reduce(b, OP_REDUCE_MAX, rows, &(int64_t){0}, 1), DT_I1);
-    return value_ok(rest) ? build_binary(b, OP_OR, rows, rest) : rows;
+    ValueId row[GROUP_OPERANDS];
+    int64_t longest = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t elems = type_elems(value_type(b->f, rest[i]));
+        if (elems > longest) longest = elems;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t high = longest - type_elems(value_type(b->f, rest[i]));
+        ValueId wide = high ? build_pad(b, rest[i], &(int64_t){0}, &high) : rest[i];
+        row[i] = build_reshape(b, wide, 2, (int64_t[]){1, longest});
+    }
+    return concat_rows(b, row, n);
+}
+
+/* Numbers of all chunks of x[0..n): those of each operand, then those of the rests, which make one
+ * reduction together. */
+static ValueId chunk_numbers(Builder *b, const ValueId *x, uint32_t n, RowFn fn)
+{
+    ValueId part[2 * GROUP_OPERANDS], rest[GROUP_OPERANDS];
+    uint32_t n_parts = 0, n_rests = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        Chunks c = chunks_of(b, x[i]);
+        if (value_ok(c.rows)) part[n_parts++] = fn(b, c.rows);
+        if (!value_ok(c.rest)) continue;
+        c.rest = form_widen(b, c.rest); /* of one dtype, but for f64 */
+        if (n_rests && value_type(b->f, c.rest)->dtype != value_type(b->f, rest[0])->dtype)
+            part[n_parts++] = fn(b, stack_rests(b, &c.rest, 1));
+        else
+            rest[n_rests++] = c.rest;
+    }
+    if (n_rests) part[n_parts++] = fn(b, stack_rests(b, rest, n_rests));
+    return concat_rows(b, part, n_parts);
+}
+
+static ValueId any_bad(Builder *b, ValueId x)
+{
+    ValueId is_bad = build_unary(b, OP_NOT, build_unary(b, OP_IS_FINITE, x));
+    return build_reduce(b, OP_REDUCE_MAX, is_bad, &(int64_t){1}, 1);
+}
+
+/* Largest of the rows' verdicts. */
+static ValueId any_of(Builder *b, ValueId bad)
+{
+    bad = build_cast(b, bad, DT_I32); /* of i1, canon would make one reduction of the two again */
+    return build_cast(b, build_reduce(b, OP_REDUCE_MAX, bad, &(int64_t){0}, 1), DT_I1);
+}
+
+/* f64[]: sum of the rows' numbers. */
+static ValueId sum_of(Builder *b, ValueId rows)
+{
+    return build_reduce(b, OP_REDUCE_SUM, build_cast(b, rows, DT_F64), &(int64_t){0}, 1);
+}
+
+/* The operands' chunks through fn, what those make through `all`, and of several groups of operands
+ * the results through `join`. */
+static ValueId over_operands(Expand *e, RowFn fn, RowFn all, OpCode join)
+{
+    Builder *b = &e->b;
+    ValueId total = {0};
+    for (uint32_t i = 0; i < e->op.n_in; i += GROUP_OPERANDS) {
+        uint32_t n = e->op.n_in - i < GROUP_OPERANDS ? e->op.n_in - i : GROUP_OPERANDS;
+        ValueId of_group = all(b, chunk_numbers(b, e->op.in + i, n, fn));
+        total = value_ok(total) ? build_binary(b, join, total, of_group) : of_group;
+    }
+    return total;
 }
 
 void expand_ALL_FINITE(Expand *e)
 {
-    Builder *b = &e->b;
-    ValueId bad = {0};
-    for (uint32_t i = 0; i < e->op.n_in; i++) {
-        ValueId is_bad = is_bad_of(b, e->op.in[i]);
-        bad = value_ok(bad) ? build_binary(b, OP_OR, bad, is_bad) : is_bad;
-    }
-    e->out[0] = build_unary(b, OP_NOT, bad);
+    e->out[0] = build_unary(&e->b, OP_NOT, over_operands(e, any_bad, any_of, OP_OR));
 }
 
-typedef ValueId (*TermFn)(Builder *b, ValueId x);
-
-static ValueId nonfinite_term(Builder *b, ValueId x)
+static ValueId row_sum(Builder *b, ValueId x)
 {
-    const Type *f32 = type_with_dtype(b->f->m, value_type(b->f, x), DT_F32);
-    return build_select(b, build_unary(b, OP_IS_FINITE, x), build_splat(b, 0, f32),
-                        build_splat(b, 1, f32));
+    return build_reduce(b, OP_REDUCE_SUM, x, &(int64_t){1}, 1);
 }
 
-static ValueId sum_terms(Builder *b, ValueId x, int64_t dim, TermFn term)
+static ValueId row_squares(Builder *b, ValueId x)
 {
-    return build_cast(b, build_reduce(b, OP_REDUCE_SUM, term(b, x), &dim, 1), DT_F64);
-}
-
-/* f64[]: sum of the terms of x's elements: in f32 within a chunk, of chunks in f64. */
-static ValueId sum_of(Builder *b, ValueId x, TermFn term)
-{
-    Chunks c = chunks_of(b, x);
-    ValueId rest = value_ok(c.rest) ? sum_terms(b, c.rest, 0, term) : c.rest;
-    if (!value_ok(c.rows)) return rest;
-    ValueId rows = build_reduce(b, OP_REDUCE_SUM, sum_terms(b, c.rows, 1, term), &(int64_t){0}, 1);
-    return value_ok(rest) ? build_binary(b, OP_ADD, rows, rest) : rows;
+    return row_sum(b, form_square(b, form_widen(b, x)));
 }
 
 void expand_SUM_SQUARES(Expand *e)
 {
-    Builder *b = &e->b;
-    ValueId total = {0};
-    for (uint32_t i = 0; i < e->op.n_in; i++) {
-        ValueId s = sum_of(b, form_widen(b, e->op.in[i]), form_square);
-        total = value_ok(total) ? build_binary(b, OP_ADD, total, s) : s;
-    }
-    e->out[0] = total;
+    e->out[0] = over_operands(e, row_squares, sum_of, OP_ADD);
+}
+
+static ValueId row_nonfinite(Builder *b, ValueId x)
+{
+    const Type *f32 = type_with_dtype(b->f->m, value_type(b->f, x), DT_F32);
+    return row_sum(b, build_select(b, build_unary(b, OP_IS_FINITE, x), build_splat(b, 0, f32),
+                                   build_splat(b, 1, f32)));
 }
 
 void expand_COUNT_NONFINITE(Expand *e)
 {
-    Builder *b = &e->b;
-    ValueId total = {0};
-    for (uint32_t i = 0; i < e->op.n_in; i++) {
-        ValueId s = sum_of(b, e->op.in[i], nonfinite_term);
-        total = value_ok(total) ? build_binary(b, OP_ADD, total, s) : s;
-    }
-    e->out[0] = total;
+    e->out[0] = over_operands(e, row_nonfinite, sum_of, OP_ADD);
 }
 
 /* ---- optimizers: all of f32, or f64 if p is ---- */

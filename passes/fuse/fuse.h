@@ -34,6 +34,7 @@ typedef struct FuseGroup {
     uint32_t deadline;   /* first position of a write over what it reads */
     int64_t par, total;  /* points of PAR loops; of all loops (contract: of the epilogue) */
     uint64_t red_key;    /* 0: no reduction; equal for equal row or column patterns */
+    bool is_column;      /* reduces, but not along the last dimension */
     uint32_t n_ops;      /* home and inline ops */
     VEC(OpId) ops;       /* home ops, ascending position */
     ValueList outs, ins; /* at the end: stored values; held values read, in order of first use */

@@ -3,6 +3,7 @@
  * - down: a value and its user, so that it stays in registers: point chains, the sweeps of a row,
  *   the epilogue of a product
  * - across: kernels that read the same large value in the same pattern
+ * - columns: sums down the columns of one domain, neighbours in time, whatever they read
  * - scalars: all arithmetic on single elements
  *
  * A join must keep order (see fuse.h) and have a form (form.h).
@@ -12,7 +13,12 @@
 
 #include "passes/fuse/fuse.h"
 
-enum { MAX_GROUP_OPS = 200, WINDOW_OPS = 300, MAX_USERS = 4000 };
+enum {
+    MAX_GROUP_OPS = 200,
+    WINDOW_OPS = 300,
+    MAX_USERS = 4000,
+    MAX_PENDING = 8 /* column sums that the next may join: those of a layer's widths */
+};
 
 /* ---- positions ---- */
 
@@ -198,6 +204,7 @@ static void group_absorb(Fuse *s, uint32_t into, uint32_t from, uint32_t pos)
     }
     if (p->kind == FORM_NEST && !p->red_key && q->red_key) {
         p->red_key = q->red_key;
+        p->is_column = q->is_column;
         p->par = q->par;
         p->total = q->total;
     }
@@ -280,6 +287,55 @@ static void join_across(Fuse *s)
     for (uint32_t v = 1; v < s->f->values.n; v++) join_across_value(s, (ValueId){v});
 }
 
+/* Is v in memory at position pos whether or not this group reads it there?  (As a variable or
+ * parameter is, or what another group, by then or later, reads.) */
+static bool is_live_at(const Fuse *s, ValueId v, uint32_t g, uint32_t pos)
+{
+    OpId def = value_cget(s->f, v)->def;
+    if (!op_ok(def) || op_cget(s->f, def)->code == OP_READ) return true;
+    for (uint32_t k = s->user_start[v.i]; k < s->user_start[v.i + 1]; k++)
+        if (user_group(s, s->users[k]) != g && user_pos(s, s->users[k]) >= pos) return true;
+    return false;
+}
+
+/* May g run as late as pos without keeping large values for it? */
+static bool is_cheap_to_delay(const Fuse *s, uint32_t g, uint32_t pos)
+{
+    const FuseGroup *p = &s->groups.at[g];
+    for (uint32_t i = 0; i < p->ops.n; i++) {
+        ValueList l = s->leaves[p->ops.at[i].i];
+        for (uint32_t k = 0; k < l.n; k++) {
+            bool is_large = type_elems(value_type(s->f, l.at[k])) * 2 >= p->total;
+            if (is_large && !is_live_at(s, l.at[k], g, pos)) return false;
+        }
+    }
+    return true;
+}
+
+static void join_columns(Fuse *s)
+{
+    uint32_t last[MAX_PENDING], n = 0; /* column sums, latest first */
+    for (uint32_t p = 0; p < s->n_pos; p++) {
+        OpId op = s->op_at[p];
+        if (!op_ok(op) || s->class[op.i] != FC_HOME) continue;
+        uint32_t g = s->group_of[op.i] - 1;
+        if (!s->groups.at[g].is_column || s->groups.at[g].pos != p) continue;
+        for (uint32_t k = 0; k < n; k++) {
+            const FuseGroup *early = &s->groups.at[last[k]];
+            if (!is_pattern_equal(early, &s->groups.at[g]) || p - early->pos > WINDOW_OPS) continue;
+            if (!is_cheap_to_delay(s, last[k], p)) continue;
+            uint32_t both = try_join(s, last[k], g);
+            if (both == NO_GROUP) continue;
+            g = both;
+            memmove(&last[k], &last[k + 1], (--n - k) * sizeof *last);
+            break;
+        }
+        if (n == MAX_PENDING) n--;
+        memmove(&last[1], last, n++ * sizeof *last);
+        last[0] = g;
+    }
+}
+
 static void join_scalars(Fuse *s)
 {
     uint32_t last = NO_GROUP;
@@ -300,16 +356,16 @@ static void join_scalars(Fuse *s)
 
 /* ---- set up ---- */
 
-static uint64_t red_pattern(const Type *t, const Attr *dims, int64_t *par)
+static uint64_t red_pattern(const Type *t, const Attr *dims, FuseGroup *g)
 {
     uint64_t h = 0;
     int64_t run = 1;
     bool is_red_run = false, has_red = false;
-    *par = 1;
+    g->par = 1;
     for (int d = 0, next = 0; d < t->rank; d++) {
         bool is_red = next < (int)dims->as.list.n && dims->as.list.at[next] == d;
         next += is_red;
-        if (!is_red) *par *= t->dim[d];
+        if (!is_red) g->par *= t->dim[d];
         if (t->dim[d] == 1) continue;
         has_red |= is_red;
         if (is_red != is_red_run) {
@@ -320,6 +376,7 @@ static uint64_t red_pattern(const Type *t, const Attr *dims, int64_t *par)
         run *= t->dim[d];
     }
     h = hash_bytes(&run, sizeof run, h + is_red_run);
+    g->is_column = has_red && !is_red_run;
     return has_red ? h | 1 : 0;
 }
 
@@ -333,7 +390,7 @@ static FuseGroup group_of_op(Fuse *s, OpId op)
     if (o->code == OP_SCATTER_ADD) g.kind = FORM_SCATTER;
     if (o->code == OP_REDUCE_SUM || o->code == OP_REDUCE_MAX) {
         const Type *t = value_type(s->f, o->in[0]);
-        g.red_key = red_pattern(t, attrs_find(o->attrs, AT_DIMS), &g.par);
+        g.red_key = red_pattern(t, attrs_find(o->attrs, AT_DIMS), &g);
         g.total = type_elems(t);
     }
     VEC_PUSH(s->a, &g.ops, op);
@@ -429,6 +486,7 @@ void fuse_group(Fuse *s)
     make_groups(s);
     join_down(s);
     join_across(s);
+    join_columns(s);
     join_scalars(s);
     join_down(s);
     for (uint32_t g = 0; g < s->groups.n; g++) {
