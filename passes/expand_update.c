@@ -24,6 +24,16 @@ typedef struct Chunks {
     ValueId rows, rest;
 } Chunks;
 
+/* Flat x as rows; of a sharded x a rank's rows are its own. */
+static ValueId as_rows(Builder *b, ValueId x, int64_t columns)
+{
+    Type t = *value_type(b->f, x);
+    t.rank = 2;
+    t.dim[0] /= columns;
+    t.dim[1] = columns;
+    return build_reshape_to(b, x, &t);
+}
+
 static Chunks chunks_of(Builder *b, ValueId x)
 {
     Chunks c = {0};
@@ -32,8 +42,7 @@ static Chunks chunks_of(Builder *b, ValueId x)
     ValueId flat = build_reshape(b, x, 1, &n);
     if (rest) c.rest = build_slice(b, flat, &whole, &rest);
     if (rest && whole) flat = build_slice(b, flat, &zero, &whole);
-    if (whole || !rest)
-        c.rows = build_reshape(b, flat, 2, (int64_t[]){whole / CHUNK_ELEMS, CHUNK_ELEMS});
+    if (whole || !rest) c.rows = as_rows(b, flat, CHUNK_ELEMS);
     return c;
 }
 
@@ -57,9 +66,9 @@ static ValueId stack_rests(Builder *b, const ValueId *rest, uint32_t n)
         if (elems > longest) longest = elems;
     }
     for (uint32_t i = 0; i < n; i++) {
-        int64_t high = longest - type_elems(value_type(b->f, rest[i]));
-        ValueId wide = high ? build_pad(b, rest[i], &(int64_t){0}, &high) : rest[i];
-        row[i] = build_reshape(b, wide, 2, (int64_t[]){1, longest});
+        int64_t elems = type_elems(value_type(b->f, rest[i])), high[] = {0, longest - elems};
+        row[i] = as_rows(b, rest[i], elems);
+        if (high[1]) row[i] = build_pad(b, row[i], (int64_t[]){0, 0}, high);
     }
     return concat_rows(b, row, n);
 }
@@ -73,12 +82,7 @@ static ValueId chunk_numbers(Builder *b, const ValueId *x, uint32_t n, RowFn fn)
     for (uint32_t i = 0; i < n; i++) {
         Chunks c = chunks_of(b, x[i]);
         if (value_ok(c.rows)) part[n_parts++] = fn(b, c.rows);
-        if (!value_ok(c.rest)) continue;
-        c.rest = form_widen(b, c.rest); /* of one dtype, but for f64 */
-        if (n_rests && value_type(b->f, c.rest)->dtype != value_type(b->f, rest[0])->dtype)
-            part[n_parts++] = fn(b, stack_rests(b, &c.rest, 1));
-        else
-            rest[n_rests++] = c.rest;
+        if (value_ok(c.rest)) rest[n_rests++] = form_widen(b, c.rest);
     }
     if (n_rests) part[n_parts++] = fn(b, stack_rests(b, rest, n_rests));
     return concat_rows(b, part, n_parts);
@@ -103,15 +107,24 @@ static ValueId sum_of(Builder *b, ValueId rows)
     return build_reduce(b, OP_REDUCE_SUM, build_cast(b, rows, DT_F64), &(int64_t){0}, 1);
 }
 
+/* Can chunks of x and y stand in one tensor? */
+static bool is_alike(const Builder *b, ValueId x, ValueId y)
+{
+    const Type *t = value_type(b->f, x), *r = value_type(b->f, y);
+    return (t->dtype == DT_F64) == (r->dtype == DT_F64) && type_same_placing(t, r);
+}
+
 /* The operands' chunks through fn, what those make through `all`, and of several groups of operands
  * the results through `join`. */
 static ValueId over_operands(Expand *e, RowFn fn, RowFn all, OpCode join)
 {
     Builder *b = &e->b;
     ValueId total = {0};
-    for (uint32_t i = 0; i < e->op.n_in; i += GROUP_OPERANDS) {
-        uint32_t n = e->op.n_in - i < GROUP_OPERANDS ? e->op.n_in - i : GROUP_OPERANDS;
-        ValueId of_group = all(b, chunk_numbers(b, e->op.in + i, n, fn));
+    const ValueId *x = e->op.in;
+    for (uint32_t i = 0, n; i < e->op.n_in; i += n) {
+        n = 1;
+        while (n < GROUP_OPERANDS && i + n < e->op.n_in && is_alike(b, x[i], x[i + n])) n++;
+        ValueId of_group = all(b, chunk_numbers(b, x + i, n, fn));
         total = value_ok(total) ? build_binary(b, join, total, of_group) : of_group;
     }
     return total;

@@ -287,52 +287,101 @@ static void join_across(Fuse *s)
     for (uint32_t v = 1; v < s->f->values.n; v++) join_across_value(s, (ValueId){v});
 }
 
-/* Is v in memory at position pos whether or not this group reads it there?  (As a variable or
- * parameter is, or what another group, by then or later, reads.) */
-static bool is_live_at(const Fuse *s, ValueId v, uint32_t g, uint32_t pos)
+/* A group that may run later, with another. */
+typedef struct Delay {
+    uint32_t early, late; /* groups */
+    bool is_near;         /* what one kernel right before `late` reads may be kept for `late` too */
+} Delay;
+
+static bool reads_from(const Fuse *s, uint32_t g, uint32_t from)
 {
-    OpId def = value_cget(s->f, v)->def;
-    if (!op_ok(def) || op_cget(s->f, def)->code == OP_READ) return true;
-    for (uint32_t k = s->user_start[v.i]; k < s->user_start[v.i + 1]; k++)
-        if (user_group(s, s->users[k]) != g && user_pos(s, s->users[k]) >= pos) return true;
+    for (uint32_t i = 0; i < s->groups.at[g].ops.n; i++) {
+        ValueList l = s->leaves[s->groups.at[g].ops.at[i].i];
+        for (uint32_t k = 0; k < l.n; k++) {
+            OpId def = value_cget(s->f, l.at[k])->def;
+            if (op_ok(def) && user_group(s, def) == from) return true;
+        }
+    }
     return false;
 }
 
-/* May g run as late as pos without keeping large values for it? */
-static bool is_cheap_to_delay(const Fuse *s, uint32_t g, uint32_t pos)
+/* No kernel runs between from and the one at `to`, which is close. */
+static bool is_next(const Fuse *s, uint32_t from, uint32_t to)
 {
-    const FuseGroup *p = &s->groups.at[g];
+    uint32_t p = s->groups.at[from].pos;
+    if (p >= to || to - p > WINDOW_OPS) return false;
+    while (++p < to) {
+        OpId op = s->op_at[p];
+        if (s->class[op.i] == FC_HOME && s->groups.at[s->group_of[op.i] - 1].pos == p) return false;
+    }
+    return true;
+}
+
+/* Does v stay in memory until d->late whether or not d->early reads it there?  A variable does, and
+ * what another group reads then or later. */
+static bool is_live_until(const Fuse *s, ValueId v, const Delay *d)
+{
+    uint32_t pos = s->groups.at[d->late].pos;
+    OpId def = value_cget(s->f, v)->def;
+    if (!op_ok(def) || op_cget(s->f, def)->code == OP_READ) return true;
+    for (uint32_t k = s->user_start[v.i]; k < s->user_start[v.i + 1]; k++) {
+        uint32_t g = user_group(s, s->users[k]);
+        if (g == d->early) continue;
+        if (user_pos(s, s->users[k]) >= pos) return true;
+        if (d->is_near && g != NO_GROUP && is_next(s, g, pos) && reads_from(s, d->late, g))
+            return true;
+    }
+    return false;
+}
+
+/* Does the delay keep no large value for longer? */
+static bool is_cheap(const Fuse *s, const Delay *d)
+{
+    const FuseGroup *p = &s->groups.at[d->early];
     for (uint32_t i = 0; i < p->ops.n; i++) {
         ValueList l = s->leaves[p->ops.at[i].i];
         for (uint32_t k = 0; k < l.n; k++) {
             bool is_large = type_elems(value_type(s->f, l.at[k])) * 2 >= p->total;
-            if (is_large && !is_live_at(s, l.at[k], g, pos)) return false;
+            if (is_large && !is_live_until(s, l.at[k], d)) return false;
         }
     }
     return true;
 }
 
-static void join_columns(Fuse *s)
+typedef struct Pending { /* column sums that the next may join, latest first */
+    uint32_t group[MAX_PENDING], n;
+} Pending;
+
+/* g with the latest of w that has its pattern and may wait for it; both leave w.  Returns g or what
+ * it has become. */
+static uint32_t join_pending(Fuse *s, Pending *w, uint32_t g, bool is_near)
 {
-    uint32_t last[MAX_PENDING], n = 0; /* column sums, latest first */
-    for (uint32_t p = 0; p < s->n_pos; p++) {
+    const FuseGroup *q = &s->groups.at[g];
+    for (uint32_t k = 0; k < w->n; k++) {
+        const FuseGroup *p = &s->groups.at[w->group[k]];
+        Delay d = {w->group[k], g, is_near};
+        if (!is_pattern_equal(p, q) || q->pos - p->pos > WINDOW_OPS || !is_cheap(s, &d)) continue;
+        uint32_t both = try_join(s, d.early, g);
+        if (both == NO_GROUP) continue;
+        w->n--;
+        memmove(&w->group[k], &w->group[k + 1], (w->n - k) * sizeof *w->group);
+        return both;
+    }
+    return g;
+}
+
+static void join_columns(Fuse *s, bool is_near)
+{
+    Pending w = {.n = 0};
+    for (uint32_t p = 1; p <= s->n_pos; p++) {
         OpId op = s->op_at[p];
-        if (!op_ok(op) || s->class[op.i] != FC_HOME) continue;
+        if (s->class[op.i] != FC_HOME) continue;
         uint32_t g = s->group_of[op.i] - 1;
         if (!s->groups.at[g].is_column || s->groups.at[g].pos != p) continue;
-        for (uint32_t k = 0; k < n; k++) {
-            const FuseGroup *early = &s->groups.at[last[k]];
-            if (!is_pattern_equal(early, &s->groups.at[g]) || p - early->pos > WINDOW_OPS) continue;
-            if (!is_cheap_to_delay(s, last[k], p)) continue;
-            uint32_t both = try_join(s, last[k], g);
-            if (both == NO_GROUP) continue;
-            g = both;
-            memmove(&last[k], &last[k + 1], (--n - k) * sizeof *last);
-            break;
-        }
-        if (n == MAX_PENDING) n--;
-        memmove(&last[1], last, n++ * sizeof *last);
-        last[0] = g;
+        g = join_pending(s, &w, g, is_near);
+        if (w.n == MAX_PENDING) w.n--;
+        memmove(&w.group[1], w.group, w.n++ * sizeof *w.group);
+        w.group[0] = g;
     }
 }
 
@@ -486,7 +535,8 @@ void fuse_group(Fuse *s)
     make_groups(s);
     join_down(s);
     join_across(s);
-    join_columns(s);
+    join_columns(s, false);
+    join_columns(s, true);
     join_scalars(s);
     join_down(s);
     for (uint32_t g = 0; g < s->groups.n; g++) {
