@@ -111,7 +111,8 @@ static ValueId sum_of(Builder *b, ValueId rows)
 static bool is_alike(const Builder *b, ValueId x, ValueId y)
 {
     const Type *t = value_type(b->f, x), *r = value_type(b->f, y);
-    return (t->dtype == DT_F64) == (r->dtype == DT_F64) && type_same_placing(t, r);
+    MeshAxis of_t = t->rank ? t->axis[0] : MESH_NONE, of_r = r->rank ? r->axis[0] : MESH_NONE;
+    return (t->dtype == DT_F64) == (r->dtype == DT_F64) && of_t == of_r && t->partial == r->partial;
 }
 
 /* The operands' chunks through fn, what those make through `all`, and of several groups of operands
