@@ -3,11 +3,12 @@
 #include "codegen/cuda/cuda.h"
 
 #include <dlfcn.h>
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "ir/base/nvidia.h"
 
 typedef struct NvrtcProgram *NvrtcProgramRef; /* nvrtcProgram */
 enum { NVRTC_SUCCESS = 0 };
@@ -95,51 +96,17 @@ static bool open_in_directory(Arena *a, const char *dir, Nvrtc *out)
 
 /* ---- where to look ---- */
 
-typedef struct Where {    /* a place below a root that an environment variable may give */
-    const char *variable; /* NULL: root is used as it is */
-    const char *root;     /* glob pattern, appended to the variable's value */
-} Where;
-
-static const Where toolkit_places[] = {{"CUDA_HOME", ""},
-                                       {"CUDA_PATH", ""},
-                                       {NULL, "/usr/local/cuda"},
-                                       {NULL, "/usr/local/cuda-*"},
-                                       {NULL, "/opt/cuda"}};
-static const char *const toolkit_dirs[] = {"lib64", "lib", "targets/*-linux/lib"};
-
-static const Where python_places[] = {{"VIRTUAL_ENV", "/lib/python3*/site-packages"},
-                                      {"CONDA_PREFIX", "/lib/python3*/site-packages"},
-                                      {"HOME", "/.local/lib/python3*/site-packages"},
-                                      {NULL, "/usr/local/lib/python3*/dist-packages"},
-                                      {NULL, "/usr/local/lib/python3*/site-packages"},
-                                      {NULL, "/usr/lib/python3*/dist-packages"},
-                                      {NULL, "/usr/lib/python3*/site-packages"}};
-static const char *const wheel_dirs[] = {"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"};
-
 #define COUNT(T) (sizeof(T) / sizeof *(T))
 
-static bool open_in_glob(Arena *a, const char *pattern, Nvrtc *out)
-{
-    glob_t found;
-    bool ok = false;
-    if (glob(pattern, 0, NULL, &found) != 0) return false;
-    for (size_t i = 0; i < found.gl_pathc && !ok; i++)
-        ok = open_in_directory(a, found.gl_pathv[i], out);
-    globfree(&found);
-    return ok;
-}
+typedef struct Search {
+    Arena *arena;
+    Nvrtc *out;
+} Search;
 
-static bool open_in_places(Arena *a, const Where *places, size_t n_places, const char *const *dirs,
-                           size_t n_dirs, Nvrtc *out)
+static bool try_directory(void *self, const char *dir)
 {
-    for (size_t i = 0; i < n_places; i++) {
-        const char *root = places[i].variable ? getenv(places[i].variable) : "";
-        if (!root || (places[i].variable && !*root)) continue;
-        for (size_t d = 0; d < n_dirs; d++)
-            if (open_in_glob(a, arena_printf(a, "%s%s/%s", root, places[i].root, dirs[d]), out))
-                return true;
-    }
-    return false;
+    const Search *s = self;
+    return open_in_directory(s->arena, dir, s->out);
 }
 
 static bool open_by_variable(Arena *a, const char *where, Nvrtc *out, Str *why)
@@ -159,15 +126,11 @@ bool nvrtc_find(Arena *a, Nvrtc *out, Str *why)
     if (where && *where) return open_by_variable(a, where, out, why);
     for (int i = 0; i < N_LIBRARY_NAMES; i++)
         if (open_library(a, library_names[i], out)) return true;
-    if (open_in_places(a, toolkit_places, COUNT(toolkit_places), toolkit_dirs, COUNT(toolkit_dirs),
-                       out))
-        return true;
-    if (open_in_places(a, python_places, COUNT(python_places), wheel_dirs, COUNT(wheel_dirs), out))
-        return true;
-    str_add(why,
-            "no libnvrtc in the loader's path, CUDA_HOME, CUDA_PATH, /usr/local/cuda, or Python's "
-            "site-packages; install the "
-            "CUDA toolkit or `pip install nvidia-cuda-nvrtc`, or set ZMC_NVRTC to the library");
+    static const char *const wheels[] = {"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"};
+    Search search = {a, out};
+    if (nvidia_search(wheels, COUNT(wheels), try_directory, &search)) return true;
+    str_add(why, "no libnvrtc in " NVIDIA_PLACES "; install the CUDA toolkit or `pip install "
+                 "nvidia-cuda-nvrtc`, or set ZMC_NVRTC to the library");
     return false;
 }
 
