@@ -360,6 +360,11 @@ unsigned long gpusim_report_count(void)
     return report_count();
 }
 
+void gpusim_report(const char *text)
+{
+    report_plain(REPORT_API, "%s", text);
+}
+
 void *gpusim_host_address(uint64_t address, size_t bytes)
 {
     System *s = system_lock();

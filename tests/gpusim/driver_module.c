@@ -119,7 +119,7 @@ CUresult cuModuleUnload(CUmodule module)
 {
     System *s = system_lock();
     if (!module) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    while (stream_step(s)) {
+    while (stream_step_waiting(s)) {
     }
     unload(s, module);
     return system_unlock(CUDA_SUCCESS);

@@ -29,7 +29,7 @@ CUresult cuStreamDestroy_v2(CUstream stream)
     System *s = system_lock();
     Stream *q = stream_of(s, stream);
     if (!q || q->slot <= PER_THREAD) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    while (!clock_is_done(s, q->clock) && stream_step(s)) {
+    while (!clock_is_done(s, q->clock) && stream_step_waiting(s)) {
     } /* its work still runs */
     q->is_used = false;
     return system_unlock(CUDA_SUCCESS);
@@ -87,7 +87,7 @@ CUresult cuEventDestroy_v2(CUevent event)
 {
     System *s = system_lock();
     if (!event) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    while (!clock_is_done(s, event->clock) && stream_step(s)) {
+    while (!clock_is_done(s, event->clock) && stream_step_waiting(s)) {
     }
     free(event);
     return system_unlock(CUDA_SUCCESS);
@@ -152,14 +152,15 @@ CUresult cuLaunchHostFunc(CUstream stream, CUhostFn fn, void *arg)
     return system_unlock(push_host(s, stream, &t));
 }
 
-int gpusim_enqueue(void *stream, const char *name, void (*fn)(void *arg), void *arg,
+int gpusim_enqueue(void *stream, const char *name, GpusimPoll (*fn)(void *arg), void *arg,
                    const GpusimRange *ranges, size_t n_ranges)
 {
     System *s = system_lock();
-    Task t = {.kind = TASK_HOST, .fn = fn, .arg = arg, .op.name = name, .n_ranges = n_ranges};
+    Task t = {.kind = TASK_POLL, .poll = fn, .arg = arg, .op.name = name, .n_ranges = n_ranges};
     t.ranges = n_ranges ? malloc(n_ranges * sizeof *ranges) : NULL;
     if (n_ranges && !t.ranges) return system_unlock(CUDA_ERROR_OUT_OF_MEMORY);
     if (n_ranges) memcpy(t.ranges, ranges, n_ranges * sizeof *ranges);
+    stream_start_helper(s);
     CUresult rc = push_host(s, stream, &t);
     free(t.ranges);
     return system_unlock(rc);

@@ -216,7 +216,7 @@ CUresult cuGraphExecDestroy(CUgraphExec e)
 {
     System *s = system_lock();
     if (!e) return system_unlock(CUDA_ERROR_INVALID_VALUE);
-    while (stream_step(s)) {
+    while (stream_step_waiting(s)) {
     } /* what it launched; the host has not waited for it */
     for (uint32_t b = 1; b < e->graph->n_branches; b++) e->branches[b]->is_used = false;
     release_graph(e->graph);

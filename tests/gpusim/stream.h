@@ -36,7 +36,7 @@ typedef struct Function {
     int max_dynamic_bytes;
 } Function;
 
-typedef enum { TASK_LAUNCH, TASK_COPY, TASK_SET, TASK_RECORD, TASK_HOST } TaskKind;
+typedef enum { TASK_LAUNCH, TASK_COPY, TASK_SET, TASK_RECORD, TASK_HOST, TASK_POLL } TaskKind;
 
 typedef struct Task {
     TaskKind kind;
@@ -49,9 +49,11 @@ typedef struct Task {
     uint8_t *staged; /* copy from pageable memory: its bytes; owned */
     uint32_t value;
     uint8_t value_bytes;
-    struct Event *event; /* record */
-    void (*fn)(void *arg);
+    struct Event *event;   /* record */
+    void (*fn)(void *arg); /* host */
+    GpusimPoll (*poll)(void *arg);
     void *arg;
+    bool is_begun; /* poll has been asked */
     GpusimRange *ranges;
     size_t n_ranges; /* owned */
     struct Task *next;
@@ -110,11 +112,14 @@ typedef struct System {
     uint64_t random;
     Stamp next_stamp;
     CUresult sticky;
+    uint64_t n_calls; /* of the driver: the helper looks whether the host is at work */
+    bool has_helper;
 } System;
 
 /* ---- system.c ---- */
 
 System *system_lock(void);
+void system_nap(void);               /* lets go of the lock for a moment */
 CUresult system_unlock(CUresult rc); /* rc, or the error that the device is in */
 Device *system_current(void);        /* of this thread; NULL: none */
 void system_set_current(Device *d);
@@ -126,14 +131,25 @@ Stream *stream_new(System *s, bool is_blocking);               /* NULL: MAX_STRE
 CUresult stream_push(System *s, Stream *q, const Task *draft); /* or into its capture */
 void stream_finish(System *s, const uint32_t *clock);          /* until all before it is done */
 void stream_finish_all(System *s);
-bool stream_step(System *s); /* one task; false: none is left */
+typedef enum Step {
+    STEP_NONE,  /* no task is left */
+    STEP_WAITS, /* those that may run wait for another process */
+    STEP_RAN
+} Step;
+Step stream_step(System *s); /* one task, or each that waits asked once */
+/* As stream_step for a host that waits: naps, without the lock, when nothing ran; false: no task
+ * is left. */
+bool stream_step_waiting(System *s);
+/* Runs what the host has left alone for a while, as a GPU would: for tasks that other processes
+ * wait for. */
+void stream_start_helper(System *s);
 bool clock_is_done(const System *s, const uint32_t *clock);
 void clock_join(uint32_t *into, const uint32_t *from);
 void task_free(Task *t);
 
 /* ---- task.c ---- */
 
-void task_run(System *s, Task *t);
+bool task_run(System *s, Task *t); /* false: it is not done, ask again */
 
 /* ---- graph.c ---- */
 

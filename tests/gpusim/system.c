@@ -2,6 +2,7 @@
 #include "tests/gpusim/stream.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 static System the_system; /* a driver is one a process, as libcuda is */
 static pthread_mutex_t the_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -10,7 +11,16 @@ static _Thread_local Device *current;
 System *system_lock(void)
 {
     pthread_mutex_lock(&the_lock);
+    the_system.n_calls++;
     return &the_system;
+}
+
+void system_nap(void)
+{
+    struct timespec nap = {0, 50000};
+    pthread_mutex_unlock(&the_lock);
+    nanosleep(&nap, NULL);
+    pthread_mutex_lock(&the_lock);
 }
 
 CUresult system_unlock(CUresult rc)

@@ -76,25 +76,28 @@ static void run_launch(System *s, const Task *t)
     arena_free(&scratch);
 }
 
-static void run_host(System *s, const Task *t)
+static bool run_poll(System *s, Task *t)
 {
-    for (size_t i = 0; i < t->n_ranges; i++)
+    for (size_t i = 0; i < t->n_ranges && !t->is_begun; i++)
         if (!t->ranges[i].is_written)
             (void)touch(s, t, t->ranges[i].address, t->ranges[i].bytes, false);
-    for (size_t i = 0; i < t->n_ranges; i++)
+    for (size_t i = 0; i < t->n_ranges && !t->is_begun; i++)
         if (t->ranges[i].is_written)
             (void)touch(s, t, t->ranges[i].address, t->ranges[i].bytes, true);
-    t->fn(t->arg);
+    t->is_begun = true;
+    return t->poll(t->arg) == GPUSIM_DONE;
 }
 
-void task_run(System *s, Task *t)
+bool task_run(System *s, Task *t)
 {
-    if (s->sticky != CUDA_SUCCESS) return; /* the device does nothing any more */
+    if (s->sticky != CUDA_SUCCESS) return true; /* the device does nothing any more */
     switch (t->kind) {
     case TASK_LAUNCH: run_launch(s, t); break;
     case TASK_COPY: run_copy(s, t); break;
     case TASK_SET: run_set(s, t); break;
     case TASK_RECORD: t->event->time_ms = now_ms(); break;
-    case TASK_HOST: run_host(s, t); break;
+    case TASK_HOST: t->fn(t->arg); break;
+    case TASK_POLL: return run_poll(s, t);
     }
+    return true;
 }

@@ -250,14 +250,17 @@ static void check_legacy(const Driver *d)
 
 typedef struct Doubling {
     uint32_t *at;
-    int n_runs;
+    int n_runs, n_asked;
 } Doubling;
 
-static void double_it(void *arg)
+/* Waits once for somebody else: it is asked again. */
+static GpusimPoll double_it(void *arg)
 {
     Doubling *x = arg;
+    if (x->n_asked++ % 2 == 0) return GPUSIM_LATER;
     for (int i = 0; i < N; i++) x->at[i] *= 2;
     x->n_runs++;
+    return GPUSIM_DONE;
 }
 
 static void check_graph(const Driver *d)
@@ -271,7 +274,7 @@ static void check_graph(const Driver *d)
     DRIVER_TRY(d->cuModuleLoadData(&m, ptx));
     CUfunction f = function_of(d, m, "step");
     CUdeviceptr at = words_of(d, 1);
-    Doubling x = {d->host_address(at, N * 4), 0};
+    Doubling x = {d->host_address(at, N * 4), 0, 0};
     GpusimRange range[] = {{at, N * 4, 0}, {at, N * 4, 1}};
     DRIVER_TRY(d->cuStreamCreate(&q, 1));
     DRIVER_TRY(d->cuStreamCreate(&side, 1));

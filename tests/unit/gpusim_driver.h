@@ -17,7 +17,7 @@ typedef struct Driver {
     CU_FUNCTIONS(GPUSIM_FIELD)
     unsigned long (*reports)(void);
     void *(*host_address)(uint64_t address, size_t bytes);
-    int (*enqueue)(void *stream, const char *name, void (*fn)(void *arg), void *arg,
+    int (*enqueue)(void *stream, const char *name, GpusimPoll (*fn)(void *arg), void *arg,
                    const GpusimRange *ranges, size_t n_ranges);
     CUcontext context; /* of device 0, current */
 } Driver;
