@@ -15,6 +15,13 @@ enum {
     YIELD_TURNS = 2000  /* about 1 ms with nobody else to run */
 };
 
+double comm_meeting_limit(void)
+{
+    const char *text = getenv("ZMC_MEETING_LIMIT");
+    double s = text ? atof(text) : 0;
+    return s > 0 ? s : 60;
+}
+
 double comm_now(void)
 {
     struct timespec t;
@@ -180,6 +187,17 @@ RtStatus comm_poll(Comm *c, RtError *e)
     bool moved = false;
     RT_TRY(flow_sweep(c, &moved, e));
     return moved ? RT_OK : fault_watch(c, 0, c->limit_s, e);
+}
+
+RtStatus comm_watch(Comm *c, const CommCall *awaited, double idle_s, RtError *e)
+{
+    Header h;
+    bool moved = false;
+    if (c->is_failed) return fault_again(c, e);
+    beat(c);
+    RT_TRY(flow_sweep(c, &moved, e));
+    if (awaited) header_set(&h, awaited, c->n_started);
+    return fault_watch_all(c, awaited ? &h : NULL, idle_s, e);
 }
 
 RtStatus comm_wait(Comm *c, CommOp op, RtError *e)

@@ -91,6 +91,12 @@ RtStatus comm_wait(Comm *c, CommOp op, RtError *e); /* once for each start, in a
 RtStatus comm_poll(Comm *c, RtError *e);            /* moves what can move now; never waits */
 RtStatus comm_run(Comm *c, const CommCall *call, RtError *e); /* start and wait */
 
+/* For a rank that waits for the others at something that does not go through here, such as a
+ * collective between GPUs, and has done so for idle_s: as comm_poll, and every peer counts as
+ * awaited in `awaited` (kind, tensor and line; NULL: in the step): one that ended, or has called
+ * nothing here for the time limit, fails.  Call it every few milliseconds. */
+RtStatus comm_watch(Comm *c, const CommCall *awaited, double idle_s, RtError *e);
+
 /* Tells the other ranks that this one ends for a reason of its own: they fail with the
  * status and TEXT. */
 void comm_fail(Comm *c, RtStatus status, const char *text);

@@ -192,12 +192,12 @@ static void explain_own_silence(Comm *c, const PeerWord *word)
              word->text + n);
 }
 
-static RtStatus fault_peer(Comm *c, int peer, PeerState state, const PeerWord *word, RtError *e)
+/* w: where this rank waits for the peer. */
+static RtStatus fault_peer(Comm *c, int peer, PeerState state, const PeerWord *word, const char *w,
+                           RtError *e)
 {
-    char w[WORDS_BYTES];
     bool is_told = state == PEER_FAILED || state == PEER_STOPPED;
     if (is_told && word->status != RT_OK) c->status = word->status;
-    awaited_words(c, peer, w);
     if (state == PEER_FAILED) { /* the message is for everybody */
         snprintf(c->text, sizeof c->text, "%s", word->text);
         c->is_failed = true;
@@ -243,6 +243,15 @@ static int silent_peer(const Comm *c, double long_ago)
     return found;
 }
 
+static RtStatus fault_hang(Comm *c, int peer, double idle_s, const char *w, RtError *e)
+{
+    return fault(
+        c, e,
+        "rank %d hangs: rank %d has waited %.1f s for it in %s; see what it wrote last and "
+        "whether its process is stopped or its machine out of reach; " GO_ON,
+        peer, c->t.rank, idle_s, w);
+}
+
 RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e)
 {
     double now = idle_s > 0 ? comm_now() : 0;
@@ -258,15 +267,35 @@ RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e)
         if (state == PEER_RUNS) continue;
         if (state != PEER_FAILED && !is_silent(c, r) && !is_stuffed(c, r))
             continue; /* what it sent last comes first */
-        return fault_peer(c, r, state, &word, e);
+        char w[WORDS_BYTES];
+        return fault_peer(c, r, state, &word, awaited_words(c, r, w), e);
     }
     if (idle_s < SHARE_WAIT * limit_s) return RT_OK;
     int peer = silent_peer(c, now - SHARE_WAIT * limit_s);
     if (peer < 0) return RT_OK; /* a peer's data came just now, or it computes */
     char w[WORDS_BYTES];
-    return fault(
-        c, e,
-        "rank %d hangs: rank %d has waited %.1f s for it in %s; see what it wrote last and "
-        "whether its process is stopped or its machine out of reach; " GO_ON,
-        peer, c->t.rank, idle_s, awaited_words(c, peer, w));
+    return fault_hang(c, peer, idle_s, awaited_words(c, peer, w), e);
+}
+
+RtStatus fault_watch_all(Comm *c, const Header *awaited, double idle_s, RtError *e)
+{
+    char w[WORDS_BYTES] = "the step";
+    double now = comm_now();
+    bool is_deep = now - c->looked > LOOK_S;
+    int silent = -1;
+    if (awaited) words(w, awaited, false);
+    if (is_deep) {
+        c->looked = now;
+        listen(c, now);
+    }
+    for (int r = 0; r < c->t.size; r++) {
+        if (r == c->t.rank) continue;
+        PeerWord word;
+        PeerState state = c->t.link[r].ops->peer(c->t.link[r].self, is_deep, &word);
+        if (state != PEER_RUNS) return fault_peer(c, r, state, &word, w, e);
+        if (silent < 0 || c->heard[r] < c->heard[silent]) silent = r;
+    }
+    double limit_s = SHARE_WAIT * c->limit_s;
+    if (silent < 0 || idle_s < limit_s || now - c->heard[silent] < limit_s) return RT_OK;
+    return fault_hang(c, silent, now - c->heard[silent], w, e);
 }

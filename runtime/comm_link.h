@@ -57,6 +57,8 @@ typedef struct Transport {
  * the options. */
 RtStatus comm_open(Comm **out, const Transport *t, const CommOptions *o, RtError *e);
 
+/* Seconds until all ranks must have come: $ZMC_MEETING_LIMIT, else 60. */
+double comm_meeting_limit(void);
 double comm_now(void);       /* seconds of a steady clock */
 void comm_pause(int *turns); /* a moment of waiting: spins first, then yields, then sleeps */
 

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/comm_host.h"
 #include "runtime/comm_mpi_link.h"
 #include "runtime/comm_ring.h"
 
@@ -86,25 +87,6 @@ static RtStatus mpi_try(const MpiShim *shim, int code, const char *what, RtError
 }
 
 /* ---- who is where ---- */
-
-static uint64_t text_hash(uint64_t seed, const char *text, ssize_t n)
-{
-    return n > 0 ? hash_bytes(text, (size_t)n, seed) : seed;
-}
-
-static uint64_t host_number(void)
-{
-    char text[256];
-    uint64_t host = 1;
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        host = text_hash(host, text, read(fd, text, sizeof text));
-        close(fd);
-    }
-    if (gethostname(text, sizeof text) == 0)
-        host = text_hash(host, text, (ssize_t)strnlen(text, sizeof text));
-    return text_hash(host, text, readlink("/proc/self/ns/pid", text, sizeof text));
-}
 
 static RtStatus who_gather(MpiRank *m, RtError *e)
 {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/comm_ring.h"
+#include "runtime/comm_host.h"
 
 enum {
     TAG_DATA = 1,

@@ -24,7 +24,9 @@ RtStatus nccl_open(Nccl **out, Comm *host, RtError *e);
  * count the ranks do not divide is refused but for all_reduce and broadcast. */
 RtStatus nccl_enqueue(Nccl *n, const CommCall *call, CuStreamRef stream, RtError *e);
 
-/* What failed since: NCCL's asynchronous error, a peer that ended (host).  Never waits. */
+/* What failed since: NCCL's asynchronous error, a peer that ended (host).  Never waits.  Who waits
+ * for a collective also calls comm_watch(host, call, seconds): it names a peer that hangs, and the
+ * collective. */
 RtStatus nccl_check(Nccl *n, RtError *e);
 
 /* Bytes that a rank sends for this call, as comm_sent counts them. */
@@ -32,6 +34,8 @@ int64_t nccl_bytes(const Nccl *n, const CommCall *call);
 
 /* Ends what is in flight on the GPU; afterwards only nccl_close may be called. */
 void nccl_abort(Nccl *n);
-void nccl_close(Nccl *n); /* NULL: nothing */
+/* All ranks, after their streams are through and the graphs destroyed into which it was captured;
+ * NULL: nothing. */
+void nccl_close(Nccl *n);
 
 #endif

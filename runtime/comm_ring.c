@@ -1,12 +1,12 @@
 /* comm_ring.c -- see comm_ring.h. */
 #include "runtime/comm_ring.h"
 
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "runtime/comm_host.h"
 
 enum {
     MAX_RING_BYTES = 256 * 1024, /* two of them stay in a second-level cache */
@@ -164,20 +164,4 @@ Link ring_link(RingLink *l)
     static const LinkOps ops = {ring_room, ring_push, ring_ready, ring_pop,
                                 ring_peer, ring_tell, ring_beat,  ring_beats};
     return (Link){&ops, l};
-}
-
-int process_open(int pid)
-{
-#ifdef SYS_pidfd_open
-    return (int)syscall(SYS_pidfd_open, pid, 0);
-#else
-    (void)pid;
-    return -1;
-#endif
-}
-
-bool process_is_gone(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    return fd >= 0 && poll(&p, 1, 0) == 1;
 }

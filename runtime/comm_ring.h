@@ -29,8 +29,4 @@ void ring_link_open(RingLink *l, RingSpace *s, int me, int peer, int pid);
 void ring_link_close(RingLink *l);
 Link ring_link(RingLink *l);
 
-/* A descriptor that tells when a process ends (-1: none), and whether it has. */
-int process_open(int pid);
-bool process_is_gone(int fd);
-
 #endif

@@ -81,5 +81,7 @@ RtStatus fault_hello(Comm *c, int world, RtError *e); /* RT_OK when all ranks ag
 /* RT_OK while nothing is known to be wrong; idle_s: seconds without any data, 0 outside a wait;
  * limit_s: how many there may be. */
 RtStatus fault_watch(Comm *c, double idle_s, double limit_s, RtError *e);
+/* The same when every peer is awaited elsewhere, in `awaited`. */
+RtStatus fault_watch_all(Comm *c, const Header *awaited, double idle_s, RtError *e);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/comm_agree.h"
+#include "runtime/comm_link.h"
 #include "runtime/watchdog.h"
 
 enum { VALUE_BYTES = 112, SPARE_OPS = 8 };
@@ -89,19 +90,11 @@ static RtStatus embedded_shim(const ZmrtImage *image, int *fd, RtError *e)
     return RT_FAILED;
 }
 
-/* Seconds until all ranks must have come. */
-static double meeting_limit(void)
-{
-    const char *text = getenv("ZMC_MEETING_LIMIT");
-    double s = text ? atof(text) : 0;
-    return s > 0 ? s : 60;
-}
-
 /* MPI waits for ever for a rank that ended before it came.  This one takes all ranks along. */
 static RtStatus meet(Run *r, const char *shim, const CommOptions *o, RtError *e)
 {
     Watchdog w;
-    double limit_s = meeting_limit();
+    double limit_s = comm_meeting_limit();
     const char *text = arena_printf(
         &r->arena,
         "rank %d: error: not all %d ranks have come in %.0f s: one ended or hangs before the "
