@@ -230,9 +230,10 @@ static void print_accumulators(Attention *x, const char *name, const Matrix *m)
     print_line(x->p, "%s %s[%lld] = {};", x->real, name, (m->columns + LANES - 1) / LANES);
 }
 
-/* The warp's row of a result, each lane its columns. */
+/* The warp's row of a result, each lane its columns; nothing when no op reads it. */
 static void print_row(Attention *x, const Matrix *m, const char *value)
 {
+    if (m->o->arg < 0) return;
     print_line(x->p, "#pragma unroll");
     print_line(x->p, "for (int i = 0; i < %lld; i++) {", (m->columns + LANES - 1) / LANES);
     x->p->depth++;

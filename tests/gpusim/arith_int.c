@@ -193,6 +193,26 @@ TERNARY(dp4a_us, uint32_t, uint32_t, dot4(x, y, z, false, true))
 TERNARY(dp4a_su, uint32_t, uint32_t, dot4(x, y, z, true, false))
 TERNARY(dp4a_ss, uint32_t, uint32_t, dot4(x, y, z, true, true))
 
+/* Halves of a times bytes `first`, `first` + 1 of b. */
+static uint32_t dot2(uint32_t a, uint32_t b, uint32_t c, int first, bool sa, bool sb)
+{
+    for (int i = 0; i < 2; i++) {
+        uint32_t x = a >> (16 * i) & 0xffff, y = b >> (8 * (first + i)) & 0xff;
+        if (sa) x = (uint32_t)(int32_t)(int16_t)x;
+        if (sb) y = (uint32_t)(int32_t)(int8_t)y;
+        c += x * y;
+    }
+    return c;
+}
+TERNARY(dp2a_lo_uu, uint32_t, uint32_t, dot2(x, y, z, 0, false, false))
+TERNARY(dp2a_lo_us, uint32_t, uint32_t, dot2(x, y, z, 0, false, true))
+TERNARY(dp2a_lo_su, uint32_t, uint32_t, dot2(x, y, z, 0, true, false))
+TERNARY(dp2a_lo_ss, uint32_t, uint32_t, dot2(x, y, z, 0, true, true))
+TERNARY(dp2a_hi_uu, uint32_t, uint32_t, dot2(x, y, z, 2, false, false))
+TERNARY(dp2a_hi_us, uint32_t, uint32_t, dot2(x, y, z, 2, false, true))
+TERNARY(dp2a_hi_su, uint32_t, uint32_t, dot2(x, y, z, 2, true, false))
+TERNARY(dp2a_hi_ss, uint32_t, uint32_t, dot2(x, y, z, 2, true, true))
+
 /* ---- carries: the flag is the slot e ---- */
 
 #define CARRY(NAME, T, WIDE_T, BITS, SUM, OUT, SETS)                                               \
@@ -312,4 +332,12 @@ const Arith arith_int[] = {TABLE(16, "h"),
                            {"dp4a.u32.s32", "wwww", dp4a_us},
                            {"dp4a.s32.u32", "wwww", dp4a_su},
                            {"dp4a.s32.s32", "wwww", dp4a_ss},
+                           {"dp2a.lo.u32.u32", "wwww", dp2a_lo_uu},
+                           {"dp2a.lo.u32.s32", "wwww", dp2a_lo_us},
+                           {"dp2a.lo.s32.u32", "wwww", dp2a_lo_su},
+                           {"dp2a.lo.s32.s32", "wwww", dp2a_lo_ss},
+                           {"dp2a.hi.u32.u32", "wwww", dp2a_hi_uu},
+                           {"dp2a.hi.u32.s32", "wwww", dp2a_hi_us},
+                           {"dp2a.hi.s32.u32", "wwww", dp2a_hi_su},
+                           {"dp2a.hi.s32.s32", "wwww", dp2a_hi_ss},
                            {NULL, NULL, NULL}};

@@ -249,6 +249,7 @@ static inline void sim_check_one(Sim *s, CUmodule module, uint32_t number, const
     unsigned long before = s->driver.reports();
     SimRun r = {.k = c->k, .s = cuda_schedule(c->k, arch)};
     DRIVER_TRY(s->driver.cuModuleGetFunction(&r.fn, module, cuda_kernel_name(&s->arena, number)));
+    ZM_CHECK(c->k->kind != KK_ATTENTION || s->check_attention);
     if (c->k->kind == KK_ATTENTION)
         s->check_attention(s, c, &r);
     else

@@ -258,6 +258,12 @@ static float most(float a, float b)
       UC + (UA & 255) * (UB & 255) + (UA >> 8 & 255) * (UB >> 8 & 255) +                           \
           (UA >> 16 & 255) * (UB >> 16 & 255) + (UA >> 24) * (UB >> 24),                           \
       EQUAL_BITS, 0)                                                                               \
+    X("dp2a.lo.u32.u32", "wwww", UC + (UA & 65535) * (UB & 255) + (UA >> 16) * (UB >> 8 & 255),    \
+      EQUAL_BITS, 0)                                                                               \
+    X("dp2a.hi.s32.s32", "wwww",                                                                   \
+      UC + (uint32_t)((int16_t)UA * (int8_t)(UB >> 16)) +                                          \
+          (uint32_t)((int16_t)(UA >> 16) * (int8_t)(UB >> 24)),                                    \
+      EQUAL_BITS, 0)                                                                               \
     X("selp.b32", "wwwp", c & 1 ? UA : UB, EQUAL_BITS, 0)                                          \
     X("selp.f64", "lllp", c & 1 ? a : b, EQUAL_BITS, 0)                                            \
     X("selp.u16", "hhhp", c & 1 ? HA : HB, EQUAL_BITS, 0)                                          \
