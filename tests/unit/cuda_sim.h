@@ -17,7 +17,9 @@
  *
  * Kernels come from kernel_ref.h's ref_*(), from attention_ref.h's build() (then include
  * cuda_sim_attention.h and set s.check_attention), or out of a model (cuda_model_jobs.h).
- * $GPUSIM_SEED picks the order of blocks and warps; $SIM_KEEP=DIR keeps CUDA C and PTX. */
+ * $ZMC_GPU=driver (tools/gpu-check) takes the machine's GPU instead, and leaves out what its chip
+ * does not run.  $GPUSIM_SEED picks the order of blocks and warps; $SIM_KEEP=DIR keeps CUDA C and
+ * PTX. */
 #ifndef ZM_TESTS_CUDA_SIM_H
 #define ZM_TESTS_CUDA_SIM_H
 
@@ -74,14 +76,22 @@ static inline void sim_alloc(const Sim *s, SimArg *to, size_t bytes, size_t befo
     *to = (SimArg){.bytes = bytes, .before = before};
     DRIVER_TRY(s->driver.cuMemAlloc_v2(&to->base, (bytes ? bytes : 1) + before));
     to->at = to->base + before;
-    char *host = s->driver.host_address(to->base, before ? before : 1);
-    if (before) memset(host, SIM_BEFORE, before); /* to the simulator it stays unwritten */
+    if (before == 0) return;
+    if (s->driver.is_machines)
+        DRIVER_TRY(s->driver.cuMemsetD8_v2(to->base, SIM_BEFORE, before));
+    else /* to the simulator it stays unwritten */
+        memset(s->driver.host_address(to->base, before), SIM_BEFORE, before);
 }
 
 static inline void sim_free(const Sim *s, SimArg *a, const char *name, uint32_t i)
 {
     if (a->is_shared) return;
-    const unsigned char *host = s->driver.host_address(a->base, a->before ? a->before : 1);
+    unsigned char copy[8]; /* an element is no larger */
+    const unsigned char *host = copy;
+    if (a->before && s->driver.is_machines)
+        DRIVER_TRY(s->driver.cuMemcpyDtoH_v2(copy, a->base, a->before));
+    else if (a->before)
+        host = s->driver.host_address(a->base, a->before);
     for (size_t b = 0; b < a->before; b++)
         if (host[b] != SIM_BEFORE) FAIL("%s: writes before argument %u", name, i);
     DRIVER_TRY(s->driver.cuMemFree_v2(a->base));
@@ -246,7 +256,7 @@ static inline void sim_check_numbers(Sim *s, const SimCase *c, SimRun *r)
 static inline void sim_check_one(Sim *s, CUmodule module, uint32_t number, const SimCase *c,
                                  CudaArch arch)
 {
-    unsigned long before = s->driver.reports();
+    unsigned long before = driver_reports(&s->driver);
     SimRun r = {.k = c->k, .s = cuda_schedule(c->k, arch)};
     DRIVER_TRY(s->driver.cuModuleGetFunction(&r.fn, module, cuda_kernel_name(&s->arena, number)));
     ZM_CHECK(c->k->kind != KK_ATTENTION || s->check_attention);
@@ -254,7 +264,7 @@ static inline void sim_check_one(Sim *s, CUmodule module, uint32_t number, const
         s->check_attention(s, c, &r);
     else
         sim_check_numbers(s, c, &r);
-    if (s->driver.reports() != before) FAIL("%s: the simulator reports", c->name);
+    if (driver_reports(&s->driver) != before) FAIL("%s: the simulator reports", c->name);
     s->n_kernels++;
 }
 
@@ -271,8 +281,24 @@ static inline void sim_keep_source(const Sim *s, const CudaModule *m)
     arena_free(&a);
 }
 
+/* Of a text for this chip alone (sm_90a) or any up to its own; the simulator runs all. */
+static inline bool sim_runs(const Sim *s, CudaArch arch)
+{
+    enum { MAJOR = 75, MINOR = 76 };
+    int major = 0, minor = 0;
+    if (!s->driver.is_machines) return true;
+    DRIVER_TRY(s->driver.cuDeviceGetAttribute(&major, MAJOR, 0));
+    DRIVER_TRY(s->driver.cuDeviceGetAttribute(&minor, MINOR, 0));
+    int sm = 10 * major + minor;
+    return arch.is_own ? arch.sm == sm : arch.sm <= sm;
+}
+
 static inline void sim_check(Sim *s, const char *arch, const SimCase *cases, int n)
 {
+    if (!sim_runs(s, cuda_arch(arch))) {
+        printf("skipped: %s for %s: this GPU is another\n", s->name, arch);
+        return;
+    }
     SourceSet sources = {.arena = &s->arena};
     Diag diag = {.arena = &s->arena, .sources = &sources};
     const Kernel **kernels = ARENA_ARRAY(&s->arena, const Kernel *, n + 1);
@@ -315,7 +341,7 @@ static inline bool sim_open(Sim *s, const char *name)
     *(strrchr(self, '/') ? strrchr(self, '/') : self) = 0;
     setenv("ZMC_CACHE", arena_printf(&s->arena, "%s/nvrtc-cache", self), 0);
     setenv("GPUSIM_ARCH", "120", 0); /* runs the PTX of all */
-    driver_open(&s->driver);
+    driver_open_gpu(&s->driver);
     return true;
 }
 

@@ -1,4 +1,5 @@
-/* rt_device.c -- a program for a GPU made by hand, on the simulator: what goes in comes out, and
+/* rt_device.c -- a program for a GPU made by hand, on the simulator
+ * (or, for tools/gpu-check, the machine's GPU): what goes in comes out, and
  * what fails names its command, kernel and place. */
 #include <dlfcn.h>
 #include <limits.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/exec.h"
+#include "tests/unit/gpusim_driver.h"
 
 enum { EXIT_SKIP = 77, N = 8, BYTES = N * 4, ARENA = 4 * 64 };
 
@@ -141,22 +143,11 @@ static void in_child(void (*test)(const Program *p), const Program *p)
     if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) n_failures++;
 }
 
-/* Then libcuda.so.1 is this one, by its SONAME. */
-static bool open_simulator(void)
-{
-    char path[PATH_MAX], full[PATH_MAX + 32];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    path[n < 0 ? 0 : n] = '\0';
-    char *slash = strrchr(path, '/');
-    if (slash) *slash = '\0';
-    snprintf(full, sizeof full, "%s/gpusim/libcuda.so.1", path);
-    return dlopen(full, RTLD_NOW) != NULL;
-}
-
 int main(void)
 {
-    if (!open_simulator()) {
-        printf("no simulator: %s\n", dlerror());
+    /* The simulator, once opened, is libcuda.so.1 by its SONAME. */
+    if (!driver_library(driver_is_machines())) {
+        printf("no driver: %s\n", dlerror());
         return EXIT_SKIP;
     }
     static const ZmpHeader header = {
