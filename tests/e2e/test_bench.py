@@ -15,6 +15,24 @@ def torch_python():
     return None
 
 
+def test_gpu():
+    """On the simulator, where PyTorch cannot run: its reason is told, ours is timed."""
+    simulator = os.path.join(z.BUILD, "gpusim")
+    if not os.path.exists(os.path.join(simulator, "libcuda.so.1")):
+        print("skipped: test_gpu: no simulator in this build")
+        return
+    out = z.path("gpu.json")
+    env = {**os.environ, "LD_LIBRARY_PATH": simulator, "CUDA_VISIBLE_DEVICES": ""}
+    text, _ = z.run([sys.executable, os.path.join(z.ROOT, "tools", "bench"), "--gpu", "sm_80", "--case", "tiny", "--rounds", 1, "--steps", 1, "--no-compile",
+                     "--build", z.BUILD, "--python", torch_python(), "--json", out], env=env)
+    with open(out, encoding="utf-8") as f:
+        r = json.load(f)["gpu"]
+    zmc, torch = r["programs"]["zmc"], r["programs"]["torch eager"]
+    assert len(zmc["times_s"]) == 1 and zmc["tokens_s"] > 0 and zmc["memory_bytes"] > 1 << 16, zmc
+    assert torch["reason"] and "min_s" not in torch and r["speed_to"] == {}, torch
+    assert "torch eager     not measured: " in text, text
+
+
 def test_tiny():
     out = z.path("bench.json")
     text, _ = z.run([sys.executable, os.path.join(z.ROOT, "tools", "bench"), "--case", "tiny", "--rounds", 2, "--steps", 2, "--no-compile",
