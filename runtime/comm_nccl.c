@@ -26,7 +26,7 @@ struct Nccl {
 
 static RtStatus fail(const Nccl *n, int result, const char *what, RtError *e)
 {
-    const char *last = n->l.last_error ? n->l.last_error(NULL) : NULL;
+    const char *last = n->l.last_error ? n->l.last_error(n->comm) : NULL;
     bool has_last = last && *last;
     return RT_FAIL(e, RT_FAILED, "rank %d: NCCL %d.%d.%d failed in %s: %s%s%s" SEE,
                    comm_rank(n->host), n->l.number / 10000, n->l.number / 100 % 100,

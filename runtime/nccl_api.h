@@ -60,7 +60,7 @@ typedef struct NcclLibrary {
     void *handle;
     int number; /* 22304: 2.23.4 */
     const char *(*error_text)(int result);
-    const char *(*last_error)(NcclCommRef comm); /* of the process; NULL: the library has none */
+    const char *(*last_error)(NcclCommRef comm); /* NULL: the library has none */
 #define NCCL_MEMBER(NAME, SYMBOL, PARAMS) int(*NAME) PARAMS;
     NCCL_API(NCCL_MEMBER)
 #undef NCCL_MEMBER

@@ -336,7 +336,7 @@ CUresult cuCtxSynchronize(void)
 {
     System *s = system_lock();
     if (!system_current()) return system_unlock(CUDA_ERROR_INVALID_CONTEXT);
-    stream_finish_all(s);
+    stream_finish_device(s, system_current());
     return system_unlock(CUDA_SUCCESS);
 }
 

@@ -20,7 +20,7 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 {
     System *s = system_lock();
     if (address == 0) return system_unlock(CUDA_SUCCESS);
-    stream_finish_all(s); /* it waits for the device */
+    stream_finish_device(s, system_current()); /* it waits for the device */
     bool is_ok = memory_free(&s->memory, address);
     return system_unlock(is_ok ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE);
 }
@@ -46,7 +46,7 @@ CUresult cuMemAllocHost_v2(void **at, size_t bytes)
 static CUresult unpin(void *at)
 {
     System *s = system_lock();
-    stream_finish_all(s);
+    stream_finish_device(s, system_current());
     bool is_ok = memory_free(&s->memory, (uint64_t)(uintptr_t)at);
     return system_unlock(is_ok ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE);
 }

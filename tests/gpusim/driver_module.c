@@ -119,8 +119,7 @@ CUresult cuModuleUnload(CUmodule module)
 {
     System *s = system_lock();
     if (!module) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    while (stream_step_waiting(s)) {
-    }
+    stream_finish_device(s, system_current());
     unload(s, module);
     return system_unlock(CUDA_SUCCESS);
 }

@@ -155,6 +155,7 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph graph, uint64_t f
     e->graph = graph;
     for (uint32_t b = 1; b < graph->n_branches; b++) {
         e->branches[b] = stream_new(s, false);
+        if (e->branches[b] && system_current()) e->branches[b]->device = system_current()->ordinal;
         if (e->branches[b]) continue;
         while (--b > 0) e->branches[b]->is_used = false;
         free(e);
@@ -216,8 +217,7 @@ CUresult cuGraphExecDestroy(CUgraphExec e)
 {
     System *s = system_lock();
     if (!e) return system_unlock(CUDA_ERROR_INVALID_VALUE);
-    while (stream_step_waiting(s)) {
-    } /* what it launched; the host has not waited for it */
+    stream_finish_device(s, system_current()); /* what it launched */
     for (uint32_t b = 1; b < e->graph->n_branches; b++) e->branches[b]->is_used = false;
     release_graph(e->graph);
     free(e);

@@ -147,11 +147,24 @@ void stream_finish(System *s, const uint32_t *clock)
     clock_join(s->host_clock, until);
 }
 
-void stream_finish_all(System *s)
+static bool is_of(const Stream *q, const Device *d)
 {
-    while (stream_step_waiting(s)) {
+    return !d || q->slot <= PER_THREAD || q->device == d->ordinal;
+}
+
+static bool is_busy(const System *s, const Device *d)
+{
+    for (int i = 0; i < MAX_STREAMS; i++)
+        if (s->streams[i].first && is_of(&s->streams[i], d)) return true;
+    return false;
+}
+
+void stream_finish_device(System *s, const Device *d)
+{
+    while (is_busy(s, d) && stream_step_waiting(s)) {
     }
-    for (int i = 0; i < MAX_STREAMS; i++) clock_join(s->host_clock, s->streams[i].clock);
+    for (int i = 0; i < MAX_STREAMS; i++)
+        if (is_of(&s->streams[i], d)) clock_join(s->host_clock, s->streams[i].clock);
 }
 
 /* ---- the helper ---- */

@@ -130,7 +130,7 @@ Stream *stream_of(System *s, CUstream handle);                 /* NULL: no strea
 Stream *stream_new(System *s, bool is_blocking);               /* NULL: MAX_STREAMS are in use */
 CUresult stream_push(System *s, Stream *q, const Task *draft); /* or into its capture */
 void stream_finish(System *s, const uint32_t *clock);          /* until all before it is done */
-void stream_finish_all(System *s);
+void stream_finish_device(System *s, const Device *d); /* all its work; NULL: of all devices */
 typedef enum Step {
     STEP_NONE,  /* no task is left */
     STEP_WAITS, /* those that may run wait for another process */
