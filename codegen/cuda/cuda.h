@@ -15,23 +15,27 @@
 /* A row is one point of the PAR loops; a team is the threads that share a row: they split its RED
  * loops and combine. */
 typedef enum {
-    CUDA_POINT,   /* no RED loops: one thread per row */
-    CUDA_THREAD,  /* one thread per row, RED loops in order: rows of a few elements */
-    CUDA_WARP,    /* one warp per row */
-    CUDA_BLOCK,   /* one block per row */
-    CUDA_COLUMN,  /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
-                     splits the RED loops */
-    CUDA_SCATTER, /* threadIdx.x walks 32 columns, threadIdx.y owns every n-th row of the output:
-                    all threads see all additions, each makes its own, in order */
-    CUDA_TILES,   /* contraction: a row is an output, a block computes CUDA_TILE x CUDA_TILE of them
-                   */
+    CUDA_POINT,  /* no RED loops: one thread per row */
+    CUDA_THREAD, /* one thread per row, RED loops in order: rows of a few elements */
+    CUDA_WARP,   /* one warp per row */
+    CUDA_BLOCK,  /* one block per row */
+    CUDA_COLUMN, /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
+                    splits the RED loops */
+    CUDA_SPLIT_COLUMN, /* likewise, 128 rows side by side, when all that is wanted is one sum:
+                          several blocks share their RED loops */
+    CUDA_SPLIT_ROW,    /* several blocks share a row: few long ones */
+    CUDA_SCATTER,      /* a block owns some rows of the output; a warp adds 32 packs of columns */
+    CUDA_TILES, /* contraction: a row is an output, a block computes CUDA_TILE x CUDA_TILE of them
+                 */
     CUDA_ATTENTION /* a row is a query (in the backward, then, a key) of a head, one warp's work */
 } CudaShape;
 
 enum {
     CUDA_TILE = 64,
-    CUDA_ATTENTION_ROWS = 16, /* of a block: 512 threads */
-    CUDA_MAX_HEAD = 512       /* most D and Dv: what a lane keeps in registers */
+    CUDA_SCATTER_CHUNK = 2048, /* additions that a block lists at once */
+    CUDA_SPLIT_COLUMNS = 128,  /* side by side in a block of CUDA_SPLIT_COLUMN */
+    CUDA_ATTENTION_ROWS = 16,  /* of a block: 512 threads */
+    CUDA_MAX_HEAD = 512        /* most D and Dv: what a lane keeps in registers */
 };
 
 typedef struct CudaSchedule {
@@ -39,6 +43,15 @@ typedef struct CudaSchedule {
     int64_t n_rows, n_reduced;    /* extents of the PAR and of the RED loops together */
     int32_t threads_x, threads_y; /* block */
     int64_t rows_per_block, n_blocks;
+    int32_t
+        width; /* elements side by side that a thread takes at once, one load each; 1, 2, 4, 8 */
+    int32_t n_packs; /* of `width` elements: what a thread of a row holds in registers from sweep to
+                        sweep; 0: it reads again */
+    bool is_ragged;  /* rows begin anywhere: a row's first and last pack may be partial */
+    /* Parts of the RED loops, each a block's work, and points of a part; the last block to finish
+     * sums up.  1: not divided. */
+    int64_t n_splits, rows_per_part;
+    int64_t n_buckets;       /* CUDA_SCATTER: a block owns every n_buckets-th row of the output */
     bool is_64bit;           /* element numbers need 64 bits */
     int32_t shared_bytes;    /* asked for at launch; what the text declares itself not counted */
     int64_t workspace_bytes; /* one more argument, behind all others: f32, undefined contents */

@@ -116,7 +116,7 @@ static void print_affine(Printer *p, int64_t base, const int64_t *stride)
     const char *plus = "";
     for (uint32_t d = 0; d < p->k->n_loops; d++) {
         if (stride[d] == 0) continue;
-        str_addf(p->out, "%si%u", plus, d);
+        str_addf(p->out, "%s%c%u", plus, p->is_pack && (int)d == p->wide_loop ? 'p' : 'i', d);
         if (stride[d] != 1)
             str_addf(p->out, stride[d] < 0 ? " * (%lld)" : " * %lld", (long long)stride[d]);
         plus = " + ";
@@ -163,18 +163,24 @@ static bool print_guard(Printer *p, const Guard *g, const char *joint)
     return is_printed;
 }
 
-static void print_load(Printer *p, const Access *at)
+bool print_guards(Printer *p, const Access *at)
 {
-    DType dt = p->k->args[at->arg].dtype;
     const char *joint = "";
     for (uint32_t i = 0; i < at->n_guards; i++)
         if (print_guard(p, &at->guards[i], joint)) joint = " && ";
     if (*joint) str_add(p->out, " ? ");
+    return *joint != 0;
+}
+
+static void print_load(Printer *p, const Access *at)
+{
+    DType dt = p->k->args[at->arg].dtype;
+    bool is_guarded = print_guards(p, at);
     bool is_16bit = round_function(dt) != NULL;
     str_addf(p->out, is_16bit ? "zm_to_float(a%d[" : "a%d[", at->arg);
     print_offset(p, at);
     str_add(p->out, is_16bit ? "])" : "]");
-    if (!*joint) return;
+    if (!is_guarded) return;
     str_add(p->out, " : ");
     print_const(p->out, dt, 0);
 }
@@ -270,7 +276,9 @@ void print_store_value(Printer *p, const Store *store)
 {
     DType dt = p->k->args[store->to.arg].dtype;
     bool is_16bit = round_function(dt) != NULL;
-    if (is_16bit) str_add(p->out, dt == DT_BF16 ? "zm_to_bf16(" : "zm_to_f16(");
+    bool is_rounded = store->mode == ST_SET && p->k->nodes[store->node].dtype == dt;
+    const char *how = dt == DT_F16 ? "zm_to_f16(" : is_rounded ? "zm_keep_bf16(" : "zm_to_bf16(";
+    if (is_16bit) str_add(p->out, how);
     if (is_16bit && store->mode == ST_ADD) {
         str_addf(p->out, "zm_to_float(a%d[", store->to.arg);
         print_offset(p, &store->to);

@@ -196,9 +196,10 @@ void print_indices(Printer *p, LoopKind kind, const char *flat)
     for (uint32_t d = p->k->n_loops; d-- > 0;) {
         const Loop *loop = &p->k->loops[d];
         if (loop->kind != kind) continue;
+        bool is_pack = p->is_pack && (int)d == p->wide_loop;
         if (p->used_loops >> d & 1) {
             print_indent(p);
-            str_addf(p->out, "const %s i%u = %s", p->index_type, d, flat);
+            str_addf(p->out, "const %s %c%u = %s", p->index_type, is_pack ? 'p' : 'i', d, flat);
             if (inner > 1) str_addf(p->out, " / %lld", (long long)inner);
             if (inner * loop->extent < outer) str_addf(p->out, " %% %lld", (long long)loop->extent);
             str_add(p->out, ";\n");
@@ -216,6 +217,13 @@ const char *cuda_refusal(const Kernel *k)
     return is_wide ? "attention heads wider than 512 are not printed" : NULL;
 }
 
+/* Counters of blocks that are done: one for each sum that blocks share. */
+static int64_t counters_of(const CudaSchedule *s)
+{
+    int64_t per_block = s->shape == CUDA_SPLIT_ROW ? 1 : CUDA_SPLIT_COLUMNS;
+    return (s->n_rows + per_block - 1) / per_block;
+}
+
 static bool is_aliased(const Kernel *k, uint32_t arg)
 {
     if (k->args[arg].is_out) return k->args[arg].alias_in >= 0;
@@ -231,7 +239,9 @@ static void print_head(Printer *p, const char *name)
                                         [CUDA_WARP] = "one warp each",
                                         [CUDA_BLOCK] = "one block each",
                                         [CUDA_COLUMN] = "32 side by side in a block",
-                                        [CUDA_SCATTER] = "32 side by side in a block",
+                                        [CUDA_SPLIT_COLUMN] = "128 side by side in some blocks",
+                                        [CUDA_SPLIT_ROW] = "some blocks each",
+                                        [CUDA_SCATTER] = "a warp side by side",
                                         [CUDA_TILES] = "64 x 64 tiles",
                                         [CUDA_ATTENTION] = "one warp each"};
     const CudaSchedule *s = &p->s;
@@ -240,6 +250,9 @@ static void print_head(Printer *p, const char *name)
     str_addf(p->out, "\n// %lld rows, %s; %lld elements a row; %lld blocks of (%d, %d) threads\n",
              (long long)s->n_rows, shape[s->shape], (long long)s->n_reduced, (long long)s->n_blocks,
              s->threads_x, s->threads_y);
+    if (s->n_splits > 1)
+        str_addf(p->out, "static __device__ unsigned int %s_done[%lld];  // blocks that are done\n",
+                 name, (long long)counters_of(s));
     str_addf(p->out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(",
              s->threads_x * s->threads_y, name);
     for (uint32_t i = 0; i < p->k->n_args; i++) {
@@ -260,8 +273,17 @@ void cuda_print_kernel(const Kernel *k, CudaArch arch, const char *name, const M
     p.is_live = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
     p.is_wanted = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
     p.ready = ARENA_ARRAY(&scratch, int32_t, k->n_nodes + 1);
+    p.moves = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
+    p.is_held = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
+    p.held_from = ARENA_ARRAY(&scratch, int32_t, k->n_nodes + 1);
+    for (uint32_t i = 0; i < k->n_nodes; i++) p.held_from[i] = -1;
+    p.name = name;
+    p.wide_loop = wide_loop(k, p.s.shape);
     find_live(&p);
     find_ready(&p);
+    find_moves(&p);
+    if (k->kind == KK_NEST) find_held(&p);
+    if (p.s.width > 1) p.used_loops |= 1u << p.wide_loop;
     print_head(&p, name);
     p.depth = 1;
     if (k->kind == KK_ATTENTION)

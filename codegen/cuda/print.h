@@ -4,12 +4,14 @@
 
 #include "codegen/cuda/cuda.h"
 
-typedef struct Printer {
+typedef struct Printer Printer;
+struct Printer {
     const Kernel *k;
     const Module *m; /* or NULL */
     CudaArch arch;
     CudaSchedule s;
     Str *out;
+    const char *name;
     int depth;              /* of indentation */
     const char *index_type; /* of element numbers */
     const char *sum_type;   /* contractions: of the accumulators */
@@ -17,7 +19,14 @@ typedef struct Printer {
     bool *is_wanted;        /* node: the loop that is being printed computes it */
     int32_t *ready;         /* node: sweeps that must be over before it can be computed */
     uint32_t used_loops;    /* loops whose index is used */
-} Printer;
+    int wide_loop;          /* the loop that a pack's elements lie along; -1: none */
+    bool is_pack;           /* printing what a pack has once: its first element's index is p<d> */
+    bool *moves;            /* node: differs from element to element of a pack */
+    bool *is_held;          /* load node: its packs stay in registers, x<node>[q] ... */
+    int32_t *held_from;     /* ... loaded before this sweep; -1: not yet */
+    /* What becomes of an element's value instead of a store; NULL: the store. */
+    void (*print_last)(Printer *p, const Store *s);
+};
 
 /* ---- print.c: lines ---- */
 
@@ -60,11 +69,47 @@ void print_store_value(Printer *p, const Store *store);
 
 void print_prelude_mma(Str *out); /* prelude_mma.c: tensor cores */
 
+bool print_guards(Printer *p, const Access *at); /* "cond ? "; false: nothing to test */
+
+/* ---- wide.c: packs of elements that lie side by side ---- */
+
+/* The loop along which a thread's elements lie, -1: none. */
+int wide_loop(const Kernel *k, CudaShape shape);
+bool access_moves(const Access *at, int loop, const bool *moves);
+/* Sets width and is_ragged: the widest pack that every element store and some load allow. */
+void schedule_width(const Kernel *k, CudaSchedule *s);
+const Access *ragged_access_of(const Printer *p); /* whose rows the packs follow */
+void find_moves(Printer *p);
+/* Marks loads whose packs stay in registers: those that several sweeps want. */
+void find_held(Printer *p);
+/* The loads of held packs, before sweep `stage`. */
+void print_held(Printer *p, int32_t stage);
+/* Wanted nodes of one pack, `accumulate` and element stores; within the sweep's loop. */
+void print_pack(Printer *p, int32_t stage, bool has_stores);
+
+/* ---- nest.c ---- */
+
+bool is_reduced_at(const Printer *p, uint32_t node, int32_t stage);
+bool find_wanted(Printer *p, int32_t stage);
+DType accumulator_type(const Node *n);
+double reduce_identity(const Node *n);
+void print_row_nodes(Printer *p, int32_t ready);
+void print_reduce_starts(Printer *p, int32_t stage);
+void print_reduce_steps(Printer *p, int32_t stage);
+const char *combine_name(const Node *n); /* "zm_sum" */
+ZM_PRINTF(3, 4) void print_reduced(Printer *p, uint32_t node, const char *fmt, ...);
+void print_block_combined(Printer *p, int32_t stage);
+void print_range_loop(Printer *p, const char *start, const char *end, int64_t step);
+void print_row_stores(Printer *p);
+
 /* ---- bodies ---- */
 
 void print_sweep_loop(Printer *p);
 void print_nest(Printer *p);
-void print_scatter(Printer *p); /* within the loop over columns */
+/* split.c; bytes of the workspace for a schedule of `units` parts. */
+int64_t split_workspace(const Kernel *k, const CudaSchedule *s, int64_t units);
+void print_split(Printer *p);
+void print_scatter(Printer *p);
 void print_contract(Printer *p);
 void print_attention(Printer *p);
 

@@ -8,10 +8,19 @@ enum {
     BLOCK_THREADS = 256,
     WARP = 32,
     MAX_THREADS = 1024,
-    FEW = 8,                 /* a row of fewer elements is one thread's work */
-    WARP_MAX_REDUCED = 1024, /* 32 elements a lane */
-    COLUMN_MIN_ROWS = 16,    /* half a warp reads side by side */
-    MAX_BLOCKS = 16384       /* beyond, kernels stride */
+    FEW = 8,                   /* a row of fewer elements is one thread's work */
+    WARP_MAX_REDUCED = 1024,   /* 32 elements a lane */
+    WARP_MIN_ROWS = 512,       /* fewer rows get a block each, to fill the chip */
+    COLUMN_MIN_ROWS = 16,      /* half a warp reads side by side */
+    MAX_BLOCKS = 16384,        /* beyond, kernels stride */
+    HELD_MAX = 32,             /* elements of a row that a thread keeps in registers */
+    SCATTER_BUCKETS = 528,     /* blocks that fill 132 multiprocessors four times */
+    SPLIT_UNITS = 264,         /* parts that fill 132 multiprocessors twice */
+    SPLIT_MAX_ROWS = 128,      /* more rows fill the chip alone */
+    SPLIT_MIN_REDUCED = 32768, /* of a row: 8 parts */
+    SPLIT_ROW_PART = 4096,     /* least elements of a part */
+    SPLIT_COLUMN_PART = 32,    /* least points of the RED loops of a part */
+    SPLIT_COLUMN_MAX = 96      /* parts: the last block reads them all */
 };
 /* 32-bit element numbers stay below 2^31 also after the last stride: 2^30 + MAX_BLOCKS *
  * MAX_THREADS. */
@@ -24,6 +33,16 @@ static bool has_loop(const Kernel *k, LoopKind kind)
     return false;
 }
 
+/* Is one sweep of sums all that the kernel does for each row? */
+static bool is_plain_reduction(const Kernel *k)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < k->n_stores; i++)
+        if (k->stores[i].level == LV_ELEM) return false;
+    for (uint32_t i = 0; i < k->n_nodes; i++) any |= k->nodes[i].kind == KN_REDUCE;
+    return any && k->n_stages <= 1;
+}
+
 static CudaShape shape_of(const Kernel *k, const CudaSchedule *s)
 {
     if (k->kind == KK_CONTRACT) return CUDA_TILES;
@@ -31,9 +50,15 @@ static CudaShape shape_of(const Kernel *k, const CudaSchedule *s)
     if (k->kind == KK_ATTENTION) return CUDA_ATTENTION;
     if (!has_loop(k, LOOP_RED)) return CUDA_POINT;
     const Loop *inner = &k->loops[k->n_loops - 1];
-    if (inner->kind == LOOP_PAR && inner->extent >= COLUMN_MIN_ROWS) return CUDA_COLUMN;
+    bool is_plain = is_plain_reduction(k);
+    if (inner->kind == LOOP_PAR && inner->extent >= COLUMN_MIN_ROWS)
+        return is_plain && s->n_reduced >= 4 * SPLIT_COLUMN_PART ? CUDA_SPLIT_COLUMN : CUDA_COLUMN;
     if (s->n_rows > 1 && s->n_reduced < FEW) return CUDA_THREAD;
-    return s->n_rows > 1 && s->n_reduced <= WARP_MAX_REDUCED ? CUDA_WARP : CUDA_BLOCK;
+    if (is_plain && s->n_rows <= SPLIT_MAX_ROWS && s->n_reduced >= SPLIT_MIN_REDUCED)
+        return CUDA_SPLIT_ROW;
+    bool is_short = s->n_reduced <= WARP_MAX_REDUCED;
+    if (is_short && s->n_rows >= WARP_MIN_ROWS) return CUDA_WARP;
+    return s->n_rows > 1 && s->n_reduced <= WARP_MAX_REDUCED / 8 ? CUDA_WARP : CUDA_BLOCK;
 }
 
 static bool needs_64bit(const Kernel *k, const CudaSchedule *s)
@@ -44,12 +69,52 @@ static bool needs_64bit(const Kernel *k, const CudaSchedule *s)
     return false;
 }
 
-/* Threads of a block that reduces a row of n elements: enough that a thread takes about 4. */
-static int32_t threads_for_row(int64_t n)
+/* ---- rows ---- */
+
+/* Threads of a block that has a row: 16 elements each while a row can stay in registers, else 4
+ * packs; few enough that several blocks share a multiprocessor. */
+static int32_t threads_for_row(const CudaSchedule *s, bool is_held)
 {
-    int32_t threads = BLOCK_THREADS;
-    while (threads < MAX_THREADS && n > (int64_t)threads * 4) threads *= 2;
+    int32_t threads = 128, each = is_held ? 16 : 4 * s->width;
+    int32_t most = is_held ? MAX_THREADS : 512;
+    while (threads < most && s->n_reduced > (int64_t)threads * each) threads *= 2;
     return threads;
+}
+
+static void schedule_row(const Kernel *k, CudaSchedule *s)
+{
+    bool is_held = k->n_stages > 1 && s->n_reduced <= MAX_THREADS * HELD_MAX;
+    if (s->shape == CUDA_BLOCK) s->threads_x = threads_for_row(s, is_held);
+    s->rows_per_block = s->shape == CUDA_BLOCK ? 1 : BLOCK_THREADS / WARP;
+    int64_t team = (int64_t)(s->shape == CUDA_BLOCK ? s->threads_x : WARP) * s->width;
+    int64_t reach = s->n_reduced + (s->is_ragged ? s->width - 1 : 0);
+    if (is_held) s->n_packs = (int32_t)((reach + team - 1) / team);
+}
+
+/* ---- reductions that blocks share ---- */
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Parts do not depend on the width: the plan asks for the workspace before alignments are known. */
+static void schedule_split(const Kernel *k, CudaSchedule *s)
+{
+    bool is_column = s->shape == CUDA_SPLIT_COLUMN;
+    int64_t groups = is_column ? ceil_div(s->n_rows, CUDA_SPLIT_COLUMNS) : s->n_rows;
+    int64_t least = is_column ? SPLIT_COLUMN_PART : SPLIT_ROW_PART;
+    int64_t parts = ceil_div(SPLIT_UNITS, groups);
+    if (is_column && parts > SPLIT_COLUMN_MAX) parts = SPLIT_COLUMN_MAX;
+    if (parts > ceil_div(s->n_reduced, least)) parts = ceil_div(s->n_reduced, least);
+    if (parts < 2) parts = 2;
+    int64_t length = ceil_div(s->n_reduced, parts);
+    s->rows_per_part = is_column ? length : ceil_div(length, SPLIT_ROW_PART) * SPLIT_ROW_PART;
+    s->n_splits = ceil_div(s->n_reduced, s->rows_per_part);
+    s->threads_x = is_column ? CUDA_SPLIT_COLUMNS / s->width : BLOCK_THREADS;
+    s->threads_y = is_column ? BLOCK_THREADS / s->threads_x : 1;
+    s->n_blocks = groups * s->n_splits;
+    s->workspace_bytes = split_workspace(k, s, s->n_blocks);
 }
 
 static int64_t tiles_along(const Kernel *k, LoopKind kind)
@@ -84,6 +149,45 @@ CudaArch cuda_arch(const char *name)
     return (CudaArch){.sm = atoi(digits), .is_own = strchr(digits, 'a') != NULL};
 }
 
+static void schedule_points(CudaSchedule *s)
+{
+    s->rows_per_block = (int64_t)BLOCK_THREADS * s->width;
+    s->n_blocks = ceil_div(s->n_rows, s->rows_per_block);
+    int64_t most = MAX_32BIT_ELEMS / 2 / s->rows_per_block; /* one pack a thread, in general */
+    if (s->n_blocks > most) s->n_blocks = most;
+}
+
+/* Four blocks share a multiprocessor. */
+static void schedule_scatter(const Kernel *k, CudaSchedule *s)
+{
+    int64_t n_table_rows = k->args[k->stores[0].to.arg].elems / s->n_rows;
+    s->n_buckets = n_table_rows < SCATTER_BUCKETS ? n_table_rows : SCATTER_BUCKETS;
+    s->n_blocks = s->n_buckets;
+}
+
+static void schedule_nest(const Kernel *k, CudaSchedule *s)
+{
+    s->n_splits = 1;
+    schedule_width(k, s);
+    switch (s->shape) {
+    case CUDA_POINT: schedule_points(s); return;
+    case CUDA_SPLIT_COLUMN:
+    case CUDA_SPLIT_ROW: schedule_split(k, s); return;
+    case CUDA_THREAD: s->rows_per_block = BLOCK_THREADS; break;
+    case CUDA_WARP:
+    case CUDA_BLOCK: schedule_row(k, s); break;
+    case CUDA_COLUMN:
+        s->rows_per_block = WARP;
+        s->threads_x = WARP;
+        s->threads_y = s->n_reduced >= 512 ? MAX_THREADS / WARP : BLOCK_THREADS / WARP;
+        break;
+    case CUDA_SCATTER: schedule_scatter(k, s); return;
+    case CUDA_TILES:
+    case CUDA_ATTENTION: ZM_UNREACHABLE("not a nest");
+    }
+    s->n_blocks = ceil_div(s->n_rows, s->rows_per_block);
+}
+
 CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
 {
     (void)arch;
@@ -92,33 +196,12 @@ CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
     s.is_64bit = needs_64bit(k, &s);
     s.threads_x = BLOCK_THREADS;
     s.threads_y = 1;
-    switch (s.shape) {
-    case CUDA_POINT:
-    case CUDA_THREAD: s.rows_per_block = BLOCK_THREADS; break;
-    case CUDA_WARP: s.rows_per_block = BLOCK_THREADS / WARP; break;
-    case CUDA_BLOCK:
-        s.rows_per_block = 1;
-        s.threads_x = threads_for_row(s.n_reduced);
-        break;
-    case CUDA_COLUMN:
-        s.rows_per_block = WARP;
-        s.threads_x = WARP;
-        s.threads_y = s.n_reduced >= 512 ? MAX_THREADS / WARP : BLOCK_THREADS / WARP;
-        break;
-    case CUDA_TILES:
-    case CUDA_ATTENTION: break;
-    case CUDA_SCATTER:
-        s.rows_per_block = WARP;
-        s.threads_x = WARP;
-        s.threads_y = MAX_THREADS / WARP;
-        break;
-    }
     if (s.shape == CUDA_TILES)
         schedule_tiles(k, &s);
     else if (s.shape == CUDA_ATTENTION)
         schedule_attention(&k->attn, &s);
     else
-        s.n_blocks = (s.n_rows + s.rows_per_block - 1) / s.rows_per_block;
-    if (s.n_blocks > MAX_BLOCKS) s.n_blocks = MAX_BLOCKS;
+        schedule_nest(k, &s);
+    if (s.n_blocks > MAX_BLOCKS && s.shape != CUDA_POINT) s.n_blocks = MAX_BLOCKS;
     return s;
 }

@@ -96,6 +96,35 @@ template <typename T> static T __shfl_xor_sync(unsigned int mask, T v, int lanes
     return v;
 }
 
+// From the lane that many below; a lane without one keeps its value.
+template <typename T> static T __shfl_up_sync(unsigned int mask, T v, unsigned int lanes)
+{
+    if (mask != 0xffffffffu) shim_fail("a shuffle of a part of the warp");
+    int warp = shim_current / 32 * 32, lane = shim_current % 32, from = lane - (int)lanes;
+    memcpy(&shim_threads[shim_current].slot, &v, sizeof v);
+    shim_wait(SHIM_AT_WARP);
+    if (from >= 0) memcpy(&v, &shim_threads[warp + from].slot, sizeof v);
+    shim_wait(SHIM_AT_WARP);
+    return v;
+}
+
+// Threads run one at a time: memory is always up to date.
+static inline void __threadfence()
+{
+}
+static inline unsigned int atomicAdd(unsigned int *at, unsigned int v)
+{
+    unsigned int before = *at;
+    *at += v;
+    return before;
+}
+static inline unsigned int atomicExch(unsigned int *at, unsigned int v)
+{
+    unsigned int before = *at;
+    *at = v;
+    return before;
+}
+
 // Lets a group of threads that all wait at one kind of barrier go on.
 static bool shim_release(int first, int n, ShimState state)
 {
