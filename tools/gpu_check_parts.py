@@ -323,7 +323,7 @@ def gpu_tests(c):
         for name in sorted(n for n in os.listdir(at) if n.endswith(".c")):
             with open(os.path.join(at, name), encoding="utf-8") as f:
                 text = f.read()
-            if "tests/unit/cuda_sim" in text or "driver_is_machines" in text or "driver_open_gpu" in text:
+            if re.search("unit/cuda_sim|property/gpu_test|driver_is_machines|driver_open_gpu", text):
                 programs.append("test_" + name[:-2])
     at = os.path.join(ROOT, "tests", "e2e")
     scripts = [os.path.join(at, n) for n in sorted(os.listdir(at)) if n.startswith("test_cuda") and n.endswith(".py")]

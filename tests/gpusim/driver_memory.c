@@ -1,8 +1,21 @@
 /* driver_memory.c -- allocations, copies, memsets.  An address tells whose memory it is. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/gpusim/stream.h"
+
+/* What the program takes, for tests that compare it with a plan: a line in $GPUSIM_ALLOCATIONS. */
+static void write_allocation(const Allocation *a)
+{
+    const char *path = getenv("GPUSIM_ALLOCATIONS");
+    FILE *f = a && path && *path ? fopen(path, "a") : NULL;
+    if (!f) return;
+    fprintf(f, "{\"pid\":%ld,\"device\":%d,\"bytes\":%llu}\n", (long)getpid(), a->device,
+            (unsigned long long)a->bytes);
+    fclose(f);
+}
 
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 {
@@ -13,6 +26,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
     if (bytes == 0) return system_unlock(CUDA_ERROR_INVALID_VALUE);
     Allocation *a = memory_allocate(&s->memory, d->ordinal, bytes);
     if (a) *address = a->address;
+    write_allocation(a);
     return system_unlock(a ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
 }
 
