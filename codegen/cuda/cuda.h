@@ -27,7 +27,8 @@ typedef enum {
     CUDA_SCATTER,      /* a block owns some rows of the output; a warp adds 32 packs of columns */
     CUDA_TILES, /* contraction: a row is an output, a block computes CUDA_TILE x CUDA_TILE of them
                  */
-    CUDA_ATTENTION /* a row is a query (in the backward, then, a key) of a head, one warp's work */
+    CUDA_ATTENTION, /* a row is a query (in the backward, then, a key) of a head, one warp's work */
+    CUDA_FLASH      /* attention on tensor cores: a warp owns 16 or 32 such rows */
 } CudaShape;
 
 enum {
@@ -35,6 +36,7 @@ enum {
     CUDA_SCATTER_CHUNK = 2048, /* additions that a block lists at once */
     CUDA_SPLIT_COLUMNS = 128,  /* side by side in a block of CUDA_SPLIT_COLUMN */
     CUDA_ATTENTION_ROWS = 16,  /* of a block: 512 threads */
+    CUDA_FLASH_THREADS = 128,  /* of a block */
     CUDA_MAX_HEAD = 512        /* most D and Dv: what a lane keeps in registers */
 };
 

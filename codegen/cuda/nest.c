@@ -126,6 +126,7 @@ static void print_row_loop(Printer *p)
     case CUDA_SPLIT_ROW:
     case CUDA_SCATTER:
     case CUDA_ATTENTION:
+    case CUDA_FLASH:
     case CUDA_TILES: ZM_UNREACHABLE("printed elsewhere");
     }
     p->depth++;
@@ -190,6 +191,7 @@ void print_sweep_loop(Printer *p)
     switch (s->shape) {
     case CUDA_POINT: return; /* no RED loops: the row is the element */
     case CUDA_ATTENTION:
+    case CUDA_FLASH:
     case CUDA_TILES:
     case CUDA_SCATTER:
     case CUDA_SPLIT_COLUMN:
@@ -348,7 +350,8 @@ void print_row_stores(Printer *p)
                                          [CUDA_BLOCK] = "if (threadIdx.x == 0)",
                                          [CUDA_COLUMN] = "if (is_mine && threadIdx.y == 0)",
                                          [CUDA_SPLIT_ROW] = "if (threadIdx.x == 0)",
-                                         [CUDA_ATTENTION] = NULL};
+                                         [CUDA_ATTENTION] = NULL,
+                                         [CUDA_FLASH] = NULL};
     if (!has_stores(p, LV_ROW) && !has_stores(p, LV_CONST)) return;
     if (leader[p->s.shape]) print_open(p, leader[p->s.shape]);
     print_stores(p, LV_CONST);

@@ -353,4 +353,5 @@ void cuda_print_prelude(Str *out)
     str_add(out, lists_text);
     print_random(out);
     print_prelude_mma(out);
+    print_prelude_attention(out);
 }

@@ -243,7 +243,8 @@ static void print_head(Printer *p, const char *name)
                                         [CUDA_SPLIT_ROW] = "some blocks each",
                                         [CUDA_SCATTER] = "a warp side by side",
                                         [CUDA_TILES] = "64 x 64 tiles",
-                                        [CUDA_ATTENTION] = "one warp each"};
+                                        [CUDA_ATTENTION] = "one warp each",
+                                        [CUDA_FLASH] = "16 or 32 a warp"};
     const CudaSchedule *s = &p->s;
     str_addf(p->out, "// %s", p->k->label ? p->k->label : "kernel");
     print_loc(p, p->k->loc);
@@ -286,7 +287,9 @@ void cuda_print_kernel(const Kernel *k, CudaArch arch, const char *name, const M
     if (p.s.width > 1) p.used_loops |= 1u << p.wide_loop;
     print_head(&p, name);
     p.depth = 1;
-    if (k->kind == KK_ATTENTION)
+    if (p.s.shape == CUDA_FLASH)
+        print_flash(&p);
+    else if (k->kind == KK_ATTENTION)
         print_attention(&p);
     else if (k->kind == KK_CONTRACT)
         print_contract(&p);

@@ -67,7 +67,8 @@ void print_use(Printer *p, int32_t node);
 void print_node_expr(Printer *p, uint32_t node);
 void print_store_value(Printer *p, const Store *store);
 
-void print_prelude_mma(Str *out); /* prelude_mma.c: tensor cores */
+void print_prelude_mma(Str *out);       /* prelude_mma.c: tensor cores */
+void print_prelude_attention(Str *out); /* prelude_attention.c: attention on them */
 
 bool print_guards(Printer *p, const Access *at); /* "cond ? "; false: nothing to test */
 
@@ -112,5 +113,9 @@ void print_split(Printer *p);
 void print_scatter(Printer *p);
 void print_contract(Printer *p);
 void print_attention(Printer *p);
+void print_flash(Printer *p);
+void schedule_flash(const AttnSpec *a, CudaSchedule *s); /* attention_tiles.c */
+/* Does the tensor core kernel serve s on the chip? */
+bool flash_fits(const AttnSpec *s, CudaArch arch);
 
 #endif

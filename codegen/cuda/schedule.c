@@ -43,11 +43,11 @@ static bool is_plain_reduction(const Kernel *k)
     return any && k->n_stages <= 1;
 }
 
-static CudaShape shape_of(const Kernel *k, const CudaSchedule *s)
+static CudaShape shape_of(const Kernel *k, const CudaSchedule *s, CudaArch arch)
 {
     if (k->kind == KK_CONTRACT) return CUDA_TILES;
     if (k->kind == KK_SCATTER) return CUDA_SCATTER;
-    if (k->kind == KK_ATTENTION) return CUDA_ATTENTION;
+    if (k->kind == KK_ATTENTION) return flash_fits(&k->attn, arch) ? CUDA_FLASH : CUDA_ATTENTION;
     if (!has_loop(k, LOOP_RED)) return CUDA_POINT;
     const Loop *inner = &k->loops[k->n_loops - 1];
     bool is_plain = is_plain_reduction(k);
@@ -183,16 +183,16 @@ static void schedule_nest(const Kernel *k, CudaSchedule *s)
         break;
     case CUDA_SCATTER: schedule_scatter(k, s); return;
     case CUDA_TILES:
-    case CUDA_ATTENTION: ZM_UNREACHABLE("not a nest");
+    case CUDA_ATTENTION:
+    case CUDA_FLASH: ZM_UNREACHABLE("not a nest");
     }
     s->n_blocks = ceil_div(s->n_rows, s->rows_per_block);
 }
 
 CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
 {
-    (void)arch;
     CudaSchedule s = {.n_rows = loops_extent(k, LOOP_PAR), .n_reduced = loops_extent(k, LOOP_RED)};
-    s.shape = shape_of(k, &s);
+    s.shape = shape_of(k, &s, arch);
     s.is_64bit = needs_64bit(k, &s);
     s.threads_x = BLOCK_THREADS;
     s.threads_y = 1;
@@ -200,6 +200,8 @@ CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
         schedule_tiles(k, &s);
     else if (s.shape == CUDA_ATTENTION)
         schedule_attention(&k->attn, &s);
+    else if (s.shape == CUDA_FLASH)
+        schedule_flash(&k->attn, &s);
     else
         schedule_nest(k, &s);
     if (s.n_blocks > MAX_BLOCKS && s.shape != CUDA_POINT) s.n_blocks = MAX_BLOCKS;

@@ -16,7 +16,7 @@ int wide_loop(const Kernel *k, CudaShape shape)
 {
     bool is_par = shape == CUDA_POINT || shape == CUDA_SPLIT_COLUMN || shape == CUDA_SCATTER;
     bool is_narrow = shape == CUDA_THREAD || shape == CUDA_COLUMN || shape == CUDA_TILES ||
-                     shape == CUDA_ATTENTION;
+                     shape == CUDA_ATTENTION || shape == CUDA_FLASH;
     for (uint32_t d = k->n_loops; d-- > 0 && !is_narrow;)
         if (k->loops[d].kind == (is_par ? LOOP_PAR : LOOP_RED)) return (int)d;
     return -1;

@@ -1,0 +1,62 @@
+/* cuda_flash.c -- attention on tensor cores, forward and backward, on the simulator against
+ * attention_ref.h: rows and widths that fill no tile, more rows than one, wide and narrow accesses,
+ * masks, bias and dropout, bf16 and f16. */
+#include "tests/unit/cuda_sim_attention.h"
+
+static const Case cases[] = {
+    {1, 2, 1, 1, 16, 16, true, false, false, 0, ROWS, DT_BF16},
+    {1, 1, 7, 7, 8, 8, true, false, false, 0, ROWS, DT_BF16},
+    {2, 2, 33, 33, 64, 64, true, false, false, 0, SLICED, DT_BF16},
+    {1, 1, 65, 100, 40, 24, false, false, false, 0, ROWS, DT_F16},
+    {1, 1, 100, 65, 16, 40, true, false, false, 0, ROWS, DT_BF16}, /* the first see nothing */
+    {1, 2, 33, 70, 13, 13, true, false, false, 0, ROWS, DT_BF16},
+    {1, 2, 40, 33, 16, 16, false, false, true, 0, COLUMNS, DT_BF16},
+    {2, 2, 66, 65, 64, 64, true, true, true, 0.25, ROWS, DT_BF16},
+    {2, 3, 70, 70, 40, 40, true, false, false, 0.5, SLICED, DT_F16},
+    {1, 1, 100, 100, 80, 80, true, false, false, 0, ROWS, DT_BF16},
+    {2, 1, 33, 40, 128, 128, false, true, false, 0.25, ROWS, DT_F16},
+    {1, 1, 64, 192, 128, 64, true, false, false, 0, ROWS, DT_BF16},
+    /* enough blocks for 32 rows a warp */
+    {16, 16, 34, 70, 8, 8, true, false, false, 0, ROWS, DT_BF16},
+    {8, 32, 3, 35, 64, 64, true, false, false, 0.25, ROWS, DT_F16},
+    {16, 16, 2, 33, 128, 128, true, false, false, 0, ROWS, DT_BF16},
+    {1, 1, 66, 65, 256, 200, true, false, false, 0.25, ROWS, DT_BF16},
+};
+
+enum { N_CASES = sizeof cases / sizeof *cases, EXIT_SKIP = 77, MAX_RUNS = 2 * N_CASES + 2 };
+
+static int add(Sim *s, SimCase *to, int n, const Case *c, bool is_backward, CudaArch arch)
+{
+    Built *x = build(&s->arena, c, is_backward);
+    for (uint32_t i = 0; i < x->k.n_args; i++) x->k.args[i].align = 256;
+    bool is_flash = cuda_schedule(&x->k, arch).shape == CUDA_FLASH;
+    bool is_too_wide = is_backward && (c->D > 128 || c->Dv > 128);
+    /* sm_75 multiplies f16 alone and has 64 KiB of shared memory. */
+    bool is_old = arch.sm < 80 && (c->dt == DT_BF16 || (is_backward && c->D > 64));
+    if (is_flash == (is_too_wide || is_old)) FAIL("case %d: the other kernel", (int)(c - cases));
+    if (!is_flash) return n;
+    to[n] = (SimCase){.name = arena_printf(&s->arena, "case %d, %s, sm_%d", (int)(c - cases),
+                                           is_backward ? "backward" : "forward", arch.sm),
+                      .k = &x->k};
+    return n + 1;
+}
+
+static void check(Sim *s, const char *arch)
+{
+    SimCase *runs = ARENA_ARRAY(&s->arena, SimCase, MAX_RUNS);
+    int n = 0;
+    for (int i = 0; i < N_CASES; i++)
+        for (int part = 0; part < 2; part++)
+            n = add(s, runs, n, &cases[i], part == 1, cuda_arch(arch));
+    sim_check(s, arch, runs, n);
+}
+
+int main(void)
+{
+    Sim s;
+    if (!sim_open(&s, "cuda_flash")) return EXIT_SKIP;
+    s.check_attention = sim_check_attention;
+    check(&s, "compute_80");
+    check(&s, "compute_75");
+    return sim_close(&s);
+}
