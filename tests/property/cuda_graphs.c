@@ -29,9 +29,9 @@ static void get_var(void *h, VarId v, double *at)
 
 static bool run(void *h, const Func *f, const EvalTensor *in, Arena *a, EvalTensor *out, int order)
 {
-    unsigned long before = gpu.reports();
+    unsigned long before = gpu_test_reports(&gpu);
     (void)order; /* the simulator draws another one each time */
-    return gpu_run(h, f, in, a, out) == ZM_OK && gpu.reports() == before;
+    return gpu_run(h, f, in, a, out) == ZM_OK && gpu_test_reports(&gpu) == before;
 }
 
 static void unload(void *h)

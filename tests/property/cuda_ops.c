@@ -12,7 +12,7 @@ static GpuTest gpu;
 
 static EvalTensor *run_on_gpu(Batch *b, const CodegenTarget *t)
 {
-    unsigned long before = gpu.reports();
+    unsigned long before = gpu_test_reports(&gpu);
     uint32_t n = eval_n_results(b->p.f);
     EvalTensor *out[2];
     GpuProgram *g = gpu_program_new(b->p.m, t);
@@ -24,7 +24,7 @@ static EvalTensor *run_on_gpu(Batch *b, const CodegenTarget *t)
     }
     if (g) gpu_program_free(g);
     if (!is_ok) diag_print(&b->p.diag, stderr);
-    if (!is_ok || gpu.reports() != before) return NULL;
+    if (!is_ok || gpu_test_reports(&gpu) != before) return NULL;
     for (uint32_t r = 0; r < n; r++)
         for (int64_t i = 0; i < type_elems(out[0][r].type); i++)
             if (!prop_same_bits(out[0][r].at[i], out[1][r].at[i])) return NULL;

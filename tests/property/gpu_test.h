@@ -3,13 +3,6 @@
 #ifndef ZM_TESTS_GPU_TEST_H
 #define ZM_TESTS_GPU_TEST_H
 
-#include <dlfcn.h>
-#include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "codegen/cuda/cuda.h"
 #include "tests/unit/gpusim_driver.h"
 #include "tools/zm-run/gpu_program.h"
@@ -17,13 +10,17 @@
 enum { GPU_EXIT_SKIP = 77 };
 
 typedef struct GpuTest {
-    unsigned long (*reports)(void); /* of the simulator, so far */
-    char folder[PATH_MAX];          /* of this program */
+    void *library; /* of the driver */
+    bool is_machines;
 } GpuTest;
 
-static inline unsigned long no_reports(void)
+/* Of the simulator, so far. */
+static inline unsigned long gpu_test_reports(const GpuTest *g)
 {
-    return 0;
+    unsigned long (*reports)(void);
+    if (g->is_machines) return 0;
+    driver_symbol(g->library, "gpusim_report_count", &reports);
+    return reports();
 }
 
 /* False, and says so: no NVRTC.  Opened by its path the simulator is libcuda.so.1 by its SONAME. */
@@ -35,24 +32,13 @@ static inline bool gpu_test_open(GpuTest *g, const char *name)
     bool is_found = nvrtc_find(&a, &nvrtc, &why);
     if (!is_found) printf("SKIP %s: NVRTC not found (%s)\n", name, str_c(&why));
     str_free(&why);
-    ssize_t n = readlink("/proc/self/exe", g->folder, sizeof g->folder - 1);
-    g->folder[n < 0 ? 0 : n] = '\0';
-    if (strrchr(g->folder, '/')) *strrchr(g->folder, '/') = '\0';
-    setenv("ZMC_CACHE", arena_printf(&a, "%s/nvrtc-cache", g->folder), 0);
-    setenv("GPUSIM_ARCH", "120", 0); /* runs the PTX of all */
-    g->reports = no_reports;
-    if (driver_is_machines()) {
-        arena_free(&a);
-        return is_found;
-    }
-    void *library =
-        dlopen(arena_printf(&a, "%s/gpusim/libcuda.so.1", g->folder), RTLD_NOW | RTLD_GLOBAL);
-    void *at = library ? dlsym(library, "gpusim_report_count") : NULL;
-    if (!at) {
-        fprintf(stderr, "%s: no simulator: %s\n", name, dlerror());
+    driver_test_settings();
+    g->is_machines = driver_is_machines();
+    g->library = driver_library(g->is_machines);
+    if (!g->library) {
+        fprintf(stderr, "%s: no driver: %s\n", name, dlerror());
         exit(1);
     }
-    memcpy(&g->reports, &at, sizeof at);
     arena_free(&a);
     return is_found;
 }

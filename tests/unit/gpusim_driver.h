@@ -52,15 +52,32 @@ static inline bool driver_is_machines(void)
     return which && strcmp(which, "driver") == 0;
 }
 
+/* Folder of the test's program. */
+static inline void driver_folder(char path[PATH_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    path[n < 0 ? 0 : n] = 0;
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = 0;
+}
+
+/* Before the driver is opened: what NVRTC makes is kept beside the program, and the simulator takes
+ * the PTX of every architecture. */
+static inline void driver_test_settings(void)
+{
+    char path[PATH_MAX], full[PATH_MAX + 32];
+    driver_folder(path);
+    snprintf(full, sizeof full, "%s/nvrtc-cache", path);
+    setenv("ZMC_CACHE", full, 0);
+    setenv("GPUSIM_ARCH", "120", 0);
+}
+
 /* Handle of libcuda.so.1; NULL: dlerror() says why. */
 static inline void *driver_library(bool is_machines)
 {
     char path[PATH_MAX], full[PATH_MAX + 32];
     if (is_machines) return dlopen("libcuda.so.1", RTLD_NOW);
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    path[n < 0 ? 0 : n] = 0;
-    char *slash = strrchr(path, '/');
-    if (slash) *slash = 0;
+    driver_folder(path);
     snprintf(full, sizeof full, "%s/gpusim/libcuda.so.1", path);
     return dlopen(full, RTLD_NOW);
 }
