@@ -33,8 +33,6 @@
 typedef struct SimCase {
     const char *name;
     const Kernel *k;
-    const Kernel
-        *printed; /* NULL: k; else what runs in its place, to see that the harness sees it */
     /* Value of an element of an input, rounded to its dtype by the harness; NULL: sim_value(). */
     double (*fill)(const Kernel *k, uint32_t arg, int64_t elem, uint64_t *random);
 } SimCase;
@@ -47,6 +45,7 @@ struct Sim {
     const char *name;
     const Module *m; /* gives the .zm lines in the text; may stay NULL */
     int n_kernels;
+    const Kernel *instead; /* runs in place of every case, to see that the harness sees it; NULL */
     void (*check_attention)(Sim *s, const SimCase *c, SimRun *r); /* cuda_sim_attention.h */
 };
 
@@ -319,7 +318,7 @@ static inline void sim_check(Sim *s, const char *arch, const SimCase *cases, int
     SourceSet sources = {.arena = &s->arena};
     Diag diag = {.arena = &s->arena, .sources = &sources};
     const Kernel **kernels = ARENA_ARRAY(&s->arena, const Kernel *, n + 1);
-    for (int i = 0; i < n; i++) kernels[i] = cases[i].printed ? cases[i].printed : cases[i].k;
+    for (int i = 0; i < n; i++) kernels[i] = s->instead ? s->instead : cases[i].k;
     CudaModules c = {
         .m = s->m, .arch = arch, .n_threads = 2, .n_kernels = (uint32_t)n, .kernels = kernels};
     if (cuda_compile_modules(&s->arena, &diag, &c) != ZM_OK) {

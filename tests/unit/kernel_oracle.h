@@ -9,6 +9,7 @@
  *    execution.  Functions: their tolerance in ops.def, in ulp.
  *  - a sum of n terms, in any order: (n - 1) u sum |x|.  A contraction in f32: (K + 1) u sum |a b|;
  *    twice that with 16-bit operands, since tensor cores cut off what they align.
+ *  - a scatter adds in the order of the loops, so of exact values the bits are known.
  *  - a comparison of values whose bounds overlap may go either way: a select then is off by the
  *    distance of its branches. */
 #ifndef ZM_TESTS_KERNEL_ORACLE_H
@@ -337,39 +338,34 @@ static inline void oracle_nest(Oracle *r, Arena *a)
 
 /* ---- scatter ---- */
 
-/* Additions to an element may be grouped in any way. */
-static inline void oracle_scatter(Oracle *r, Arena *a)
+static inline void oracle_start_scatter(Oracle *r, OracleArg *to)
 {
-    const Kernel *k = r->k;
-    const Store *s = &k->stores[0];
-    int out = s->to.arg, from = k->args[out].alias_in;
-    int64_t n = k->args[out].elems;
-    OracleArg *to = &r->arg[out];
-    double *count = ARENA_ARRAY(a, double, n), *magnitude = ARENA_ARRAY(a, double, n);
-    for (int64_t e = 0; e < n; e++) {
+    int out = r->k->stores[0].to.arg, from = r->k->args[out].alias_in;
+    for (int64_t e = 0; e < r->k->args[out].elems; e++) {
         to->v[e] = from < 0 ? 0 : r->arg[from].v[e];
-        magnitude[e] = fabs(to->v[e]);
+        to->err[e] = 0;
         to->is_written[e] = true;
     }
+}
+
+/* Additions to an element are made in the loops' order, each rounded to the output's dtype. */
+static inline void oracle_scatter(Oracle *r)
+{
+    const Store *s = &r->k->stores[0];
+    OracleArg *to = &r->arg[s->to.arg];
+    const Node sum = {.kind = KN_OP, .op = OP_ADD, .dtype = r->k->args[s->to.arg].dtype};
+    oracle_start_scatter(r, to);
     do {
         do {
             oracle_nodes(r, r->is_wanted);
             int64_t e = oracle_address(r, &s->to);
-            OracleValue x = r->value[s->node];
-            ZM_CHECK(e >= 0 && x.is_known);
-            to->v[e] += x.v;
-            to->err[e] += x.err;
-            magnitude[e] += fabs(x.v) + x.err;
-            count[e]++;
+            ZM_CHECK(e >= 0 && r->value[s->node].is_known);
+            OracleValue x[3] = {{to->v[e], to->err[e], true}, r->value[s->node], {0, 0, true}};
+            OracleValue y = oracle_op(&sum, x);
+            to->v[e] = y.v;
+            to->err[e] = y.err;
         } while (oracle_next(r, LOOP_RED));
     } while (oracle_next(r, LOOP_PAR));
-    DType dt = k->args[out].dtype;
-    for (int64_t e = 0; e < n; e++) {
-        if (count[e] > 1 || to->err[e] > 0)
-            to->err[e] = oracle_rounded_err(dt, to->v[e],
-                                            to->err[e] + count[e] * oracle_unit(dt) * magnitude[e]);
-        to->v[e] = dtype_round(dt, to->v[e]);
-    }
 }
 
 /* ---- contraction ---- */
@@ -460,7 +456,7 @@ static inline void oracle_run(Oracle *r, Arena *a)
 {
     switch (r->k->kind) {
     case KK_NEST: oracle_nest(r, a); return;
-    case KK_SCATTER: oracle_scatter(r, a); return;
+    case KK_SCATTER: oracle_scatter(r); return;
     case KK_CONTRACT: oracle_contract(r, a); return;
     case KK_ATTENTION: break;
     }
