@@ -4,16 +4,9 @@
  * deep, pass through shared memory; the prologue is computed where they are filled, zeros stand
  * past the ends.  Sums run over k in order, by fused multiply-add.  Plain loads and no tensor
  * cores: this is the variant that runs everywhere. */
-#include "codegen/cuda/print.h"
+#include "codegen/cuda/contract.h"
 
 enum { DEPTH = 16, PER_THREAD = 4 }; /* CUDA_TILE outputs = 16 threads x PER_THREAD */
-
-typedef struct Side { /* A or B */
-    const char *tile, *outer,
-        *first; /* shared array; its index along m or n; the first of the tile */
-    LoopKind loops;
-    int32_t node;
-} Side;
 
 /* is_wanted[] = nodes that `roots` (in is_wanted already) need, without those printed before the
  * loops. */
@@ -33,15 +26,34 @@ static void clear_wanted(Printer *p)
     for (uint32_t i = 0; i < p->k->n_nodes; i++) p->is_wanted[i] = false;
 }
 
-static int64_t inner_stride(const Kernel *k, const Access *at, LoopKind kind)
+void contract_want_node(Printer *p, int32_t node)
 {
-    for (uint32_t d = k->n_loops; d-- > 0;)
-        if (k->loops[d].kind == kind) return at->stride[d];
-    return 0;
+    clear_wanted(p);
+    p->is_wanted[node] = true;
+    close_wanted(p);
 }
 
-/* Neighbouring threads take neighbours along k, unless the operand lies the other way in memory. */
-static bool runs_along_k(const Printer *p, const Side *s)
+void contract_want_stores(Printer *p)
+{
+    clear_wanted(p);
+    for (uint32_t i = 0; i < p->k->n_stores; i++) mark_store(&p->k->stores[i], p->is_wanted);
+    close_wanted(p);
+}
+
+int contract_inner_loop(const Kernel *k, LoopKind kind)
+{
+    for (int d = (int)k->n_loops - 1; d >= 0; d--)
+        if (k->loops[d].kind == kind) return d;
+    return -1;
+}
+
+static int64_t inner_stride(const Kernel *k, const Access *at, LoopKind kind)
+{
+    int d = contract_inner_loop(k, kind);
+    return d < 0 ? 0 : at->stride[d];
+}
+
+bool contract_runs_along_k(const Printer *p, const Side *s)
 {
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         if (!p->is_wanted[i] || p->k->nodes[i].kind != KN_LOAD) continue;
@@ -56,10 +68,8 @@ static void print_fill(Printer *p, const Side *s)
     const char *type = p->index_type;
     long long outer = (long long)loops_extent(p->k, s->loops),
               depth = (long long)loops_extent(p->k, LOOP_K);
-    clear_wanted(p);
-    p->is_wanted[s->node] = true;
-    close_wanted(p);
-    bool along_k = runs_along_k(p, s);
+    contract_want_node(p, s->node);
+    bool along_k = contract_runs_along_k(p, s);
     print_line(p, "for (int s = threadIdx.x; s < %d; s += %d) {", CUDA_TILE * DEPTH,
                p->s.threads_x);
     p->depth++;
@@ -100,9 +110,7 @@ static void print_multiply(Printer *p)
 static void print_epilogue(Printer *p)
 {
     const Kernel *k = p->k;
-    clear_wanted(p);
-    for (uint32_t i = 0; i < k->n_stores; i++) mark_store(&k->stores[i], p->is_wanted);
-    close_wanted(p);
+    contract_want_stores(p);
     print_line(p, "#pragma unroll");
     print_line(p, "for (int s = 0; s < %d; s++) {", PER_THREAD * PER_THREAD);
     p->depth++;
@@ -133,6 +141,10 @@ static long long tiles_of(const Kernel *k, LoopKind kind)
 
 void print_contract(Printer *p)
 {
+    if (contract_tile(p->k, p->arch).is_mma) {
+        print_contract_mma(p);
+        return;
+    }
     const Kernel *k = p->k;
     const char *type = p->index_type;
     long long n_m = tiles_of(k, LOOP_M), n_n = tiles_of(k, LOOP_N);

@@ -172,21 +172,23 @@ void print_constants(Printer *p)
             print_node(p, i);
 }
 
+void print_store(Printer *p, const Store *s)
+{
+    print_indent(p);
+    str_addf(p->out, "a%d[", s->to.arg);
+    print_offset(p, &s->to);
+    DType dt = p->k->args[s->to.arg].dtype;
+    bool adds = s->mode == ST_ADD && dt != DT_BF16 && dt != DT_F16;
+    str_add(p->out, adds ? "] += " : "] = ");
+    print_store_value(p, s);
+    str_add(p->out, ";");
+    print_end(p, "store", node_loc(p, (uint32_t)s->node));
+}
+
 void print_stores(Printer *p, Level level)
 {
-    for (uint32_t i = 0; i < p->k->n_stores; i++) {
-        const Store *s = &p->k->stores[i];
-        if (s->level != level) continue;
-        print_indent(p);
-        str_addf(p->out, "a%d[", s->to.arg);
-        print_offset(p, &s->to);
-        DType dt = p->k->args[s->to.arg].dtype;
-        bool adds = s->mode == ST_ADD && dt != DT_BF16 && dt != DT_F16;
-        str_add(p->out, adds ? "] += " : "] = ");
-        print_store_value(p, s);
-        str_add(p->out, ";");
-        print_end(p, "store", node_loc(p, (uint32_t)s->node));
-    }
+    for (uint32_t i = 0; i < p->k->n_stores; i++)
+        if (p->k->stores[i].level == level) print_store(p, &p->k->stores[i]);
 }
 
 /* const int i<d> = ...: the indices of the loops of a kind out of their flat number. */

@@ -52,6 +52,7 @@ bool is_constant(const Printer *p, uint32_t node);
 void print_constants(Printer *p);
 void print_node(Printer *p, uint32_t node); /* const float v3 = ...; */
 void print_stores(Printer *p, Level level);
+void print_store(Printer *p, const Store *s);
 /* const int i<d> = ...: the used indices of the loops of a kind out of their flat number. */
 void print_indices(Printer *p, LoopKind kind, const char *flat);
 
@@ -69,6 +70,7 @@ void print_store_value(Printer *p, const Store *store);
 
 void print_prelude_mma(Str *out);       /* prelude_mma.c: tensor cores */
 void print_prelude_attention(Str *out); /* prelude_attention.c: attention on them */
+void print_prelude_contract(Str *out);  /* prelude_contract.c: tiles of contractions */
 
 bool print_guards(Printer *p, const Access *at); /* "cond ? "; false: nothing to test */
 

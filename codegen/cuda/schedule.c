@@ -1,5 +1,5 @@
 /* schedule.c -- how many threads share a row, and how many rows a block takes; see cuda.h. */
-#include "codegen/cuda/print.h"
+#include "codegen/cuda/contract.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -117,20 +117,6 @@ static void schedule_split(const Kernel *k, CudaSchedule *s)
     s->workspace_bytes = split_workspace(k, s, s->n_blocks);
 }
 
-static int64_t tiles_along(const Kernel *k, LoopKind kind)
-{
-    return (loops_extent(k, kind) + CUDA_TILE - 1) / CUDA_TILE;
-}
-
-static void schedule_tiles(const Kernel *k, CudaSchedule *s)
-{
-    int64_t n_batches = loops_extent(k, LOOP_BATCH);
-    s->n_rows = n_batches * loops_extent(k, LOOP_M) * loops_extent(k, LOOP_N);
-    s->n_reduced = loops_extent(k, LOOP_K);
-    s->rows_per_block = CUDA_TILE * CUDA_TILE;
-    s->n_blocks = n_batches * tiles_along(k, LOOP_M) * tiles_along(k, LOOP_N);
-}
-
 /* A block has rows of one head: queries, or keys. */
 static void schedule_attention(const AttnSpec *a, CudaSchedule *s)
 {
@@ -197,7 +183,7 @@ CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
     s.threads_x = BLOCK_THREADS;
     s.threads_y = 1;
     if (s.shape == CUDA_TILES)
-        schedule_tiles(k, &s);
+        contract_schedule(k, arch, &s);
     else if (s.shape == CUDA_ATTENTION)
         schedule_attention(&k->attn, &s);
     else if (s.shape == CUDA_FLASH)

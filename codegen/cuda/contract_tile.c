@@ -1,0 +1,130 @@
+/* contract_tile.c -- how a contraction is cut into blocks: the tile that a simple model of the
+ * chip's time likes best.
+ *
+ * A multiprocessor works off its blocks side by side, so its time is the products of the blocks
+ * that it gets, each as fast as its tile's shape allows: a large tile reads less per product.  Too
+ * few blocks leave multiprocessors idle; then parts of K become blocks of their own, whose sums
+ * pass through the workspace. */
+#include "codegen/cuda/contract.h"
+
+enum {
+    PLAIN_TILE = CUDA_TILE,
+    STEP = 32,               /* elements of K a stage */
+    FIXED_STEPS = 6,         /* time of a block's beginning and end, in steps */
+    MIN_PART_STEPS = 8,      /* of a part of K */
+    MAX_PARTS = 64,
+    MAX_WORKSPACE = 32 << 20
+};
+
+/* Shapes in the order of preference.  speed: products a second against the first; by the ratio of
+ * products to elements read from shared memory and by what the loop around them costs. */
+static const struct {
+    int32_t m, n, warps_m, warps_n, min_sm;
+    double speed;
+} shapes[] = {
+    {128, 128, 2, 4, 80, 1.0}, /* 64 KiB of results: too much for sm_75 */
+    {128, 64, 2, 2, 75, 0.85},
+    {64, 128, 1, 4, 75, 0.85},
+    {64, 64, 2, 2, 75, 0.65},
+};
+
+/* Of the chips that an architecture stands for, a usual one. */
+static int64_t multiprocessors(CudaArch arch)
+{
+    static const struct {
+        int sm, n;
+    } usual[] = {{75, 46}, {80, 108}, {86, 84}, {89, 128}, {90, 132}, {100, 148}, {120, 170}};
+    int64_t n = 84;
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
+        if (arch.sm >= usual[i].sm) n = usual[i].n;
+    return n;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static void cut(const Kernel *k, ContractTile *t)
+{
+    t->n_m = ceil_div(loops_extent(k, LOOP_M), t->m);
+    t->n_n = ceil_div(loops_extent(k, LOOP_N), t->n);
+    t->n_batches = loops_extent(k, LOOP_BATCH);
+    t->n_steps = ceil_div(loops_extent(k, LOOP_K), t->k);
+    t->parts = 1;
+    t->steps = t->n_steps;
+}
+
+/* In units of one step of the first shape on one multiprocessor. */
+static double time_of(const ContractTile *t, double speed, int64_t n_sm)
+{
+    int64_t blocks = t->n_batches * t->n_m * t->n_n * t->parts;
+    double work = t->m * (double)t->n / (128 * 128.0) / speed;
+    double part_cost = t->parts > 1 ? 4 + t->parts / 2.0 : 0; /* write, then read all */
+    return (double)ceil_div(blocks, n_sm) * ((double)(t->steps + FIXED_STEPS) * work + part_cost * work);
+}
+
+static void split(ContractTile *t, int64_t parts)
+{
+    t->steps = ceil_div(t->n_steps, parts);
+    t->parts = ceil_div(t->n_steps, t->steps);
+}
+
+static bool may_split(const ContractTile *t, int64_t parts)
+{
+    int64_t bytes = t->n_batches * t->n_m * t->n_n * parts * t->m * t->n * 4;
+    return parts == 1 || (t->n_steps / parts >= MIN_PART_STEPS && bytes <= MAX_WORKSPACE);
+}
+
+static ContractTile best_shape(const Kernel *k, CudaArch arch)
+{
+    ContractTile best = {0};
+    double best_time = 0;
+    int64_t n_sm = multiprocessors(arch);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        if (arch.sm < shapes[i].min_sm) continue;
+        ContractTile t = {.is_mma = true, .m = shapes[i].m, .n = shapes[i].n, .k = STEP};
+        t.warps_m = shapes[i].warps_m;
+        t.warps_n = shapes[i].warps_n;
+        t.stages = arch.sm >= 80 ? 4 : 2;
+        for (int64_t parts = 1; parts <= MAX_PARTS; parts++) {
+            cut(k, &t);
+            if (!may_split(&t, parts)) break;
+            split(&t, parts);
+            double time = time_of(&t, shapes[i].speed, n_sm);
+            if (best.m > 0 && time >= best_time) continue;
+            best = t;
+            best_time = time;
+        }
+    }
+    return best;
+}
+
+static bool is_for_tensor_cores(const Kernel *k, CudaArch arch)
+{
+    DType a = k->nodes[k->node_a].dtype, b = k->nodes[k->node_b].dtype;
+    return a == b && ((a == DT_F16 && arch.sm >= 75) || (a == DT_BF16 && arch.sm >= 80));
+}
+
+ContractTile contract_tile(const Kernel *k, CudaArch arch)
+{
+    if (is_for_tensor_cores(k, arch)) return best_shape(k, arch);
+    ContractTile t = {.m = PLAIN_TILE, .n = PLAIN_TILE, .k = 16, .warps_m = 2, .warps_n = 4};
+    cut(k, &t);
+    return t;
+}
+
+void contract_schedule(const Kernel *k, CudaArch arch, CudaSchedule *s)
+{
+    ContractTile t = contract_tile(k, arch);
+    int64_t tiles = t.n_batches * t.n_m * t.n_n;
+    s->n_rows = t.n_batches * loops_extent(k, LOOP_M) * loops_extent(k, LOOP_N);
+    s->n_reduced = loops_extent(k, LOOP_K);
+    s->rows_per_block = t.m * t.n;
+    s->threads_x = t.warps_m * t.warps_n * 32;
+    s->n_blocks = tiles * t.parts;
+    if (t.parts > 1) s->workspace_bytes = tiles * t.parts * t.m * t.n * 4;
+    if (!t.is_mma) return;
+    int32_t ring = t.stages * (t.m + t.n) * t.k * 2, results = t.m * t.n * 4;
+    s->shared_bytes = ring > results ? ring : results;
+}
