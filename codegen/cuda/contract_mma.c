@@ -8,8 +8,8 @@
  * An operand comes by one of three ways (Fill).  The results go from fragments to shared memory, as
  * rows, so that the epilogue reads and writes 4 neighbours a thread, and is printed once.
  *
- * Sums: f32, by tensor cores, K in order; of parts of K, in the order of the parts.  Neither depends
- * on the grid. */
+ * Sums: f32, by tensor cores, K in order; of parts of K, in the order of the parts.  Neither
+ * depends on the grid. */
 #include "codegen/cuda/contract.h"
 
 enum { CHUNK = 8, WIDE = 4, GROUP = 8 /* tiles of M that share tiles of B in the cache */ };
@@ -106,7 +106,8 @@ static void print_place(Printer *p, const Operand *o)
 static void print_count(Printer *p, const Operand *o)
 {
     long long depth = (long long)loops_extent(p->k, LOOP_K);
-    const char *along = o->is_turned ? o->side.outer : "k", *across = o->is_turned ? "k" : o->side.outer;
+    const char *along = o->is_turned ? o->side.outer : "k",
+               *across = o->is_turned ? "k" : o->side.outer;
     long long n_along = o->is_turned ? o->outer : depth, n_across = o->is_turned ? depth : o->outer;
     bool whole_along = o->is_turned ? o->is_whole_outer : o->is_whole_k;
     bool whole_across = o->is_turned ? o->is_whole_k : o->is_whole_outer;
@@ -199,7 +200,8 @@ static void print_multiply(Printer *p, const ContractTile *t, const Operand *a, 
     int wm = t->m / t->warps_m, wn = t->n / t->warps_n;
     print_line(p, "if (t >= 0) {");
     p->depth++;
-    print_line(p, "const unsigned from = (unsigned)t %% %d * %d;", t->stages, (t->m + t->n) * t->k * 2);
+    print_line(p, "const unsigned from = (unsigned)t %% %d * %d;", t->stages,
+               (t->m + t->n) * t->k * 2);
     print_line(p, "zm_multiply<%s, %d, %d, %d, %s, %d, %s, %d>(acc, from, from + %d, wm, wn);",
                memory_type(p->k->nodes[a->side.node].dtype), wm / 16, wn / 8, t->k,
                truth(a->is_turned), a->chunks, truth(b->is_turned), b->chunks, b->begin);
@@ -267,8 +269,8 @@ static bool is_wide_load(const Printer *p, uint32_t node, int width)
 static bool is_wide_store(const Printer *p, const Store *s, int width)
 {
     DType dt = p->k->args[s->to.arg].dtype;
-    return width > 1 && s->mode == ST_SET && is_wide_type(dt) &&
-           p->k->nodes[s->node].dtype == dt && has_neighbours(p->k, &s->to, LOOP_N, width);
+    return width > 1 && s->mode == ST_SET && is_wide_type(dt) && p->k->nodes[s->node].dtype == dt &&
+           has_neighbours(p->k, &s->to, LOOP_N, width);
 }
 
 static void print_wide_loads(Printer *p, int width)

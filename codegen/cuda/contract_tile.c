@@ -9,9 +9,9 @@
 
 enum {
     PLAIN_TILE = CUDA_TILE,
-    STEP = 32,               /* elements of K a stage */
-    FIXED_STEPS = 6,         /* time of a block's beginning and end, in steps */
-    MIN_PART_STEPS = 8,      /* of a part of K */
+    STEP = 32,          /* elements of K a stage */
+    FIXED_STEPS = 6,    /* time of a block's beginning and end, in steps */
+    MIN_PART_STEPS = 8, /* of a part of K */
     MAX_PARTS = 64,
     MAX_WORKSPACE = 32 << 20
 };
@@ -60,8 +60,10 @@ static double time_of(const ContractTile *t, double speed, int64_t n_sm)
 {
     int64_t blocks = t->n_batches * t->n_m * t->n_n * t->parts;
     double work = t->m * (double)t->n / (128 * 128.0) / speed;
-    double part_cost = t->parts > 1 ? 4 + t->parts / 2.0 : 0; /* write, then read all */
-    return (double)ceil_div(blocks, n_sm) * ((double)(t->steps + FIXED_STEPS) * work + part_cost * work);
+    double parts_cost = t->parts > 1 ? 4 + (double)t->parts / 2 : 0; /* write; read all */
+    double per_sm = (double)ceil_div(blocks, n_sm);
+    double alone = per_sm == 1 ? 1.25 : 1; /* no other block fills its waits */
+    return per_sm * alone * work * ((double)(t->steps + FIXED_STEPS) + parts_cost);
 }
 
 static void split(ContractTile *t, int64_t parts)

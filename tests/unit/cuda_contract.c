@@ -1,6 +1,7 @@
 /* cuda_contract.c -- contractions for each kind of chip, as NVRTC compiles them, on the simulator:
  * shapes that fit no tile, operands that lie either way or between, prologues, epilogues, parts of
  * K. */
+#include "codegen/cuda/contract.h"
 #include "tests/unit/cuda_sim.h"
 
 #include "tests/unit/kernel_ref.h"
@@ -8,10 +9,10 @@
 typedef struct Shape {
     const char *name;
     int64_t batch, m, n, k;
-    bool a_turned, b_turned;  /* k is the outer dimension in memory */
-    int64_t a_more, b_more;   /* elements between rows */
-    bool a_shared;            /* all batches read one A */
-    int64_t row_more;         /* elements between rows of the result */
+    bool a_turned, b_turned; /* k is the outer dimension in memory */
+    int64_t a_more, b_more;  /* elements between rows */
+    bool a_shared;           /* all batches read one A */
+    int64_t row_more;        /* elements between rows of the result */
 } Shape;
 
 static const Shape shapes[] = {
@@ -33,6 +34,12 @@ static const Shape shapes[] = {
     {"batches_odd", 5, 7, 9, 11, false, false, 0, 0, true, 0},
     {"parts", 1, 65, 40, 1100, true, true, 0, 0, false, 0},
     {"parts_odd", 2, 9, 30, 901, false, false, 0, 0, false, 0},
+};
+/* Enough blocks for a chip that the largest tiles are chosen: 128 x 64, 64 x 128, 128 x 128. */
+static const Shape large[] = {
+    {"tall", 1, 1030, 520, 9, true, false, 0, 0, false, 0},
+    {"flat", 1, 1, 9000, 41, false, true, 0, 0, false, 0},
+    {"both", 1, 1490, 1430, 9, true, true, 2, 0, false, 0},
 };
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -69,7 +76,8 @@ static int operand(Kernel *k, DType dt, LoopKind kind, const Shape *s)
     int64_t rows = turned ? s->k : outer, pitch = (turned ? outer : s->k) + more;
     bool is_shared = is_a && s->a_shared;
     int arg = ref_in(k, dt, (is_shared ? 1 : s->batch) * rows * pitch);
-    int64_t batch = is_shared ? 0 : rows * pitch, along = turned ? 1 : pitch, deep = turned ? pitch : 1;
+    int64_t batch = is_shared ? 0 : rows * pitch, along = turned ? 1 : pitch,
+            deep = turned ? pitch : 1;
     return ref_load(k, arg, 0, STRIDES(batch, is_a ? along : 0, is_a ? 0 : along, deep));
 }
 
@@ -133,7 +141,8 @@ static Kernel *make_prologue(Arena *a, const Shape *s, DType dt)
 }
 
 /* Loops that no stride joins: M = 3 x 24, N = 5 x 8, K = 2 x 16, the result in another order. */
-static Kernel *make_split_loops(Arena *a, DType dt, int64_t inner_m, int64_t inner_n, int64_t inner_k)
+static Kernel *make_split_loops(Arena *a, DType dt, int64_t inner_m, int64_t inner_n,
+                                int64_t inner_k)
 {
     enum { M = 3, N = 5, K = 2 };
     Kernel *k = ref_kernel(a, KK_CONTRACT, "matmul", 1);
@@ -147,8 +156,8 @@ static Kernel *make_split_loops(Arena *a, DType dt, int64_t inner_m, int64_t inn
     int x = ref_in(k, dt, K * M * inner_m * row), y = ref_in(k, dt, N * K * inner_k * inner_n);
     int out = ref_out(k, dt, N * M * inner_m * inner_n, -1);
     k->node_a = ref_load(k, x, 0, STRIDES(inner_m * row, row, 0, 0, M * inner_m * row, 1));
-    k->node_b = ref_load(
-        k, y, 0, STRIDES(0, 0, K * inner_k * inner_n, 1, inner_k * inner_n, inner_n));
+    k->node_b =
+        ref_load(k, y, 0, STRIDES(0, 0, K * inner_k * inner_n, 1, inner_k * inner_n, inner_n));
     ref_store(k, ref_cast(k, dt, ref_acc(k, DT_F32)), out, 0,
               STRIDES(inner_m * inner_n, inner_n, M * inner_m * inner_n, 1, 0, 0));
     return k;
@@ -216,11 +225,26 @@ static void check_type(Sim *s, const char *arch, DType dt)
     sim_check(s, arch, c, n);
 }
 
+static void check_large(Sim *s)
+{
+    static const int tile[][2] = {{128, 64}, {64, 128}, {128, 128}};
+    SimCase c[3];
+    for (int i = 0; i < 3; i++) {
+        Kernel *k = make_product(&s->arena, &large[i], DT_BF16, DT_BF16);
+        add(c, i, s, "large", large[i].name, k);
+        ContractTile t = contract_tile(k, cuda_arch("sm_86"));
+        if (t.m != tile[i][0] || t.n != tile[i][1])
+            FAIL("%s: tile %d x %d, want %d x %d", c[i].name, t.m, t.n, tile[i][0], tile[i][1]);
+    }
+    sim_check(s, "compute_86", c, 3);
+}
+
 int main(void)
 {
     Sim s;
     if (!sim_open(&s, "cuda_contract")) return 77;
     check_type(&s, "compute_80", DT_BF16);
+    check_large(&s);
     check_type(&s, "compute_80", DT_F16);
     check_type(&s, "compute_75", DT_F16);
     check_type(&s, "compute_75", DT_BF16);
