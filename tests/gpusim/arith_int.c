@@ -188,17 +188,6 @@ static uint32_t dot4(uint32_t a, uint32_t b, uint32_t c, bool a_signed, bool b_s
     }
     return c;
 }
-/* Two 16-bit numbers of x times two bytes of y: its low or its high ones. */
-#define DP2A(KIND, X, Y)                                                                           \
-    TERNARY(dp2a_lo_##KIND, uint32_t, uint32_t,                                                    \
-            z + (uint32_t)((X)x * (Y)y) + (uint32_t)((X)(x >> 16) * (Y)(y >> 8)))                  \
-    TERNARY(dp2a_hi_##KIND, uint32_t, uint32_t,                                                    \
-            z + (uint32_t)((X)x * (Y)(y >> 16)) + (uint32_t)((X)(x >> 16) * (Y)(y >> 24)))
-DP2A(uu, uint16_t, uint8_t)
-DP2A(us, uint16_t, int8_t)
-DP2A(su, int16_t, uint8_t)
-DP2A(ss, int16_t, int8_t)
-
 TERNARY(dp4a_uu, uint32_t, uint32_t, dot4(x, y, z, false, false))
 TERNARY(dp4a_us, uint32_t, uint32_t, dot4(x, y, z, false, true))
 TERNARY(dp4a_su, uint32_t, uint32_t, dot4(x, y, z, true, false))
@@ -339,14 +328,6 @@ const Arith arith_int[] = {TABLE(16, "h"),
                            {"shf.l.clamp.b32", "wwww", shf_l_clamp},
                            {"shf.r.clamp.b32", "wwww", shf_r_clamp},
                            {"lop3.b32", "wwwww", exec_lop3},
-                           {"dp2a.lo.u32.u32", "wwww", dp2a_lo_uu},
-                           {"dp2a.lo.s32.u32", "wwww", dp2a_lo_su},
-                           {"dp2a.lo.s32.s32", "wwww", dp2a_lo_ss},
-                           {"dp2a.lo.u32.s32", "wwww", dp2a_lo_us},
-                           {"dp2a.hi.u32.u32", "wwww", dp2a_hi_uu},
-                           {"dp2a.hi.s32.u32", "wwww", dp2a_hi_su},
-                           {"dp2a.hi.s32.s32", "wwww", dp2a_hi_ss},
-                           {"dp2a.hi.u32.s32", "wwww", dp2a_hi_us},
                            {"dp4a.u32.u32", "wwww", dp4a_uu},
                            {"dp4a.u32.s32", "wwww", dp4a_us},
                            {"dp4a.s32.u32", "wwww", dp4a_su},
