@@ -21,6 +21,8 @@
 #ifndef ZM_RUNTIME_COMM_H
 #define ZM_RUNTIME_COMM_H
 
+#include <stdbool.h>
+
 #include "ir/base/program.h"
 #include "runtime/error.h"
 
@@ -75,6 +77,14 @@ RtStatus comm_local_open(Comm **out, CommGroup *g, int rank, const CommOptions *
  * beside the executable, or where the system looks.  Ranks of one host exchange data over POSIX
  * shared memory; ZMC_SHM=0 leaves everything to MPI (so that its own monitoring sees the bytes). */
 RtStatus comm_mpi_open(Comm **out, const char *shim, const CommOptions *o, RtError *e);
+
+/* Ranks as processes that meet over TCP, without MPI: at `place`, a FILE that all see, or host:port
+ * of rank 0's machine.  rank: this process's number; -1, with a file only: in order of arrival.
+ * o->world ranks have to come within $ZMC_MEETING_LIMIT seconds (60).  *is_agreed: it failed, and
+ * all ranks, among them rank 0, fail with the same message. */
+bool comm_place_is_address(const char *place);
+RtStatus comm_tcp_open(Comm **out, const char *place, int rank, const CommOptions *o,
+                       bool *is_agreed, RtError *e);
 
 /* Leaves and frees.  After a failure it first waits for the others to hear of it, at most a tenth
  * of the limit; the process should then end with an exit code other than 0. */

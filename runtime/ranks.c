@@ -29,14 +29,21 @@ static long number_of(const char *const *names, size_t n, long otherwise)
 
 static long launched_world(void)
 {
-    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+    static const char *const sizes[] = {"ZMC_WORLD", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
+                                        "SLURM_STEP_NUM_TASKS"};
     return number_of(sizes, sizeof sizes / sizeof *sizes, 0);
+}
+
+static int rank_or(int otherwise)
+{
+    static const char *const ranks[] = {"ZMC_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK",
+                                        "SLURM_PROCID"};
+    return (int)number_of(ranks, sizeof ranks / sizeof *ranks, otherwise);
 }
 
 int ranks_number(void)
 {
-    static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"};
-    return (int)number_of(ranks, sizeof ranks / sizeof *ranks, 0);
+    return rank_or(0);
 }
 
 bool ranks_launched(void)
@@ -45,7 +52,7 @@ bool ranks_launched(void)
 }
 
 /* One process is one rank.  A launcher that started another number of them is told what to do. */
-static RtStatus check_world(const Program *p, RtError *e)
+static RtStatus check_world(const Program *p, bool has_place, RtError *e)
 {
     long world = launched_world(), ranks = (long)p->h->ranks;
     bool is_unknown = getenv("PMIX_NAMESPACE") || getenv("PMI_FD") || getenv("PMI_PORT");
@@ -60,11 +67,12 @@ static RtStatus check_world(const Program *p, RtError *e)
                        "the program was compiled for %ld ranks, but %ld started; start it with "
                        "zmc run -n %ld, or compile it with --ranks %ld",
                        ranks, world, ranks, world);
-    if (world == 0 && is_unknown) return RT_OK; /* another launcher: MPI knows */
+    if (world == 0 && (is_unknown || has_place)) return RT_OK; /* MPI or the meeting knows */
     return RT_FAIL(e, RT_BAD,
                    "the program was compiled for %ld ranks, but one process started; start it with "
-                   "zmc run -n %ld OUT ... or mpirun -n %ld OUT ..., or compile it with --ranks 1",
-                   ranks, ranks, ranks);
+                   "zmc run -n %ld OUT ... or mpirun -n %ld OUT ..., start %ld processes with "
+                   "--rendezvous FILE, or compile it with --ranks 1",
+                   ranks, ranks, ranks, ranks);
 }
 
 /* ---- the communicator ---- */
@@ -108,6 +116,28 @@ static RtStatus meet(Run *r, const char *shim, const CommOptions *o, RtError *e)
     return s;
 }
 
+static RtStatus open_mpi(Run *r, const ZmrtImage *image, const CommOptions *o, RtError *e)
+{
+    char path[64];
+    int fd;
+    RT_TRY(embedded_shim(image, &fd, e));
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    RtStatus s = meet(r, fd >= 0 ? path : NULL, o, e);
+    if (fd >= 0) close(fd);
+    return s;
+}
+
+static RtStatus open_tcp(Run *r, const CommOptions *o, RtError *e)
+{
+    int rank = rank_or(-1);
+    if (rank < 0 && comm_place_is_address(r->o.rendezvous))
+        return RT_FAIL(e, RT_BAD,
+                       "--rendezvous %s: at an address each process needs its number: set ZMC_RANK "
+                       "to 0 ... %d, or give a FILE that all processes see, which numbers them",
+                       r->o.rendezvous, o->world - 1);
+    return comm_tcp_open(&r->comm, r->o.rendezvous, rank, o, &r->is_agreed, e);
+}
+
 RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
 {
     if (image->comm) { /* ranks as threads: they have met */
@@ -115,7 +145,7 @@ RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
         r->rank = comm_rank(r->comm);
         return RT_OK;
     }
-    RT_TRY(check_world(&r->p, e));
+    RT_TRY(check_world(&r->p, r->o.rendezvous != NULL, e));
     if (r->p.h->ranks == 1) return RT_OK;
     CommOptions o = {.program_hash = r->p.h->hash, .world = (int)r->p.h->ranks};
     o.program =
@@ -126,12 +156,7 @@ RtStatus ranks_open(Run *r, const ZmrtImage *image, RtError *e)
     o.max_in_flight = program_max_in_flight(&r->p) + SPARE_OPS;
     double longest_s = program_longest_s(&r->p);
     o.limit_s = longest_s > COMM_LIMIT_S ? longest_s : COMM_LIMIT_S;
-    char path[64];
-    int fd;
-    RT_TRY(embedded_shim(image, &fd, e));
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    RtStatus s = meet(r, fd >= 0 ? path : NULL, &o, e);
-    if (fd >= 0) close(fd);
+    RtStatus s = r->o.rendezvous ? open_tcp(r, &o, e) : open_mpi(r, image, &o, e);
     if (s == RT_OK) r->rank = comm_rank(r->comm);
     return s;
 }
