@@ -40,6 +40,7 @@ int64_t codegen_workspace_bytes(void *target, const Func *f, OpId fused)
     Arena scratch = {0};
     Kernel *k = kernel_build(&scratch, f, fused);
     int64_t bytes = 0;
+    if (k) kernel_trim(k, ARENA_ARRAY(&scratch, int64_t, k->n_args + 1));
     if (k && t->is_cuda)
         bytes = cuda_schedule(k, cuda_arch(t->arch)).workspace_bytes;
     else if (k)

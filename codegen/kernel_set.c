@@ -40,7 +40,7 @@ static Status no_form(const Module *m, const Func *f, OpId op)
                       "the kernel of this operation cannot be built");
 }
 
-static KernelUse use_of_kernel(Arena *a, const Kernel *k, uint32_t index)
+static KernelUse use_of_kernel(Arena *a, const Kernel *k, uint32_t index, const int64_t *first)
 {
     int32_t *consts = ARENA_ARRAY(a, int32_t, k->n_consts);
     if (k->n_consts) memcpy(consts, k->consts, k->n_consts * sizeof *consts);
@@ -48,27 +48,29 @@ static KernelUse use_of_kernel(Arena *a, const Kernel *k, uint32_t index)
                        .label = arena_strdup(a, k->label ? k->label : ""),
                        .flops = k->flops,
                        .bytes = k->bytes,
-                       .consts = consts};
+                       .consts = consts,
+                       .first = first};
 }
 
 /* ---- alignment ---- */
 
 /* What divides each address of a value, on every rank: the arena begins at a multiple of ZMP_ALIGN.
  */
-static int32_t value_align(const Func *f, ValueId v)
+static int32_t value_align(const Func *f, ValueId v, int64_t first)
 {
     const Place *p = &value_cget(f, v)->place;
-    int64_t all = p->offset | value_rank_stride(f, v) | ZMP_ALIGN;
+    int64_t behind = first * dtype_bytes(value_cget(f, v)->type->dtype);
+    int64_t all = (p->offset + behind) | value_rank_stride(f, v) | ZMP_ALIGN;
     return p->bytes ? (int32_t)(all & -all) : 0;
 }
 
 /* Lowers the alignments that kernel k counts on to those of one more use. */
-static void meet_alignments(Kernel *k, const Func *f, OpId id, bool is_first)
+static void meet_alignments(Kernel *k, const Func *f, OpId id, const int64_t *first, bool is_first)
 {
     const Op *op = op_cget(f, id);
     uint32_t n_in = op->n_in - (value_ok(op_workspace(f, op)) ? 1 : 0);
     for (uint32_t i = 0; i < n_in + op->n_out && i < k->n_args; i++) {
-        int32_t align = value_align(f, i < n_in ? op->in[i] : op->out[i - n_in]);
+        int32_t align = value_align(f, i < n_in ? op->in[i] : op->out[i - n_in], first[i]);
         if (is_first || align < k->args[i].align) k->args[i].align = align;
     }
 }
@@ -87,16 +89,19 @@ Status kernel_set_build(Arena *a, const Module *m, KernelSet *out)
             arena_free(&scratch); /* most forms are seen again: only new ones are kept */
             Kernel *k = kernel_build(&scratch, f, op);
             if (!k) return no_form(m, f, op);
+            int64_t *first = ARENA_ARRAY(a, int64_t, k->n_args + 1);
+            kernel_trim(k, first);
             uint64_t hash = kernel_hash(k);
             uint32_t at = find_equal(out, &by_hash, hash, k);
-            KernelUse use = use_of_kernel(a, k, at);
+            KernelUse use = use_of_kernel(a, k, at, first);
             if (at == MAP_NONE) {
                 use.kernel = out->kernels.n;
                 if (map_get(&by_hash, hash) == MAP_NONE) map_put(&by_hash, hash, use.kernel);
                 VEC_PUSH(a, &own, kernel_build(a, f, op));
+                kernel_trim(own.at[use.kernel], first);
                 VEC_PUSH(a, &out->kernels, own.at[use.kernel]);
             }
-            meet_alignments(own.at[use.kernel], f, op, at == MAP_NONE);
+            meet_alignments(own.at[use.kernel], f, op, first, at == MAP_NONE);
             map_put(&out->use_of, use_key(i, op), out->uses.n);
             VEC_PUSH(a, &out->uses, use);
         }

@@ -147,6 +147,16 @@ static void add_value_arg(FuncBuild *x, ValueId v, uint32_t flags, const char *n
         ->rank_stride = value_rank_stride(x->f, v);
 }
 
+/* The last argument is what the kernel reads of its value. */
+static void cut_arg(const FuncBuild *x, const KernelArg *arg, int64_t first)
+{
+    ZmpArg *z = &x->p->args.at[x->p->args.n - 1];
+    int64_t elem = dtype_bytes(arg->dtype);
+    ZM_CHECK((first + arg->elems) * elem <= z->bytes);
+    z->offset += first * elem;
+    z->bytes = arg->elems * elem;
+}
+
 /* The values of a kernel's last argument, which no buffer holds. */
 static void add_const_arg(FuncBuild *x, const Kernel *k, const int32_t *values)
 {
@@ -201,7 +211,10 @@ static Status add_kernel(FuncBuild *x, OpId id, const Op *op)
     uint32_t n_in = op->n_in - (value_ok(workspace) ? 1 : 0);
     const Kernel *k = x->set->kernels.at[use->kernel];
     check_shared_memory(x, k, op, n_in);
-    for (uint32_t i = 0; i < n_in; i++) add_value_arg(x, op->in[i], ZMP_ARG_READ, NULL);
+    for (uint32_t i = 0; i < n_in; i++) {
+        add_value_arg(x, op->in[i], ZMP_ARG_READ, NULL);
+        cut_arg(x, &k->args[i], use->first[i]);
+    }
     for (uint32_t i = 0; i < op->n_out; i++) add_value_arg(x, op->out[i], ZMP_ARG_WRITE, NULL);
     add_const_arg(x, k, use->consts);
     int64_t needs = x->code ? x->code[use->kernel].workspace_bytes : 0;

@@ -13,6 +13,7 @@ typedef struct KernelUse { /* one `fused` op */
     const char *label;
     double flops, bytes;
     const int32_t *consts; /* [Kernel.n_consts] */
+    const int64_t *first;  /* [Kernel.n_args]: element of the operand where the argument begins */
 } KernelUse;
 
 typedef struct KernelSet {
@@ -21,6 +22,9 @@ typedef struct KernelSet {
     Map use_of; /* (function, op) -> index into uses */
 } KernelSet;
 
+/* Cuts each argument to what is read of it; first[n_args] = what was cut off before
+ * (kernel_trim.c). */
+void kernel_trim(Kernel *k, int64_t *first);
 /* Builds the form of every fused op and finds equal ones.  An op without a form is an error. */
 Status kernel_set_build(Arena *a, const Module *m, KernelSet *out);
 const KernelUse *kernel_set_use(const KernelSet *s, uint32_t func,
