@@ -87,6 +87,14 @@ def test_16_bits_have_the_losses_of_the_cpu():
         same_steps(cuda, train(mlp(extra), *args, data=samples()), LOW_TOLERANCE)
 
 
+def test_16_bit_attention_has_the_losses_of_the_cpu():
+    """Tensor cores, with dropout: heads of 13, read by elements, and of 16, by 16 bytes."""
+    data = tokens(400, 61)
+    for extra in (("--precision", "bf16"), ("--precision", "fp16", "-D", "width=32")):
+        cuda = train_cuda(gpt((*extra, *TARGET)), 10, data=data)
+        same_steps(cuda, train(gpt(extra), 10, data=data), LOW_TOLERANCE)
+
+
 def test_checkpoints_go_both_ways():
     data = samples()
     whole = train_cuda(mlp(TARGET), 6, data=data)
