@@ -226,7 +226,7 @@ static void print_forward(Attention *x)
     str_addf(x->p->out, "%s top = -ZM_INF, sum = 0;  // of the row; of the lane\n", x->real);
     print_key_loop(x);
     print_dot(x, "x", &q, &k, "q k^T");
-    print_sees(x);
+    print_sees(x, true, true);
     print_score(x);
     print_dropout(x);
     print_softmax(x);
@@ -240,7 +240,7 @@ static void print_forward(Attention *x)
 /* prob and gradient of the score of (t, s), out of x = q k^T and y = dout v^T. */
 static void print_gradient(Attention *x)
 {
-    print_sees(x);
+    print_sees(x, true, true);
     print_score(x);
     print_dropout(x);
     print_line(x->p, "const %s prob = exp%s(x - base);", x->real, x->f);

@@ -49,8 +49,8 @@ void print_result(Attention *x, const char *name, const AttnOperand *o, const ch
 /* const int b, h = ... of `head`, and the pointers of the operands of this part. */
 void print_operands(Attention *x);
 void print_words(Attention *x); /* of dropout's key and stream */
-/* const bool sees = the query t may attend to the key s, and both exist. */
-void print_sees(Attention *x);
+/* const bool sees = the query t may attend to the key s, and both exist, as far as looked at. */
+void print_sees(Attention *x, bool looks_at_t, bool looks_at_s);
 /* zm_random(...) >= p of (t, s), after the line that computes `element`. */
 void print_element(Attention *x);
 void print_keeps(Attention *x);

@@ -100,6 +100,12 @@ static void print_copy(Flash *f, const char *to, const Matrix *m, int rows, cons
     str_addf(out, ", %lld - (%s));\n", m->side->n, first);
 }
 
+/* The second tile of a stage. */
+static int second_at(const Flash *f)
+{
+    return f->tile.columns * pitch(&f->far[0]);
+}
+
 /* Both tiles of the far side from row `first` on, into a stage. */
 static void print_stage(Flash *f, const char *stage, const char *first)
 {
@@ -133,8 +139,8 @@ static void print_own(Flash *f)
     for (int i = 0; i < f->n_own; i++) {
         const Matrix *m = &f->own[i];
         print_line(p,
-                   "const %s *const %s_own = shared + %d + (w * %d + own_row) * %d + own_column;",
-                   f->type, m->name, own_at(f, i), 16 * f->tile.m, pitch(m));
+                   "const unsigned int %s_own = tiles + %d + (w * %d + own_row) * %d + own_column;",
+                   m->name, 2 * own_at(f, i), 16 * f->tile.m, 2 * pitch(m));
         if (!f->tile.in_registers) continue;
         print_line(p, "unsigned int %s_a[%d][%d][4];", m->name, f->tile.m, padded(m->columns) / 16);
         print_line(p, "zm_fragments(%s_a, %s_own);", m->name, m->name);
@@ -148,9 +154,12 @@ static void print_product(Flash *f, const char *to, int i, const char *what)
     char text[200];
     const Matrix *own = &f->own[i], *far = &f->far[i];
     print_line(f->at.p, "float %s[%d][%d][4] = {};", to, f->tile.m, f->tile.columns / 8);
-    snprintf(text, sizeof text, "zm_scores<%d>(%s, %s_%s, %s_tile + far_row * %d + far_column);",
-             padded(own->columns) / 16, to, own->name, f->tile.in_registers ? "a" : "own",
-             far->name, pitch(far));
+    int n = f->tile.in_registers
+                ? snprintf(text, sizeof text, "zm_scores<%s>(%s, %s_a", f->type, to, own->name)
+                : snprintf(text, sizeof text, "zm_scores_of_tile<%s, %d>(%s, %s_own", f->type,
+                           padded(own->columns) / 16, to, own->name);
+    snprintf(text + n, sizeof text - (size_t)n, ", %s_tile + far_row * %d + far_column);",
+             far->name, 2 * pitch(far));
     print_noted(&f->at, what, text);
 }
 
@@ -158,8 +167,8 @@ static void print_accumulate(Flash *f, const char *acc, const char *weight, cons
                              const char *what)
 {
     char text[160];
-    snprintf(text, sizeof text, "zm_add_rows(%s, %s, %s_tile + own_row * %d + own_column);", acc,
-             weight, far->name, pitch(far));
+    snprintf(text, sizeof text, "zm_add_rows<%s>(%s, %s, %s_tile + own_row * %d + own_column);",
+             f->type, acc, weight, far->name, 2 * pitch(far));
     print_noted(&f->at, what, text);
 }
 
@@ -219,14 +228,15 @@ static void print_score_value(Flash *f)
 static void print_scores(Flash *f)
 {
     const AttnSpec *s = f->at.s;
-    bool is_always = f->is_scaled || s->mask.arg >= 0;
+    bool has_mask = s->mask.arg >= 0, reads = has_mask || s->bias.arg >= 0;
+    bool is_always = f->is_scaled || has_mask;
     bool has_edge = f->part != FLASH_DK_DV && f->at.keys.n % f->tile.columns != 0;
     if (!is_always && !s->is_causal && !has_edge) return;
     if (!is_always) print_when_unseen(f);
     print_unroll(f, "e", n_elements(f));
     print_pair(f, "e");
     print_places(f);
-    print_sees(&f->at);
+    print_sees(&f->at, reads, reads || has_edge);
     print_score_value(f);
     print_close(f->at.p);
     if (!is_always) print_close(f->at.p);
@@ -313,9 +323,9 @@ static void print_far_loop(Flash *f)
     p->depth++;
     print_stage(f, "(stage ^ 1)", next);
     print_close(p);
-    print_line(p, "const %s *const %s_tile = shared + stage * %d, *const %s_tile = %s_tile + %d;",
-               f->type, f->far[0].name, f->tile.stage_elems, f->far[1].name, f->far[0].name,
-               f->tile.columns * pitch(&f->far[0]));
+    print_line(p, "const unsigned int %s_tile = tiles + stage * %d, %s_tile = %s_tile + %d;",
+               f->far[0].name, 2 * f->tile.stage_elems, f->far[1].name, f->far[0].name,
+               2 * second_at(f));
 }
 
 /* A warp all of whose rows see none of the tile waits for the next. */
@@ -513,7 +523,9 @@ static void print_dk_dv(Flash *f)
     print_accumulator(f, "acc_k", &f->result[0]);
     print_accumulator(f, "acc_v", &f->result[1]);
     print_far_loop(f);
-    print_deltas(f, "dout_tile", f->tile.columns);
+    char tile[64];
+    snprintf(tile, sizeof tile, "shared + stage * %d + %d", f->tile.stage_elems, second_at(f));
+    print_deltas(f, tile, f->tile.columns);
     print_line(p, "if (threadIdx.x < %d) {", f->tile.columns);
     p->depth++;
     print_line(p, "const %s t = t0 + (int)threadIdx.x;", p->index_type);
@@ -608,8 +620,11 @@ static void print_lane(Flash *f)
     print_line(p, "const int w = threadIdx.x / 32, lane = threadIdx.x %% 32;");
     print_line(p,
                "const int g = lane / 4, c2 = lane %% 4 * 2;  // its row and columns of fragments");
-    print_line(p, "const int own_row = lane %% 16, own_column = lane / 16 * 8;");
-    print_line(p, "const int far_row = lane %% 8 + lane / 16 * 8, far_column = lane / 8 %% 2 * 8;");
+    print_line(p, "const int own_row = lane %% 16, own_column = lane / 16 * 16;");
+    print_line(p,
+               "const int far_row = lane %% 8 + lane / 16 * 8, far_column = lane / 8 %% 2 * 16;");
+    print_line(p,
+               "const unsigned int tiles = zm_shared_at(shared);  // columns and tiles in bytes");
     print_words(&f->at);
 }
 

@@ -129,22 +129,25 @@ void print_words(Attention *x)
 
 /* ---- pairs of a query and a key ---- */
 
-void print_sees(Attention *x)
+void print_sees(Attention *x, bool looks_at_t, bool looks_at_s)
 {
     const AttnSpec *s = x->s;
     Str *out = x->p->out;
+    const char *joint = "";
     print_indent(x->p);
-    str_addf(out, "const bool sees = t < %lld && s < %lld", x->queries.n, x->keys.n);
+    str_add(out, "const bool sees = ");
+    if (looks_at_t) str_addf(out, "t < %lld", x->queries.n), joint = " && ";
+    if (looks_at_s) str_addf(out, "%ss < %lld", joint, x->keys.n), joint = " && ";
     if (s->is_causal) {
-        str_add(out, " && s <= t");
+        str_addf(out, "%ss <= t", joint), joint = " && ";
         print_shift(x, x->keys.n - x->queries.n);
     }
     if (s->mask.arg >= 0) {
-        str_add(out, " && ");
+        str_add(out, joint), joint = " && ";
         print_load(x, "mask", &s->mask, "t", "s");
         str_add(out, " != 0");
     }
-    str_add(out, ";");
+    str_add(out, *joint ? ";" : "true;");
     print_end(x->p, "who attends to whom", x->p->k->loc);
 }
 
