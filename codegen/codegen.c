@@ -51,6 +51,18 @@ int64_t codegen_workspace_bytes(void *target, const Func *f, OpId fused)
 
 /* ---- executable ---- */
 
+void codegen_read_shim(Arena *a, const Program *p, const char *path, const char **shim,
+                       size_t *n_bytes)
+{
+    char *text;
+    *shim = NULL;
+    if (p->header.ranks > 1 && path && file_read(a, path, &text, n_bytes) == 0)
+        *shim = text;
+    else
+        *n_bytes = 0;
+}
+
+
 static double now_s(void)
 {
     struct timespec t;
@@ -91,23 +103,12 @@ static KernelCode *kernel_codes(Arena *a, const CpuObjects *o)
     return code;
 }
 
-/* An executable without the shim looks for it when it starts. */
-static void read_shim(Arena *a, const char *path, CpuProgramObject *out)
-{
-    char *text;
-    if (!path || file_read(a, path, &text, &out->shim_bytes) != 0)
-        out->shim_bytes = 0;
-    else
-        out->shim = text;
-}
-
 static Status write_program(Arena *a, const CodegenTarget *t, const CodegenOptions *opt, Program *p,
                             const CpuObjects *o, const char *path)
 {
     CpuProgramObject out = {0};
     out.blob = program_blob(p, &out.n_bytes);
-    if (p->header.ranks > 1) read_shim(a, opt->mpi_shim, &out);
-
+    codegen_read_shim(a, p, opt->mpi_shim, &out.shim, &out.shim_bytes);
     uint32_t n_fns = 0;
     for (uint32_t i = 0; i < o->n_kernels; i++) n_fns += o->code[i].n_phases;
     const char **fns = ARENA_ARRAY(a, const char *, n_fns + 1);

@@ -81,6 +81,7 @@ Status codegen_gpu_objects(Arena *a, const Module *m, const CodegenTarget *t,
     GpuImage image;
     ZM_TRY(build_image(a, m, t, opt, p, &image));
     CpuProgramObject out = {.blob = image.program, .n_bytes = image.program_bytes};
+    codegen_read_shim(a, p, opt->mpi_shim, &out.shim, &out.shim_bytes);
     out.device_code = image.device_code;
     out.device_code_bytes = image.device_code_bytes;
     const char **all = ARENA_ARRAY(a, const char *, 1);

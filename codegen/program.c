@@ -462,6 +462,8 @@ Status program_build(Arena *a, const Module *m, const KernelSet *set, const Kern
     h->version = ZMP_VERSION;
     h->corrupt_rate = m->corruption.rate;
     h->corrupt_span = m->corruption.span;
+    const LossScale *scale = &m->train.scale;
+    if (scale->is_dynamic && scale->rule == SCALE_DEEPSPEED) h->loss_scale_min = scale->min;
     h->corrupt_mask = m->corruption.mask;
     h->corrupt_eos = m->corruption.eos;
     h->corrupt_start = m->corruption.start;

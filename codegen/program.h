@@ -91,6 +91,9 @@ Status codegen_objects(Arena *a, const Module *m, const CodegenTarget *t, const 
 ProgramInfo codegen_program_info(const CodegenTarget *t,
                                  const CodegenOptions *opt); /* opt: or NULL */
 uint32_t codegen_threads(const CodegenOptions *opt);
+/* What a program of many ranks carries; *n_bytes 0: it looks for it when it starts. */
+void codegen_read_shim(Arena *a, const Program *p, const char *path, const char **shim,
+                       size_t *n_bytes);
 
 uint32_t program_string(Program *p, const char *s); /* NULL: "" */
 uint32_t program_loc(Program *p, LocId loc);        /* "gpt2.zm:12:3", "" without a place */

@@ -60,6 +60,16 @@ int comm_size(const Comm *c)
     return c->t.size;
 }
 
+int comm_place(const Comm *c)
+{
+    return c->place;
+}
+
+void comm_set_place(Comm *c, int place)
+{
+    c->place = place;
+}
+
 const char *comm_transport(const Comm *c)
 {
     return c->t.name;
@@ -95,6 +105,7 @@ static Comm *comm_new(const Transport *t, const CommOptions *o)
     if (!c) return NULL;
     size_t size = (size_t)t->size;
     c->t = *t;
+    c->place = t->rank;
     c->limit_s = o->limit_s > 0 ? o->limit_s : COMM_LIMIT_S;
     c->n_ops = o->max_in_flight > 0 ? o->max_in_flight : DEFAULT_OPS;
     c->op = calloc((size_t)c->n_ops, sizeof *c->op);

@@ -92,6 +92,9 @@ void comm_close(Comm *c);
 
 int comm_rank(const Comm *c);
 int comm_size(const Comm *c);
+/* This rank's number among those of its machine, once it was told; before that its rank. */
+int comm_place(const Comm *c);
+void comm_set_place(Comm *c, int place);
 
 /* The elements [*first, *first + result) that `rank` holds of `count`. */
 int64_t comm_shard(int64_t count, int rank, int size, int64_t *first);

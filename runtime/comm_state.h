@@ -46,6 +46,7 @@ typedef struct Op {
 
 struct Comm {
     Transport t;
+    int place; /* comm_place() */
     double limit_s;
     int n_ops;
     Op *op; /* [seq % n_ops] */

@@ -12,6 +12,8 @@ typedef struct CuModule *CuModuleRef;
 typedef struct CuFunction *CuFunctionRef;
 typedef struct CuStream *CuStreamRef;
 typedef struct CuEvent *CuEventRef;
+typedef struct CuGraph *CuGraphRef;         /* what a stream would do, recorded */
+typedef struct CuGraphExec *CuGraphExecRef; /* ... ready to be launched */
 
 enum {
     CU_OK = 0,
@@ -19,6 +21,9 @@ enum {
     CU_NO_DEVICE = 100,
     CU_STREAM_NON_BLOCKING = 1,
     CU_EVENT_NO_TIMING = 2,
+    CU_NOT_READY = 600,
+    CU_CAPTURE_THREAD_LOCAL = 1,
+    CU_FUNCTION_DYNAMIC_SHARED = 8, /* attribute: most bytes that a launch may ask for */
     CU_CAPABILITY_MAJOR = 75,
     CU_CAPABILITY_MINOR = 76
 };
@@ -29,6 +34,7 @@ enum {
     X(version, "cuDriverGetVersion", (int *version))                                               \
     X(error_name, "cuGetErrorName", (int error, const char **name))                                \
     X(error_text, "cuGetErrorString", (int error, const char **text))                              \
+    X(device_count, "cuDeviceGetCount", (int *n))                                                  \
     X(device_get, "cuDeviceGet", (int *device, int ordinal))                                       \
     X(device_name, "cuDeviceGetName", (char *name, int n, int device))                             \
     X(device_attribute, "cuDeviceGetAttribute", (int *value, int attribute, int device))           \
@@ -39,6 +45,7 @@ enum {
     X(module_unload, "cuModuleUnload", (CuModuleRef module))                                       \
     X(module_function, "cuModuleGetFunction",                                                      \
       (CuFunctionRef * function, CuModuleRef module, const char *name))                            \
+    X(function_set, "cuFuncSetAttribute", (CuFunctionRef function, int attribute, int value))      \
     X(launch, "cuLaunchKernel",                                                                    \
       (CuFunctionRef function, unsigned grid_x, unsigned grid_y, unsigned grid_z,                  \
        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,                \
@@ -59,7 +66,17 @@ enum {
     X(event_new, "cuEventCreate", (CuEventRef * event, unsigned flags))                            \
     X(event_free, "cuEventDestroy_v2", (CuEventRef event))                                         \
     X(event_record, "cuEventRecord", (CuEventRef event, CuStreamRef stream))                       \
-    X(event_wait, "cuEventSynchronize", (CuEventRef event))
+    X(event_wait, "cuEventSynchronize", (CuEventRef event))                                        \
+    X(event_query, "cuEventQuery", (CuEventRef event))                                             \
+    X(event_elapsed, "cuEventElapsedTime", (float *ms, CuEventRef from, CuEventRef to))            \
+    X(stream_after, "cuStreamWaitEvent", (CuStreamRef stream, CuEventRef event, unsigned flags))   \
+    X(capture_begin, "cuStreamBeginCapture_v2", (CuStreamRef stream, int mode))                    \
+    X(capture_end, "cuStreamEndCapture", (CuStreamRef stream, CuGraphRef * graph))                 \
+    X(graph_ready, "cuGraphInstantiateWithFlags",                                                  \
+      (CuGraphExecRef * ready, CuGraphRef graph, unsigned long long flags))                        \
+    X(graph_launch, "cuGraphLaunch", (CuGraphExecRef ready, CuStreamRef stream))                   \
+    X(graph_free, "cuGraphDestroy", (CuGraphRef graph))                                            \
+    X(graph_exec_free, "cuGraphExecDestroy", (CuGraphExecRef ready))
 
 typedef struct CuDriver {
     void *handle;

@@ -9,26 +9,41 @@
 #ifndef ZM_RUNTIME_DEVICE_H
 #define ZM_RUNTIME_DEVICE_H
 
+#include "runtime/comm.h"
 #include "runtime/memory.h"
 #include "runtime/program.h"
 
 typedef struct Device Device;
 
-/* The first GPU: one allocation of exactly the plan's arena with the variables zeroed, the
- * program's kernels loaded.  `mirror` outlives it. */
-RtStatus device_open(Device **d, const Program *p, const Memory *mirror, RtError *e);
+/* The GPU that is this rank's among those of its machine (host NULL: the first): one allocation of
+ * exactly the plan's arena with the variables zeroed, the program's kernels loaded.  `mirror` and
+ * `host` outlive it. */
+RtStatus device_open(Device **d, const Program *p, const Memory *mirror, Comm *host, RtError *e);
+/* All ranks, once every one has opened its GPU: makes ready what runs collectives between GPUs. */
+RtStatus device_join(Device *d, RtError *e);
+/* ... and ends it, while the ranks can still talk; !is_well: what is in flight never ends. */
+void device_leave(Device *d, bool is_well);
 void device_close(Device *d); /* NULL: nothing */
 
 /* What f reads as inputs, from the mirror; it may be written again at once. */
 RtStatus device_feed(Device *d, const ZmpFunc *f, RtError *e);
-/* Enqueues a KERNEL, COPY or ZERO.  waits: until it is done, so that what fails is known to be it.
- */
-RtStatus device_run(Device *d, uint32_t command, bool waits, RtError *e);
+/* Enqueues all commands of f; from the second time on as one graph ($ZMC_GRAPHS=0: never). */
+RtStatus device_run_all(Device *d, const ZmpFunc *f, RtError *e);
+/* One command, and waits for it: for who looks at what it did. */
+RtStatus device_run(Device *d, uint32_t command, RtError *e);
+double device_took_s(const Device *d); /* GPU's time of the command that device_run ran last */
 /* Until all is done; what failed meanwhile comes out here. */
 RtStatus device_wait(Device *d, RtError *e);
+int64_t device_sent(const Device *d); /* bytes to other ranks, of all that was enqueued */
 
-/* Device -> mirror, mirror -> device; both have happened when they return.  A failure is kept for
- * the next call that returns a status. */
+/* The scalars as they are after all that was enqueued; up to two notes may be on their way.  Taking
+ * the oldest waits for it alone and puts it into the mirror: what is enqueued behind goes on. */
+RtStatus device_note_step(Device *d, RtError *e);
+RtStatus device_take_step(Device *d, RtError *e);
+
+/* Device -> mirror: has happened when it returns.  Mirror -> device: before what is enqueued next;
+ * the mirror may be written again at once.  A failure is kept for the next call that returns a
+ * status. */
 void device_fetch(Device *d, const void *at, size_t n_bytes);
 void device_put(Device *d, const void *at, size_t n_bytes);
 /* The scalar variables, unless they are in the mirror as the last function left them. */

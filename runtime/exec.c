@@ -65,7 +65,7 @@ RtStatus exec_open_rank(Exec *x, const Program *p, Pool *pool, size_t spread, Co
         x->arg_at[i] = (a->buffer < 0 ? (char *)p->consts : x->buffer_at[a->buffer]) + a->offset +
                        exec_rank(x) * a->rank_stride;
     }
-    return program_is_cuda(p) ? device_open(&x->device, p, &x->arena, e) : RT_OK;
+    return program_is_cuda(p) ? device_open(&x->device, p, &x->arena, comm, e) : RT_OK;
 }
 
 void exec_close(Exec *x)
@@ -86,6 +86,12 @@ char *exec_port(const Exec *x, const ZmpPort *port)
 char *exec_var(const Exec *x, const ZmpVar *v)
 {
     return x->buffer_at[v->buffer] + (v->arena_offset - x->p->buffers[v->buffer].arena_offset);
+}
+
+int64_t exec_sent(const Exec *x)
+{
+    return (x->comm ? (int64_t)comm_sent_all(x->comm) : 0) +
+           (x->device ? device_sent(x->device) : 0);
 }
 
 /* ---- scalars ---- */
@@ -208,12 +214,12 @@ static RtStatus run_command(Exec *x, const ZmpCommand *c, RtError *e)
 
 static RtStatus run_commands(Exec *x, const ZmpFunc *f, RtError *e)
 {
+    if (x->device && x->n_observers == 0) return device_run_all(x->device, f, e);
     for (uint32_t i = f->first_command; i < f->first_command + f->n_commands; i++) {
         for (uint32_t o = 0; o < x->n_observers; o++)
             if (x->observers[o].before)
                 RT_TRY(x->observers[o].before(x->observers[o].self, x, f, i, e));
-        RT_TRY(x->device ? device_run(x->device, i, x->n_observers > 0, e)
-                         : run_command(x, &x->p->commands[i], e));
+        RT_TRY(x->device ? device_run(x->device, i, e) : run_command(x, &x->p->commands[i], e));
         for (uint32_t o = 0; o < x->n_observers; o++)
             if (x->observers[o].after)
                 RT_TRY(x->observers[o].after(x->observers[o].self, x, f, i, e));

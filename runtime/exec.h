@@ -4,8 +4,8 @@
  * arena or, with --poison, on buffers that are laid out apart.  Observers (poison, numerics, trace,
  * gradients, faults) see each command before and after it ran; without them a command costs one
  * call.  Of a program for a GPU the addresses are those of the host's mirror (device.h), and the
- * commands are enqueued; while anyone observes, each is waited for.  On many ranks the communicator
- * is polled whenever a command has ended. */
+ * commands are enqueued, all of a function at once; while anyone observes, one by one, and each is
+ * waited for.  On many ranks the communicator is polled whenever a command has ended. */
 #ifndef ZM_RUNTIME_EXEC_H
 #define ZM_RUNTIME_EXEC_H
 
@@ -58,6 +58,7 @@ void exec_observe_first(Exec *x, Observer o); /* sees each command before the ot
 void exec_unobserve(Exec *x, const void *self);
 
 RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e);
+int64_t exec_sent(const Exec *x); /* bytes of tensors to other ranks so far */
 
 /* Before the host reads numbers of the arena that commands wrote, and after it changed some; on the
  * CPU they do nothing. */

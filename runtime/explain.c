@@ -75,7 +75,7 @@ static void find_nonfinite(Run *r, Numerics *n, RtError *e)
         exec_set_scalar(&r->x, ZMP_S_SCALE, exec_scalar(&r->x, ZMP_S_SCALE_USED, 1));
         exec_observe(&r->x, numerics_observer(n));
         r->x.limit_s = NUMERICS_LIMIT_S;
-        run_micros(r, e); /* on one rank it ends where the first one is written */
+        run_micros(r, r->step, e); /* on one rank it ends where the first one is written */
         exec_unobserve(&r->x, n);
     }
     share_finding(r, n, e);

@@ -36,6 +36,7 @@ void step_result_read(StepResult *r, const Exec *x, int64_t step)
     r->is_exhausted = exec_scalar(x, ZMP_S_EXHAUSTED, 0) != 0;
     r->is_skipped = exec_scalar(x, ZMP_S_SKIPPED, 0) != 0;
     r->skips_in_row = (int64_t)exec_scalar(x, ZMP_S_SKIPS, 0);
+    r->n_stops = exec_scalar(x, ZMP_S_STOPS, 0);
 }
 
 /* Bytes of the whole lines of steps before first_step, and of evaluations up to it. */

@@ -13,6 +13,7 @@ typedef struct StepResult { /* what a step left in the scalar variables, plus wh
     bool is_skipped;
     bool is_exhausted; /* overflow at the least loss scale, hysteresis spent: the run ends */
     int64_t skips_in_row;
+    double n_stops; /* ranks that were told to stop before it */
     double seconds, tokens_per_second;
     int64_t comm_bytes;
 } StepResult;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/comm_agree.h"
+#include "runtime/comm_host.h"
 #include "runtime/comm_link.h"
 #include "runtime/watchdog.h"
 
@@ -294,5 +295,20 @@ RtStatus ranks_threads(Run *r, int *n, RtError *e)
     }
     free(all);
     if (n_sharing > 1) *n = *n / n_sharing > 1 ? *n / n_sharing : 1;
+    return s;
+}
+
+/* ---- GPUs ---- */
+
+RtStatus ranks_place(Run *r, RtError *e)
+{
+    if (!r->comm) return RT_OK;
+    uint64_t mine = host_number(), *all = calloc((size_t)comm_size(r->comm), sizeof *all);
+    int place = 0;
+    if (!all) return RT_FAIL(e, RT_FAILED, "out of memory for the machines of all ranks");
+    RtStatus s = ranks_gather(r->comm, &mine, all, sizeof mine, "the machines", e);
+    for (int k = 0; k < comm_rank(r->comm) && s == RT_OK; k++) place += all[k] == mine;
+    comm_set_place(r->comm, place);
+    free(all);
     return s;
 }

@@ -20,6 +20,9 @@ RtStatus ranks_compare(Run *r, RtError *e);
 /* The same for numbers of this run: `what` of them, such as samples, and where they come from. */
 RtStatus ranks_compare_number(Run *r, int64_t n, const char *what, RtError *e);
 
+/* comm_place(), for who takes a part of its machine's GPUs. */
+RtStatus ranks_place(Run *r, RtError *e);
+
 /* Threads for this rank by default: its share of the CPUs of its host. */
 RtStatus ranks_threads(Run *r, int *n, RtError *e);
 

@@ -38,7 +38,12 @@ typedef struct Run {
     int64_t stop_signal; /* that ended the steps, on any rank; 0: none */
     int n_threads;
     Replicas replicas;     /* --check-replicas */
-    int64_t step;          /* attempts done */
+    int64_t step;          /* attempts done, whose results were looked at */
+    int64_t started;       /* attempts enqueued: on a GPU one more may be on its way */
+    StepResult last;       /* of the attempt before `step` */
+    double step_ended;     /* when its result was there, or the first step began */
+    int64_t step_bytes[2]; /* that attempt k sent: [k % 2] */
+    int said_stop;         /* ZMP_S_STOP as this rank wrote it; -1: not yet */
     int64_t first_step;    /* of this process */
     int64_t first_samples; /* running number of the first sample of first_step */
     uint64_t seed;
@@ -52,7 +57,7 @@ int64_t run_first_sample(const Run *r, int64_t s, int64_t m);
 
 /* Steps until o.steps or a signal; checkpoints and evaluations on the way (train.c). */
 RtStatus run_steps(Run *r, RtError *e);
-RtStatus run_micros(Run *r, RtError *e); /* all micro-batches of step r->step */
+RtStatus run_micros(Run *r, int64_t step, RtError *e); /* all micro-batches of a step */
 /* RT_FAILED, with why too many steps were skipped (explain.c). */
 RtStatus run_explain_skips(Run *r, const StepResult *last, RtError *e);
 RtStatus run_save(Run *r, RtError *e); /* a checkpoint of now */

@@ -104,9 +104,10 @@ static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t comm
     const Program *p = x->p;
     const ZmpCommand *c = &p->commands[command];
     double now = now_seconds(), took = now - t->last_s;
+    if (x->device) took = device_took_s(x->device);
     if (t->out && (f == p->micro || f == p->last)) roofline_add(&t->roofline, command, took);
     if (t->out && c->kind != ZMP_PROBE) {
-        event(t, program_str(p, c->label), program_str(p, f->name), t->last_s, now);
+        event(t, program_str(p, c->label), program_str(p, f->name), now - took, now);
         fprintf(t->out, ",\"args\":{\"loc\":");
         text_json(t->out, program_str(p, c->loc));
         fprintf(t->out, ",\"kernel\":");

@@ -1,8 +1,11 @@
 /* train.c -- the step loop.
  *
- *   for each step:  micro-batches 0 .. A-2: fill, @micro;  A-1: fill, @last  ->  scalars ->
- * metrics, progress A step is finished before anything else is looked at: signals, checkpoints and
- * evaluations come between steps. */
+ *   for each step:  micro-batches 0 .. A-2: fill, @micro;  A-1: fill, @last
+ *   then:           scalars -> metrics, progress
+ *
+ * On a GPU a step is enqueued before the result of the one before it is looked at, so that the GPU
+ * never waits for the host: unless something comes between the two (a checkpoint, an evaluation),
+ * or the first might end the run. */
 #include "runtime/ranks.h"
 
 #include <string.h>
@@ -17,11 +20,11 @@ int64_t run_first_sample(const Run *r, int64_t s, int64_t m)
            (((s - r->first_step) * h->accumulate + m) * h->ranks + r->rank) * h->batch;
 }
 
-static RtStatus run_micro(Run *r, const ZmpFunc *f, int64_t m, RtError *e)
+static RtStatus run_micro(Run *r, const ZmpFunc *f, int64_t step, int64_t m, RtError *e)
 {
-    int64_t k = run_first_sample(r, r->step, m);
+    int64_t k = run_first_sample(r, step, m);
     RT_TRY(data_fill(&r->data, &r->x, f, k, r->p.h->batch, e));
-    fill_rng(&r->x, f, r->seed, r->step, k);
+    fill_rng(&r->x, f, r->seed, step, k);
     return exec_run(&r->x, f, e);
 }
 
@@ -37,13 +40,13 @@ static void print_audit(Run *r)
     str_free(&text);
 }
 
-RtStatus run_micros(Run *r, RtError *e)
+RtStatus run_micros(Run *r, int64_t step, RtError *e)
 {
     int64_t n = r->p.h->accumulate;
-    bool is_audited = r->audit && r->step == r->first_step;
+    bool is_audited = r->audit && step == r->first_step;
     if (is_audited) exec_observe(&r->x, r->audit_hooks->observer(r->audit));
-    for (int64_t m = 0; m + 1 < n; m++) RT_TRY(run_micro(r, r->p.micro, m, e));
-    bool is_faulty = fault_is_due(&r->faults, r->step, r->rank);
+    for (int64_t m = 0; m + 1 < n; m++) RT_TRY(run_micro(r, r->p.micro, step, m, e));
+    bool is_faulty = fault_is_due(&r->faults, step, r->rank);
     bool is_dumping = r->grads.file.is_open; /* in the first step */
     if (is_faulty) exec_observe_first(&r->x, fault_observer(&r->faults));
     double limit_s = r->x.limit_s;
@@ -51,7 +54,7 @@ RtStatus run_micros(Run *r, RtError *e)
         exec_observe(&r->x, grad_dump_observer(&r->grads));
         r->x.limit_s = comm_patience_s(r->p.h->n_params * (int64_t)sizeof(float));
     }
-    RtStatus s = run_micro(r, r->p.last, n - 1, e);
+    RtStatus s = run_micro(r, r->p.last, step, n - 1, e);
     r->x.limit_s = limit_s;
     exec_unobserve(&r->x, &r->faults);
     exec_unobserve(&r->x, &r->grads);
@@ -75,27 +78,38 @@ static RtStatus end_profile(Run *r, RtError *e)
     return RT_OK;
 }
 
-static RtStatus run_step(Run *r, RtError *e)
+static RtStatus start_step(Run *r, RtError *e)
 {
-    double started = now_seconds();
-    uint64_t sent = r->comm ? comm_sent_all(r->comm) : 0;
-    exec_set_scalar(&r->x, ZMP_S_STOP, signal_pending() != 0);
-    RT_TRY(run_micros(r, e));
-    StepResult result;
-    step_result_read(&result, &r->x, r->step);
-    result.seconds = now_seconds() - started;
-    if (r->comm) result.comm_bytes = (int64_t)(comm_sent_all(r->comm) - sent);
+    int stop = signal_pending() != 0;
+    int64_t sent = exec_sent(&r->x);
+    if (r->said_stop != stop) exec_set_scalar(&r->x, ZMP_S_STOP, stop);
+    r->said_stop = stop;
+    RT_TRY(run_micros(r, r->started, e));
+    r->step_bytes[r->started++ % 2] = exec_sent(&r->x) - sent;
+    return r->x.device ? device_note_step(r->x.device, e) : RT_OK;
+}
+
+/* Waits for the oldest step that is on its way. */
+static RtStatus end_step(Run *r, RtError *e)
+{
+    const ZmpHeader *h = r->p.h;
+    StepResult *result = &r->last;
+    if (r->x.device) RT_TRY(device_take_step(r->x.device, e));
+    step_result_read(result, &r->x, r->step);
+    double now = now_seconds();
+    result->seconds = now - r->step_ended;
+    result->comm_bytes = r->step_bytes[r->step % 2];
     if (r->grads.file.is_open) /* what ranks say about the file is no part of the step */
         RT_TRY(ranks_agree(r, grad_dump_close(&r->grads, e), "the gradients", 0, e));
-    const ZmpHeader *h = r->p.h;
-    result.tokens_per_second = (double)(h->items * h->accumulate * h->ranks) / result.seconds;
-    RT_TRY(metrics_step(&r->metrics, &result, h->arena_bytes, e));
-    progress_step(&r->progress, &result);
+    result->tokens_per_second = (double)(h->items * h->accumulate * h->ranks) / result->seconds;
+    RT_TRY(metrics_step(&r->metrics, result, h->arena_bytes, e));
+    progress_step(&r->progress, result);
     data_forget(&r->data);
-    r->skips_in_row = result.is_skipped ? r->skips_in_row + 1 : 0;
-    if (result.is_exhausted || r->skips_in_row >= MAX_SKIPS_IN_ROW)
-        return run_explain_skips(r, &result, e);
+    r->skips_in_row = result->is_skipped ? r->skips_in_row + 1 : 0;
+    if (result->is_exhausted || r->skips_in_row >= MAX_SKIPS_IN_ROW)
+        return run_explain_skips(r, result, e);
     r->step++;
+    r->step_ended = now_seconds();
     if (r->step - r->first_step == TRACE_STEPS) RT_TRY(end_profile(r, e));
     return RT_OK;
 }
@@ -122,7 +136,7 @@ RtStatus run_save(Run *r, RtError *e)
 static bool is_stopped(const Run *r)
 {
     if (!r->comm || r->step == r->first_step) return !r->comm && signal_pending();
-    return exec_scalar(&r->x, ZMP_S_STOPS, 0) > 0;
+    return r->last.n_stops > 0;
 }
 
 /* At the first comparison: of how much. */
@@ -135,17 +149,49 @@ static void say_compared(Run *r)
     c->is_said = true;
 }
 
+static bool is_due(int64_t every, int64_t step)
+{
+    return every > 0 && step % every == 0;
+}
+
+/* Is the result of the step that was started last wanted before the next one starts?  It is when
+ * something comes between them, and when it might end the run, which then is explained from the
+ * state that the step left: after a skipped step, and at the least loss scale. */
+static bool must_end_now(const Run *r)
+{
+    const Options *o = &r->o;
+    bool is_first = r->step == r->first_step && r->started - r->step == 1;
+    double least = r->p.h->loss_scale_min;
+    if (!r->x.device || r->x.n_observers > 0 || r->grads.file.is_open || is_first) return true;
+    if (r->last.is_skipped || (r->last.loss_scale_next <= least && !(r->last.hysteresis_next > 1)))
+        return true;
+    return r->started >= o->steps || is_due(o->check_replicas, r->started) ||
+           is_due(o->eval_every, r->started) || is_due(o->save_every, r->started);
+}
+
+static RtStatus between_steps(Run *r, RtError *e)
+{
+    if (is_due(r->o.check_replicas, r->step)) {
+        RtStatus s = replicas_check(&r->replicas, &r->x, r->step, e);
+        RT_TRY(ranks_agree(r, s, "--check-replicas", 0, e));
+        say_compared(r);
+    }
+    if (is_due(r->o.eval_every, r->step)) RT_TRY(run_evaluate(r, e));
+    if (is_due(r->o.save_every, r->step)) RT_TRY(run_save(r, e));
+    r->step_ended = now_seconds();
+    return RT_OK;
+}
+
 RtStatus run_steps(Run *r, RtError *e)
 {
-    while (r->step < r->o.steps && !is_stopped(r)) {
-        RT_TRY(run_step(r, e));
-        if (r->o.check_replicas > 0 && r->step % r->o.check_replicas == 0) {
-            RtStatus s = replicas_check(&r->replicas, &r->x, r->step, e);
-            RT_TRY(ranks_agree(r, s, "--check-replicas", 0, e));
-            say_compared(r);
-        }
-        if (r->o.eval_every > 0 && r->step % r->o.eval_every == 0) RT_TRY(run_evaluate(r, e));
-        if (r->o.save_every > 0 && r->step % r->o.save_every == 0) RT_TRY(run_save(r, e));
+    r->started = r->step;
+    r->step_ended = now_seconds();
+    while (r->started < r->o.steps && !is_stopped(r)) {
+        RT_TRY(start_step(r, e));
+        int64_t ahead = must_end_now(r) ? 0 : 1;
+        while (r->started - r->step > ahead) RT_TRY(end_step(r, e));
+        if (ahead == 0) RT_TRY(between_steps(r, e));
     }
+    while (r->step < r->started) RT_TRY(end_step(r, e));
     return end_profile(r, e);
 }

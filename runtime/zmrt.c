@@ -218,8 +218,11 @@ static RtStatus open_run(Run *r, RtError *e)
     const Options *o = &r->o;
     int64_t n_bytes = (int64_t)r->p.h->arena_bytes;
     RT_TRY(ranks_threads(r, &r->n_threads, e));
+    if (program_is_cuda(&r->p)) RT_TRY(ranks_place(r, e));
     if (o->threads > 0) r->n_threads = (int)o->threads;
     RT_TRY(ranks_agree(r, open_own(r, e), "the start", n_bytes, e));
+    if (r->x.device && r->comm)
+        RT_TRY(ranks_agree(r, device_join(r->x.device, e), "the GPUs", 0, e));
     RT_TRY(ranks_compare_number(r, r->data.n_samples, "the number of samples of --data", e));
     RT_TRY(ranks_compare_number(r, r->eval_data.n_samples, "that of --eval-data", e));
     RT_TRY(ranks_agree(r, open_state(r, e), "the state to start from", n_bytes, e));
@@ -319,7 +322,7 @@ static void say_failure(const Run *r, const char *program, RtStatus s, const RtE
 
 int zmrt_main(int argc, char **argv, const ZmrtImage *image)
 {
-    Run r = {.saved_step = -1, .evaluated_step = -1};
+    Run r = {.saved_step = -1, .evaluated_step = -1, .said_stop = -1};
     r.metrics.fd = -1;
     RtError e = {0};
     output_guard_standard();
@@ -330,6 +333,7 @@ int zmrt_main(int argc, char **argv, const ZmrtImage *image)
         progress_end(&r.progress);
         say_failure(&r, argc ? argv[0] : "zmrt", s, &e);
     }
+    if (r.x.device) device_leave(r.x.device, s == RT_OK || r.is_agreed);
     ranks_close(&r, s, &e);
     close_run(&r);
     signals_restore();

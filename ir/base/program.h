@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define ZMP_MAGIC 0x315247504d5aull /* "ZMPGR1" */
-enum { ZMP_VERSION = 6, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
+enum { ZMP_VERSION = 7, ZMP_MAX_RANK = 8, ZMP_MAX_PHASES = 4, ZMP_ALIGN = 64 };
 
 /* A CPU kernel runs in phases with a barrier between them; a phase is n_tasks independent tasks, in
  * any order on any thread.  bufs[i]: address of argument i; scratch: scratch_bytes of the calling
@@ -36,6 +36,7 @@ typedef struct ZmpHeader {
     uint64_t scratch_bytes;    /* per thread, maximum over kernels; not in the arena */
     int64_t batch, items;      /* B and B*T of a micro-batch */
     int64_t n_params;          /* elements of all parameters, tied ones once */
+    double loss_scale_min; /* an overflow at it with hysteresis spent ends the run; 0: none does */
     double corrupt_rate, corrupt_span; /* = Corruption of ir.h; rate 0: none */
     int64_t corrupt_mask, corrupt_eos, corrupt_start;
     uint32_t model, target /* "cpu", "cuda:sm_90" */, cpu, precision, source,

@@ -99,12 +99,6 @@ static int emit_executable(Session *s, const Module *m, const CodegenTarget *t, 
                          .command_line = s->opt.command_line,
                          .precision = precision_name(m->train.precision),
                          .timing = s->opt.timing};
-    if (t->is_cuda && m->mesh[MESH_DATA] > 1) {
-        diag_error(&s->diag, (SrcPos){0}, E_USAGE,
-                   "--target cuda makes executables of one rank in this version of zmc");
-        diag_help(&s->diag, "leave --ranks out, or use --target cpu");
-        return EXIT_BAD_INPUT;
-    }
     co.plan_text = plan_text(s, m, &r);
     if (codegen_executable(m, t, &co, s->opt.out, &st) != ZM_OK) return EXIT_BAD_INPUT;
     session_print_messages(s); /* warnings; the last line says what was made */
