@@ -141,8 +141,8 @@ static long long tiles_of(const Kernel *k, LoopKind kind)
 
 void print_contract(Printer *p)
 {
-    if (contract_tile(p->k, p->arch).is_mma) {
-        print_contract_mma(p);
+    if (contract_tile(p->k, p->arch).kind != CONTRACT_PLAIN) {
+        print_contract_tiles(p);
         return;
     }
     const Kernel *k = p->k;

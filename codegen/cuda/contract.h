@@ -1,5 +1,5 @@
-/* contract.h -- shared by the printers of contractions: contract.c (plain), contract_mma.c (tensor
- * cores). */
+/* contract.h -- shared by the printers of contractions: contract.c (plain), contract_tiles.c (by
+ * tiles in shared memory: tensor cores, or f32). */
 #ifndef ZM_CODEGEN_CUDA_CONTRACT_H
 #define ZM_CODEGEN_CUDA_CONTRACT_H
 
@@ -7,8 +7,14 @@
 
 /* What a block computes: m x n outputs, k deep at a time, by warps_m x warps_n warps.  `parts` > 1:
  * that many blocks share a tile, each sums `steps` of the k-deep steps. */
+typedef enum {
+    CONTRACT_PLAIN,  /* runs anywhere, any dtype */
+    CONTRACT_FLOATS, /* f32 by fused multiply-adds, 8 x 8 outputs a thread */
+    CONTRACT_MMA     /* 16-bit operands by mma.sync */
+} ContractKind;
+
 typedef struct ContractTile {
-    bool is_mma;
+    ContractKind kind;
     int32_t m, n, k, warps_m, warps_n;
     int32_t stages; /* of the ring in shared memory */
     int64_t n_m, n_n, n_batches, parts, steps, n_steps;
@@ -32,6 +38,6 @@ void contract_want_stores(Printer *p);
 bool contract_runs_along_k(const Printer *p, const Side *s);
 int contract_inner_loop(const Kernel *k, LoopKind kind); /* or -1 */
 
-void print_contract_mma(Printer *p);
+void print_contract_tiles(Printer *p);
 
 #endif

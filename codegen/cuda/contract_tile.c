@@ -9,7 +9,7 @@
 
 enum {
     PLAIN_TILE = CUDA_TILE,
-    STEP = 32,          /* elements of K a stage */
+    STEP_BYTES = 64,    /* of K a stage */
     FIXED_STEPS = 6,    /* time of a block's beginning and end, in steps */
     MIN_PART_STEPS = 8, /* of a part of K */
     MAX_PARTS = 64,
@@ -78,17 +78,24 @@ static bool may_split(const ContractTile *t, int64_t parts)
     return parts == 1 || (t->n_steps / parts >= MIN_PART_STEPS && bytes <= MAX_WORKSPACE);
 }
 
-static ContractTile best_shape(const Kernel *k, CudaArch arch)
+static ContractTile shape_at(size_t i, ContractKind kind, CudaArch arch)
+{
+    ContractTile t = {.kind = kind, .m = shapes[i].m, .n = shapes[i].n};
+    t.warps_m = shapes[i].warps_m;
+    t.warps_n = kind == CONTRACT_MMA ? shapes[i].warps_n : t.m * t.n / 64 / 32 / t.warps_m;
+    t.k = STEP_BYTES / (kind == CONTRACT_MMA ? 2 : 4);
+    t.stages = arch.sm >= 80 ? 4 : 2;
+    return t;
+}
+
+static ContractTile best_shape(const Kernel *k, ContractKind kind, CudaArch arch)
 {
     ContractTile best = {0};
     double best_time = 0;
     int64_t n_sm = multiprocessors(arch);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (arch.sm < shapes[i].min_sm) continue;
-        ContractTile t = {.is_mma = true, .m = shapes[i].m, .n = shapes[i].n, .k = STEP};
-        t.warps_m = shapes[i].warps_m;
-        t.warps_n = shapes[i].warps_n;
-        t.stages = arch.sm >= 80 ? 4 : 2;
+        ContractTile t = shape_at(i, kind, arch);
         for (int64_t parts = 1; parts <= MAX_PARTS; parts++) {
             cut(k, &t);
             if (!may_split(&t, parts)) break;
@@ -102,15 +109,18 @@ static ContractTile best_shape(const Kernel *k, CudaArch arch)
     return best;
 }
 
-static bool is_for_tensor_cores(const Kernel *k, CudaArch arch)
+static ContractKind kind_of(const Kernel *k, CudaArch arch)
 {
     DType a = k->nodes[k->node_a].dtype, b = k->nodes[k->node_b].dtype;
-    return a == b && ((a == DT_F16 && arch.sm >= 75) || (a == DT_BF16 && arch.sm >= 80));
+    if (a != b || arch.sm < 75) return CONTRACT_PLAIN;
+    if (a == DT_F16 || (a == DT_BF16 && arch.sm >= 80)) return CONTRACT_MMA;
+    return a == DT_F32 ? CONTRACT_FLOATS : CONTRACT_PLAIN;
 }
 
 ContractTile contract_tile(const Kernel *k, CudaArch arch)
 {
-    if (is_for_tensor_cores(k, arch)) return best_shape(k, arch);
+    ContractKind kind = kind_of(k, arch);
+    if (kind != CONTRACT_PLAIN) return best_shape(k, kind, arch);
     ContractTile t = {.m = PLAIN_TILE, .n = PLAIN_TILE, .k = 16, .warps_m = 2, .warps_n = 4};
     cut(k, &t);
     return t;
@@ -126,7 +136,7 @@ void contract_schedule(const Kernel *k, CudaArch arch, CudaSchedule *s)
     s->threads_x = t.warps_m * t.warps_n * 32;
     s->n_blocks = tiles * t.parts;
     if (t.parts > 1) s->workspace_bytes = tiles * t.parts * t.m * t.n * 4;
-    if (!t.is_mma) return;
-    int32_t ring = t.stages * (t.m + t.n) * t.k * 2, results = t.m * t.n * 4;
+    if (t.kind == CONTRACT_PLAIN) return;
+    int32_t ring = t.stages * (t.m + t.n) * STEP_BYTES, results = t.m * t.n * 4;
     s->shared_bytes = ring > results ? ring : results;
 }

@@ -225,12 +225,12 @@ static void check_type(Sim *s, const char *arch, DType dt)
     sim_check(s, arch, c, n);
 }
 
-static void check_large(Sim *s)
+static void check_large(Sim *s, DType dt)
 {
     static const int tile[][2] = {{128, 64}, {64, 128}, {128, 128}};
     SimCase c[3];
     for (int i = 0; i < 3; i++) {
-        Kernel *k = make_product(&s->arena, &large[i], DT_BF16, DT_BF16);
+        Kernel *k = make_product(&s->arena, &large[i], dt, dt);
         add(c, i, s, "large", large[i].name, k);
         ContractTile t = contract_tile(k, cuda_arch("sm_86"));
         if (t.m != tile[i][0] || t.n != tile[i][1])
@@ -244,11 +244,13 @@ int main(void)
     Sim s;
     if (!sim_open(&s, "cuda_contract")) return 77;
     check_type(&s, "compute_80", DT_BF16);
-    check_large(&s);
+    check_large(&s, DT_BF16);
+    check_large(&s, DT_F32);
     check_type(&s, "compute_80", DT_F16);
     check_type(&s, "compute_75", DT_F16);
     check_type(&s, "compute_75", DT_BF16);
     check_type(&s, "compute_80", DT_F32);
+    check_type(&s, "compute_75", DT_F32);
     check_type(&s, "compute_80", DT_F64);
     return sim_close(&s);
 }

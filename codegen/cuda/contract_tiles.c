@@ -1,21 +1,25 @@
-/* contract_mma.c -- prints contractions of 16-bit operands on tensor cores.
+/* contract_tiles.c -- prints contractions whose operands pass through tiles in shared memory: of
+ * 16-bit numbers on tensor cores, of f32 by fused multiply-adds.
  *
  * A block computes a tile of outputs.  Tiles of A and B, a step of K deep, pass through a ring in
- * shared memory; each lies there as in its memory, [m or n][k] or turned, [k][m or n], and ldmatrix
- * gives fragments of both.  One loop fills the ring and multiplies: in its turn `t` the tiles of
- * step t + stages - 1 are sent for and those of step t multiplied, so the first turns only fill.
+ * shared memory.  16-bit numbers lie there as in their memory, [m or n][k] or turned, [k][m or n],
+ * and ldmatrix gives fragments of both; f32 lies [k][m or n] always.  One loop fills the ring and
+ * multiplies: in its turn `t` the tiles of step t + stages - 1 are sent for and those of step t
+ * multiplied, so the first turns only fill.
  *
- * An operand comes by one of three ways (Fill).  The results go from fragments to shared memory, as
- * rows, so that the epilogue reads and writes 4 neighbours a thread, and is printed once.
+ * An operand comes by one of three ways (Fill), 16 bytes at a time: a chunk.  The results go to
+ * shared memory as rows, so that the epilogue reads and writes 4 neighbours a thread, and is
+ * printed once.
  *
- * Sums: f32, by tensor cores, K in order; of parts of K, in the order of the parts.  Neither
- * depends on the grid. */
+ * Sums: f32, K in order; of parts of K, in the order of the parts.  Neither depends on the grid. */
 #include "codegen/cuda/contract.h"
 
-enum { CHUNK = 8, WIDE = 4, GROUP = 8 /* tiles of M that share tiles of B in the cache */ };
+#include <stdio.h>
+
+enum { WIDE = 4, GROUP = 8 /* tiles of M that share tiles of B in the cache */ };
 
 typedef enum {
-    FILL_COPY,   /* chunks of 8 neighbours, by cp.async where they are aligned */
+    FILL_COPY,   /* chunks of neighbours, by cp.async where they are aligned */
     FILL_CHUNKS, /* the same through registers, sent for before the products, put behind them */
     FILL_VALUES  /* computed element by element: a prologue, or neighbours that are none */
 } Fill;
@@ -24,7 +28,9 @@ typedef struct Operand {
     Side side;
     Fill fill;
     bool is_turned;
-    int32_t rows, chunks; /* of its tile: [rows][8 chunks] */
+    int32_t unit;         /* elements of a chunk */
+    int32_t rows, chunks; /* of its tile: [rows][chunks] */
+    int32_t span;         /* along m or n */
     int32_t begin;        /* of its tile in a stage, bytes */
     bool is_whole_outer, is_whole_k;
     long long outer; /* extent of M or N */
@@ -60,22 +66,25 @@ static Fill fill_of(const Printer *p, const Operand *o)
     LoopKind kind = o->is_turned ? o->side.loops : LOOP_K;
     if (n->kind != KN_LOAD || is_constant(p, (uint32_t)o->side.node)) return FILL_VALUES;
     const Access *at = &k->accesses[n->index];
-    if (k->args[at->arg].dtype != n->dtype || !has_neighbours(k, at, kind, CHUNK))
+    if (k->args[at->arg].dtype != n->dtype || !has_neighbours(k, at, kind, o->unit))
         return FILL_VALUES;
-    bool is_aligned = is_multiple(k, at, contract_inner_loop(k, kind), CHUNK);
-    return p->arch.sm >= 80 && is_aligned ? FILL_COPY : FILL_CHUNKS;
+    bool is_aligned = is_multiple(k, at, contract_inner_loop(k, kind), o->unit);
+    bool is_in_order =
+        o->is_turned || n->dtype != DT_F32; /* a chunk of memory is one of the tile */
+    return p->arch.sm >= 80 && is_aligned && is_in_order ? FILL_COPY : FILL_CHUNKS;
 }
 
 static Operand operand_of(Printer *p, const ContractTile *t, Side side)
 {
     Operand o = {.side = side, .outer = (long long)loops_extent(p->k, side.loops)};
-    int32_t span = side.loops == LOOP_M ? t->m : t->n;
+    o.span = side.loops == LOOP_M ? t->m : t->n;
+    o.unit = 16 / (int32_t)dtype_bytes(p->k->nodes[side.node].dtype);
     contract_want_node(p, side.node);
     o.is_turned = !contract_runs_along_k(p, &side);
-    o.rows = o.is_turned ? t->k : span;
-    o.chunks = (o.is_turned ? span : t->k) / CHUNK;
-    o.begin = side.loops == LOOP_M ? 0 : t->m * t->k * 2;
-    o.is_whole_outer = o.outer % span == 0;
+    o.rows = o.is_turned ? t->k : o.span;
+    o.chunks = (o.is_turned ? o.span : t->k) / o.unit;
+    o.begin = side.loops == LOOP_M ? 0 : t->m * t->k * 16 / o.unit;
+    o.is_whole_outer = o.outer % o.span == 0;
     o.is_whole_k = loops_extent(p->k, LOOP_K) % t->k == 0;
     o.fill = fill_of(p, &o);
     return o;
@@ -96,13 +105,15 @@ static void open_chunks(Printer *p, const Operand *o)
                p->s.threads_x, o->chunks, o->chunks);
 }
 
-static void print_place(Printer *p, const Operand *o)
+static void print_place(Printer *p, const Operand *o, const char *more)
 {
+    char chunk[32];
+    snprintf(chunk, sizeof chunk, "chunk * %d%s", o->unit, more);
     print_line(p, "const %s %s = %s + %s, k = k0 + %s;", type_of(p), o->side.outer, o->side.first,
-               o->is_turned ? "chunk * 8" : "row", o->is_turned ? "row" : "chunk * 8");
+               o->is_turned ? chunk : "row", o->is_turned ? "row" : chunk);
 }
 
-/* How many elements of the chunk there are: 8 or more when all. */
+/* How many elements of the chunk there are: `unit` or more when all. */
 static void print_count(Printer *p, const Operand *o)
 {
     long long depth = (long long)loops_extent(p->k, LOOP_K);
@@ -113,7 +124,7 @@ static void print_count(Printer *p, const Operand *o)
     bool whole_across = o->is_turned ? o->is_whole_k : o->is_whole_outer;
     if (!whole_across) str_addf(p->out, "%s < %lld ? ", across, n_across);
     if (whole_along)
-        str_add(p->out, "8");
+        str_addf(p->out, "%d", o->unit);
     else if (p->s.is_64bit)
         str_addf(p->out, "(int)(%lld - %s < 8 ? %lld - %s : 8)", n_along, along, n_along, along);
     else
@@ -128,17 +139,31 @@ static void print_pointer(Printer *p, const Access *at)
     str_add(p->out, ")");
 }
 
+/* The byte of shared memory where a chunk goes. */
+static void print_chunk_place(Printer *p, const Operand *o)
+{
+    if (o->unit == 4)
+        str_addf(p->out, "to + %d + zm_float_at<%d>(row, 4 * chunk)", o->begin, o->span);
+    else
+        str_addf(p->out, "to + %d + zm_chunk<%d>(row, chunk)", o->begin, o->chunks);
+}
+
 static void print_chunk(Printer *p, const Operand *o)
 {
     const Node *n = &p->k->nodes[o->side.node];
-    print_place(p, o);
+    print_place(p, o, "");
     print_indices(p, o->side.loops, o->side.outer);
     print_indices(p, LOOP_K, "k");
     print_indent(p);
     if (o->fill == FILL_COPY)
-        str_addf(p->out, "zm_copy_chunk(to + %d + zm_chunk<%d>(row, chunk), ", o->begin, o->chunks);
+        str_addf(p->out, "%s(", o->unit == 4 ? "zm_copy_floats" : "zm_copy_chunk");
     else
-        str_addf(p->out, "%s[i] = zm_get_chunk(", o->side.tile);
+        str_addf(p->out, "%s[i] = %s(", o->side.tile,
+                 o->unit == 4 ? "zm_get_floats" : "zm_get_chunk");
+    if (o->fill == FILL_COPY) {
+        print_chunk_place(p, o);
+        str_add(p->out, ", ");
+    }
     print_pointer(p, &p->k->accesses[n->index]);
     str_add(p->out, ", ");
     print_count(p, o);
@@ -151,10 +176,9 @@ static void print_values(Printer *p, const Operand *o)
     DType dt = p->k->nodes[o->side.node].dtype;
     print_line(p, "unsigned h[4] = {};");
     print_line(p, "#pragma unroll");
-    print_line(p, "for (int e = 0; e < 8; e++) {");
+    print_line(p, "for (int e = 0; e < %d; e++) {", o->unit);
     p->depth++;
-    print_line(p, "const %s %s = %s + %s, k = k0 + %s;", type_of(p), o->side.outer, o->side.first,
-               o->is_turned ? "chunk * 8 + e" : "row", o->is_turned ? "row" : "chunk * 8 + e");
+    print_place(p, o, " + e");
     print_line(p, "if (%s >= %lld || k >= %lld) continue;", o->side.outer, o->outer,
                (long long)loops_extent(p->k, LOOP_K));
     print_indices(p, o->side.loops, o->side.outer);
@@ -162,9 +186,12 @@ static void print_values(Printer *p, const Operand *o)
     for (uint32_t i = 0; i < p->k->n_nodes; i++)
         if (p->is_wanted[i]) print_node(p, i);
     print_indent(p);
-    str_addf(p->out, "h[e / 2] |= (unsigned)%s(", dt == DT_BF16 ? "zm_to_bf16" : "zm_to_f16");
+    if (o->unit == 4)
+        str_add(p->out, "h[e] = __float_as_uint(");
+    else
+        str_addf(p->out, "h[e / 2] |= (unsigned)%s(", dt == DT_BF16 ? "zm_to_bf16" : "zm_to_f16");
     print_use(p, o->side.node);
-    str_add(p->out, ").bits << e % 2 * 16;\n");
+    str_add(p->out, o->unit == 4 ? ");\n" : ").bits << e % 2 * 16;\n");
     print_close(p);
     print_line(p, "%s[i] = uint4{h[0], h[1], h[2], h[3]};", o->side.tile);
 }
@@ -183,8 +210,14 @@ static void print_fetch(Printer *p, const Operand *o)
 static void print_put(Printer *p, const Operand *o)
 {
     open_chunks(p, o);
-    print_line(p, "zm_put_chunk(to + %d + zm_chunk<%d>(row, chunk), %s[i]);", o->begin, o->chunks,
-               o->side.tile);
+    print_indent(p);
+    if (o->unit == 4 && !o->is_turned)
+        str_addf(p->out, "zm_put_turned<%d>(to + %d, row, chunk", o->span, o->begin);
+    else {
+        str_add(p->out, "zm_put_chunk(");
+        print_chunk_place(p, o);
+    }
+    str_addf(p->out, ", %s[i]);\n", o->side.tile);
     print_close(p);
 }
 
@@ -195,16 +228,23 @@ static const char *truth(bool v)
     return v ? "true" : "false";
 }
 
+static int32_t stage_bytes(const ContractTile *t)
+{
+    return (t->m + t->n) * t->k * (t->kind == CONTRACT_MMA ? 2 : 4);
+}
+
 static void print_multiply(Printer *p, const ContractTile *t, const Operand *a, const Operand *b)
 {
     int wm = t->m / t->warps_m, wn = t->n / t->warps_n;
-    print_line(p, "if (t >= 0) {");
-    p->depth++;
-    print_line(p, "const unsigned from = (unsigned)t %% %d * %d;", t->stages,
-               (t->m + t->n) * t->k * 2);
-    print_line(p, "zm_multiply<%s, %d, %d, %d, %s, %d, %s, %d>(acc, from, from + %d, wm, wn);",
-               memory_type(p->k->nodes[a->side.node].dtype), wm / 16, wn / 8, t->k,
-               truth(a->is_turned), a->chunks, truth(b->is_turned), b->chunks, b->begin);
+    print_open(p, "if (t >= 0)");
+    print_line(p, "const unsigned from = (unsigned)t %% %d * %d;", t->stages, stage_bytes(t));
+    if (t->kind == CONTRACT_FLOATS)
+        print_line(p, "zm_multiply_floats<%d, %d, %d>(acc, from, from + %d);", t->m, t->n, t->k,
+                   b->begin);
+    else
+        print_line(p, "zm_multiply<%s, %d, %d, %d, %s, %d, %s, %d>(acc, from, from + %d, wm, wn);",
+                   memory_type(p->k->nodes[a->side.node].dtype), wm / 16, wn / 8, t->k,
+                   truth(a->is_turned), a->chunks, truth(b->is_turned), b->chunks, b->begin);
     print_close(p);
 }
 
@@ -223,8 +263,7 @@ static void print_steps(Printer *p, const ContractTile *t, const Operand *a, con
     print_line(p, "const int next = t + %d;", t->stages - 1);
     print_line(p, "const %s k0 = %s(%snext) * %d;", type_of(p), p->s.is_64bit ? "(long long)" : "",
                t->parts > 1 ? "first + " : "", t->k);
-    print_line(p, "const unsigned to = (unsigned)next %% %d * %d;", t->stages,
-               (t->m + t->n) * t->k * 2);
+    print_line(p, "const unsigned to = (unsigned)next %% %d * %d;", t->stages, stage_bytes(t));
     print_open(p, "if (next < steps)");
     for (int i = 0; i < 2; i++) print_fetch(p, both[i]);
     print_close(p);
@@ -348,7 +387,10 @@ static void print_results(Printer *p, const ContractTile *t)
     int width = inner >= 0 && k->loops[inner].extent % WIDE == 0 ? WIDE : 1, across = t->n / width;
     contract_want_stores(p);
     print_line(p, "__syncthreads();");
-    print_line(p, "zm_spread<%d>(acc, (float *)zm_shared, wm, wn);", t->n);
+    if (t->kind == CONTRACT_FLOATS)
+        print_line(p, "zm_spread_floats<%d, %d>(acc, (float *)zm_shared);", t->m, t->n);
+    else
+        print_line(p, "zm_spread<%d>(acc, (float *)zm_shared, wm, wn);", t->n);
     print_line(p, "__syncthreads();");
     print_line(p, "#pragma unroll 1");
     print_line(p, "for (int s = threadIdx.x; s < %d; s += %d) {", t->m * across, p->s.threads_x);
@@ -398,7 +440,7 @@ static void print_tile(Printer *p, const ContractTile *t)
                (long long)t->steps);
 }
 
-void print_contract_mma(Printer *p)
+void print_contract_tiles(Printer *p)
 {
     const Kernel *k = p->k;
     ContractTile t = contract_tile(k, p->arch);
@@ -408,14 +450,17 @@ void print_contract_mma(Printer *p)
     long long tiles = (long long)(t.n_batches * t.n_m * t.n_n);
     p->sum_type = "float";
     if (t.parts > 1) print_line(p, "static __device__ unsigned count[%lld];", tiles);
-    print_line(p, "const int warp = threadIdx.x / 32, wm = warp / %d * %d, wn = warp %% %d * %d;",
-               t.warps_n, wm, t.warps_n, wn);
+    if (t.kind == CONTRACT_MMA)
+        print_line(p,
+                   "const int warp = threadIdx.x / 32, wm = warp / %d * %d, wn = warp %% %d * %d;",
+                   t.warps_n, wm, t.warps_n, wn);
     print_constants(p);
     print_line(p, "for (%s work = blockIdx.x; work < %lld; work += gridDim.x) {", type_of(p),
                tiles * (long long)t.parts);
     p->depth++;
     print_tile(p, &t);
-    print_line(p, "float acc[%d][%d][4] = {};", wm / 16, wn / 8);
+    bool is_mma = t.kind == CONTRACT_MMA;
+    print_line(p, "float acc[%d][%d][4] = {};", is_mma ? wm / 16 : 8, is_mma ? wn / 8 : 2);
     print_steps(p, &t, &a, &b);
     if (t.parts > 1) print_parts(p, &t);
     print_results(p, &t);
