@@ -41,6 +41,11 @@ static const char *type_of(const Printer *p)
     return p->index_type;
 }
 
+static const char *truth(bool v)
+{
+    return v ? "true" : "false";
+}
+
 /* ---- operands ---- */
 
 static bool is_multiple(const Kernel *k, const Access *at, int unit, int64_t n)
@@ -49,6 +54,12 @@ static bool is_multiple(const Kernel *k, const Access *at, int unit, int64_t n)
     for (uint32_t d = 0; d < k->n_loops; d++)
         if ((int)d != unit && at->stride[d] % n != 0) return false;
     return true;
+}
+
+/* Is what an access with wide neighbours reads or writes at once aligned, whatever the address? */
+static bool has_alignment(const Printer *p, const Access *at, int32_t bytes)
+{
+    return p->k->args[at->arg].align >= bytes;
 }
 
 /* Are n neighbours of the loops of a kind, from a multiple of n on, neighbours in memory? */
@@ -156,7 +167,8 @@ static void print_chunk(Printer *p, const Operand *o)
     print_indices(p, LOOP_K, "k");
     print_indent(p);
     if (o->fill == FILL_COPY)
-        str_addf(p->out, "%s(", o->unit == 4 ? "zm_copy_floats" : "zm_copy_chunk");
+        str_addf(p->out, "%s<%s>(", o->unit == 4 ? "zm_copy_floats" : "zm_copy_chunk",
+                 truth(has_alignment(p, &p->k->accesses[n->index], 16)));
     else
         str_addf(p->out, "%s[i] = %s(", o->side.tile,
                  o->unit == 4 ? "zm_get_floats" : "zm_get_chunk");
@@ -222,11 +234,6 @@ static void print_put(Printer *p, const Operand *o)
 }
 
 /* ---- the loop over K ---- */
-
-static const char *truth(bool v)
-{
-    return v ? "true" : "false";
-}
 
 static int32_t stage_bytes(const ContractTile *t)
 {
@@ -312,13 +319,22 @@ static bool is_wide_store(const Printer *p, const Store *s, int width)
            has_neighbours(p->k, &s->to, LOOP_N, width);
 }
 
+static void print_wide_call(Printer *p, const char *verb, const Access *at, int width)
+{
+    int32_t bytes = width * (int32_t)dtype_bytes(p->k->args[at->arg].dtype);
+    bool is_aligned = has_alignment(p, at, bytes) &&
+                      is_multiple(p->k, at, contract_inner_loop(p->k, LOOP_N), width);
+    str_addf(p->out, "zm_%s4<%s>(", verb, truth(is_aligned));
+}
+
 static void print_wide_loads(Printer *p, int width)
 {
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         if (!p->is_wanted[i] || !is_wide_load(p, i, width)) continue;
         print_line(p, "float w%u[%d];", i, width);
         print_indent(p);
-        str_addf(p->out, "zm_get4(w%u, ", i);
+        print_wide_call(p, "get", &p->k->accesses[p->k->nodes[i].index], width);
+        str_addf(p->out, "w%u, ", i);
         print_pointer(p, &p->k->accesses[p->k->nodes[i].index]);
         str_add(p->out, ");");
         print_end(p, "load", node_loc(p, i));
@@ -355,7 +371,7 @@ static void print_wide_stores(Printer *p, int width)
         const Store *s = &p->k->stores[i];
         if (!is_wide_store(p, s, width)) continue;
         print_indent(p);
-        str_add(p->out, "zm_put4(");
+        print_wide_call(p, "put", &s->to, width);
         print_pointer(p, &s->to);
         str_addf(p->out, ", r%u);", i);
         print_end(p, "store", node_loc(p, (uint32_t)s->node));

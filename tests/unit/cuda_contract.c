@@ -198,6 +198,8 @@ enum { MAX_CASES = 8 * N_SHAPES };
 static int add(SimCase *c, int n, Sim *s, const char *what, const char *name, Kernel *k)
 {
     ZM_CHECK(n < MAX_CASES);
+    /* As the plan gives them to most arguments; others begin anywhere. */
+    for (uint32_t i = 0; i < k->n_args; i++) k->args[i].align = n % 2 ? 16 : 0;
     const char *type = dtype_name(k->nodes[k->node_a].dtype);
     c[n] = (SimCase){.name = arena_printf(&s->arena, "%s_%s_%s", what, type, name),
                      .k = without_units(k)};
