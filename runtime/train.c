@@ -188,9 +188,10 @@ RtStatus run_steps(Run *r, RtError *e)
     r->step_ended = now_seconds();
     while (r->started < r->o.steps && !is_stopped(r)) {
         RT_TRY(start_step(r, e));
-        int64_t ahead = must_end_now(r) ? 0 : 1;
-        while (r->started - r->step > ahead) RT_TRY(end_step(r, e));
-        if (ahead == 0) RT_TRY(between_steps(r, e));
+        while (r->started - r->step > 1) RT_TRY(end_step(r, e));
+        if (!must_end_now(r)) continue;
+        RT_TRY(end_step(r, e));
+        RT_TRY(between_steps(r, e));
     }
     while (r->step < r->started) RT_TRY(end_step(r, e));
     return end_profile(r, e);
