@@ -68,6 +68,6 @@ typedef struct FlashTile {
 
 typedef enum { FLASH_FORWARD, FLASH_DQ, FLASH_DK_DV } FlashPart;
 
-FlashTile flash_tile(const AttnSpec *s, FlashPart part);
+FlashTile flash_tile(const AttnSpec *s, CudaArch arch, FlashPart part);
 
 #endif

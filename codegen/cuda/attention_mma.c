@@ -207,7 +207,7 @@ static long long blocks_of(const Flash *f)
 static Flash flash_of(Printer *p, FlashPart part)
 {
     const AttnSpec *s = &p->k->attn;
-    Flash f = {.at = attention_of(p), .part = part, .tile = flash_tile(s, part)};
+    Flash f = {.at = attention_of(p), .part = part, .tile = flash_tile(s, p->arch, part)};
     f.type = memory_type(s->q.dtype);
     f.is_scaled = s->bias.arg >= 0 || s->scale <= 0;
     f.at.owns_keys = part == FLASH_DK_DV;

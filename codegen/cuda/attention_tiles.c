@@ -14,7 +14,8 @@ enum {
     MAX_HEAD_BACK = 128, /* backward: dk and dv of 16 keys are 2 D registers a lane */
     MANY_BLOCKS = 256,   /* of 128 rows: about two for each multiprocessor */
     SHARED_75 = 64 * 1024,
-    SHARED_80 = 99 * 1024 /* sm_86, sm_89 and sm_120 have no more */
+    SHARED_80 = 99 * 1024, /* sm_86, sm_89 and sm_120 have no more */
+    SHARED_90 = 113 * 1024 /* two blocks */
 };
 
 static int pitch_of(int64_t d)
@@ -27,27 +28,36 @@ static int64_t wider(const AttnSpec *s)
     return s->D > s->Dv ? s->D : s->Dv;
 }
 
-static bool has_many(const AttnSpec *s)
+/* Do blocks of 128 of n rows fill the chip? */
+static bool has_many(const AttnSpec *s, int64_t n)
 {
-    return s->B * s->H * ((s->T + 127) / 128) >= MANY_BLOCKS;
+    return s->B * s->H * ((n + 127) / 128) >= MANY_BLOCKS;
 }
 
-FlashTile flash_tile(const AttnSpec *s, FlashPart part)
+/* Chips whose multiprocessors have more shared memory than two blocks of 128 wide rows take. */
+static bool has_room(CudaArch arch)
+{
+    return arch.sm == 90 || arch.sm == 100;
+}
+
+FlashTile flash_tile(const AttnSpec *s, CudaArch arch, FlashPart part)
 {
     FlashTile t = {.m = 1, .columns = 32, .in_registers = true};
     int64_t d = wider(s);
     switch (part) {
     case FLASH_FORWARD:
-        if (d <= 128 && has_many(s)) t.m = 2;
+        if (d <= 128 && has_many(s, s->T)) t.m = 2;
         if (d <= 64) t.columns = 64;
         t.in_registers = t.m == 1 || d <= 64;
+        if (!t.in_registers) t.columns = has_room(arch) ? 64 : 48;
         break;
     case FLASH_DQ:
-        if (d <= 64 && has_many(s)) t.m = 2;
+        if (d <= 64 && has_many(s, s->T)) t.m = 2;
         break;
     case FLASH_DK_DV:
-        if (d <= 64) t.columns = 64;
-        t.in_registers = d <= 64;
+        if (d <= 64 && has_room(arch) && has_many(s, s->S)) t.m = 2;
+        if (d <= 64 && t.m == 1) t.columns = 64;
+        t.in_registers = d <= 64 && t.m == 1;
         break;
     }
     int pitches = pitch_of(s->D) + pitch_of(s->Dv);
@@ -65,10 +75,11 @@ FlashTile flash_tile(const AttnSpec *s, FlashPart part)
     return t;
 }
 
-static int shared_bytes(const AttnSpec *s)
+static int shared_bytes(const AttnSpec *s, CudaArch arch)
 {
-    if (!s->is_backward) return flash_tile(s, FLASH_FORWARD).shared_bytes;
-    int dq = flash_tile(s, FLASH_DQ).shared_bytes, dk = flash_tile(s, FLASH_DK_DV).shared_bytes;
+    if (!s->is_backward) return flash_tile(s, arch, FLASH_FORWARD).shared_bytes;
+    int dq = flash_tile(s, arch, FLASH_DQ).shared_bytes;
+    int dk = flash_tile(s, arch, FLASH_DK_DV).shared_bytes;
     return dq > dk ? dq : dk;
 }
 
@@ -81,21 +92,23 @@ bool flash_fits(const AttnSpec *s, CudaArch arch)
     int64_t most = s->is_backward ? MAX_HEAD_BACK : MAX_HEAD;
     if (s->D < MIN_HEAD || s->Dv < MIN_HEAD || wider(s) > most) return false;
     if (s->T >= 1 << 30 || s->S >= 1 << 30) return false;
-    return shared_bytes(s) <= (arch.sm < 80 ? SHARED_75 : SHARED_80);
+    return shared_bytes(s, arch) <= (arch.sm < 80     ? SHARED_75
+                                     : has_room(arch) ? SHARED_90
+                                                      : SHARED_80);
 }
 
-void schedule_flash(const AttnSpec *a, CudaSchedule *s)
+void schedule_flash(const AttnSpec *a, CudaArch arch, CudaSchedule *s)
 {
     int64_t heads = a->B * a->H;
-    int32_t rows = flash_tile(a, a->is_backward ? FLASH_DQ : FLASH_FORWARD).rows;
+    int32_t rows = flash_tile(a, arch, a->is_backward ? FLASH_DQ : FLASH_FORWARD).rows;
     s->n_rows = heads * (a->T + (a->is_backward ? a->S : 0));
     s->n_reduced = a->is_backward && a->T > a->S ? a->T : a->S;
     s->rows_per_block = rows;
     s->threads_x = CUDA_FLASH_THREADS;
     s->n_blocks = heads * ((a->T + rows - 1) / rows);
     if (a->is_backward) {
-        int32_t keys = flash_tile(a, FLASH_DK_DV).rows;
+        int32_t keys = flash_tile(a, arch, FLASH_DK_DV).rows;
         s->n_blocks += heads * ((a->S + keys - 1) / keys);
     }
-    s->shared_bytes = shared_bytes(a);
+    s->shared_bytes = shared_bytes(a, arch);
 }

@@ -116,7 +116,7 @@ void print_scatter(Printer *p);
 void print_contract(Printer *p);
 void print_attention(Printer *p);
 void print_flash(Printer *p);
-void schedule_flash(const AttnSpec *a, CudaSchedule *s); /* attention_tiles.c */
+void schedule_flash(const AttnSpec *a, CudaArch arch, CudaSchedule *s); /* attention_tiles.c */
 /* Does the tensor core kernel serve s on the chip? */
 bool flash_fits(const AttnSpec *s, CudaArch arch);
 

@@ -187,7 +187,7 @@ CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
     else if (s.shape == CUDA_ATTENTION)
         schedule_attention(&k->attn, &s);
     else if (s.shape == CUDA_FLASH)
-        schedule_flash(&k->attn, &s);
+        schedule_flash(&k->attn, arch, &s);
     else
         schedule_nest(k, &s);
     if (s.n_blocks > MAX_BLOCKS && s.shape != CUDA_POINT) s.n_blocks = MAX_BLOCKS;
