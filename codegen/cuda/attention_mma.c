@@ -81,17 +81,37 @@ static void print_tables(Flash *f)
         print_line(f->at.p, "float *const bases = deltas + %d;", f->tile.columns);
 }
 
-/* deltas[r] = the sum of dout out of query `first` + r. */
+/* out_part = the thread's part of the rows of out from `first` on, for the deltas of a tile. */
+static void print_take(Flash *f, int rows, const char *first)
+{
+    const AttnOperand *o = &f->at.s->out;
+    long long n = (long long)f->at.s->Dv, stride = (long long)o->stride[2];
+    if (!flash_is_wide(f, o, n)) return;
+    print_line(f->at.p,
+               "zm_take_rows<%d, %lld>(out_part, out + (long long)(%s) * %lld, %lld, %lld - (%s));",
+               rows, n, first, stride, stride, f->at.queries.n, first);
+}
+
+static void print_part_of_out(Flash *f, int rows)
+{
+    long long n = (long long)f->at.s->Dv;
+    if (flash_is_wide(f, &f->at.s->out, n))
+        print_line(f->at.p, "uint4 out_part[zm_share<%d, %lld>::PART];", rows, n);
+}
+
+/* deltas[r] = the sum of dout out of query t0 + r. */
 static void print_deltas(Flash *f, const char *tile, int rows)
 {
     const AttnOperand *o = &f->at.s->out;
     char text[320];
-    long long n = (long long)f->at.s->Dv;
-    snprintf(text, sizeof text,
-             "zm_deltas<%d, %lld, %s>(deltas, %s, out + (long long)t0 * %lld, %lld, %lld, "
-             "%lld - t0);",
-             rows, n, flash_is_wide(f, o, n) ? "true" : "false", tile, (long long)o->stride[2],
-             (long long)o->stride[2], (long long)o->stride[3], f->at.queries.n);
+    long long n = (long long)f->at.s->Dv, stride = (long long)o->stride[2];
+    if (flash_is_wide(f, o, n))
+        snprintf(text, sizeof text, "zm_deltas<%d, %lld>(deltas, %s, out_part);", rows, n, tile);
+    else
+        snprintf(text, sizeof text,
+                 "zm_deltas_of_elements<%d, %lld>(deltas, %s, out + (long long)t0 * %lld, %lld, "
+                 "%lld, %lld - t0);",
+                 rows, n, tile, stride, stride, (long long)o->stride[3], f->at.queries.n);
     print_noted(&f->at, "delta", text);
 }
 
@@ -144,6 +164,8 @@ static void print_dq(Flash *f)
     Printer *p = f->at.p;
     char tile[64];
     snprintf(tile, sizeof tile, "shared + %d", flash_own_at(f, 1));
+    print_part_of_out(f, f->tile.rows);
+    print_take(f, f->tile.rows, "t0");
     print_deltas(f, tile, f->tile.rows);
     print_line(p, "__syncthreads();");
     print_line(p, "float base[%d], delta[%d];", 2 * f->tile.m, 2 * f->tile.m);
@@ -166,21 +188,34 @@ static void print_dq(Flash *f)
     flash_print_rows(f, &f->result[0], "acc", "by");
 }
 
+/* What the deltas and bases of the tile at `first` need is read a tile ahead. */
+static void print_ahead(Flash *f, const char *first)
+{
+    print_take(f, f->tile.columns, first);
+    print_line(f->at.p, "{");
+    f->at.p->depth++;
+    print_line(f->at.p, "const %s t = %s + (int)threadIdx.x %% %d;", f->at.p->index_type, first,
+               f->tile.columns);
+    print_base(f, "tile_base");
+    print_close(f->at.p);
+}
+
 static void print_dk_dv(Flash *f)
 {
     Printer *p = f->at.p;
     flash_print_accumulator(f, "acc_k", &f->result[0]);
     flash_print_accumulator(f, "acc_v", &f->result[1]);
+    print_line(p, "float tile_base;  // of this tile's queries, as out_part");
+    print_part_of_out(f, f->tile.columns);
+    print_ahead(f, "begin");
     flash_print_far_loop(f);
-    char tile[64];
+    char tile[64], next[32];
     snprintf(tile, sizeof tile, "shared + stage * %d + %d", f->tile.stage_elems,
              flash_second_at(f));
     print_deltas(f, tile, f->tile.columns);
-    print_line(p, "if (threadIdx.x < %d) {", f->tile.columns);
-    p->depth++;
-    print_line(p, "const %s t = t0 + (int)threadIdx.x;", p->index_type);
-    print_base(f, "bases[threadIdx.x]");
-    print_close(p);
+    print_line(p, "if (threadIdx.x < %d) bases[threadIdx.x] = tile_base;", f->tile.columns);
+    snprintf(next, sizeof next, "t0 + %d", f->tile.columns);
+    print_ahead(f, next);
     print_line(p, "__syncthreads();");
     flash_print_skip(f);
     flash_print_product(f, "x", 0, "q k^T");

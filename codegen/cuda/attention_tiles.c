@@ -49,7 +49,7 @@ FlashTile flash_tile(const AttnSpec *s, CudaArch arch, FlashPart part)
         if (d <= 128 && has_many(s, s->T)) t.m = 2;
         if (d <= 64) t.columns = 64;
         t.in_registers = t.m == 1 || d <= 64;
-        if (!t.in_registers) t.columns = has_room(arch) ? 64 : 48;
+        if (!t.in_registers) t.columns = 48;
         break;
     case FLASH_DQ:
         if (d <= 64 && has_many(s, s->T)) t.m = 2;
