@@ -316,11 +316,11 @@ def ranks_run(c, exe, n, stage, items):
 
 
 def gpu_tests(c):
-    """Programs and scripts that run on the machine's own driver when $ZMC_GPU is "driver"."""
+    """Programs and scripts that run on the machine's own driver when $ZMC_GPU is "driver"; without those that test the simulator."""
     programs, scripts = [], []
     for folder in ("unit", "property"):
         at = os.path.join(ROOT, "tests", folder)
-        for name in sorted(n for n in os.listdir(at) if n.endswith(".c")):
+        for name in sorted(n for n in os.listdir(at) if n.endswith(".c") and not n.startswith(("gpusim", "cuda_sim"))):
             with open(os.path.join(at, name), encoding="utf-8") as f:
                 text = f.read()
             if re.search("unit/cuda_sim|property/gpu_test|driver_is_machines|driver_open_gpu", text):
