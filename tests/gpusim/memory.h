@@ -11,7 +11,7 @@
 #include "ir/base/vec.h"
 
 enum {
-    CHUNK_BYTES = 256,
+    CHUNK_BYTES = 64,
     MAX_STREAMS = 16, /* that have clocks; see stream.h */
     ALLOC_ALIGN = 256
 };

@@ -59,8 +59,10 @@ static const ZmpCommand commands[] = {
     {.kind = ZMP_ZERO, .first_arg = 4, .n_args = 1, .loc = S_LOC},
     {.kind = ZMP_KERNEL, .kernel = 1, .first_arg = 0, .n_args = 2, .label = S_FAR, .loc = S_LOC}};
 static const ZmpPort ports[] = {{.dtype = ZMP_I32, .rank = 1, .buffer = 1, .dim = {N}}};
-static const ZmpFunc good = {.name = S_LAST, .n_commands = 3, .n_in = 1};
-static const ZmpFunc bad = {.name = S_LAST, .first_command = 3, .n_commands = 1, .n_in = 1};
+static const ZmpFunc funcs[] = {
+    {.name = S_LAST, .n_commands = 3, .n_in = 1},
+    {.name = S_LAST, .first_command = 3, .n_commands = 1, .n_in = 1}, /* fails */
+};
 
 static RtStatus nothing(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
@@ -94,7 +96,7 @@ static void test_commands(const Program *p)
         for (int i = 0; i < N; i++) var[i] = 5;
         exec_put(&x, var, BYTES);
         for (int i = 0; i < N; i++) in[i] = 10 * round + i;
-        CHECK(exec_run(&x, &good, &e) == RT_OK);
+        CHECK(exec_run(&x, &funcs[0], &e) == RT_OK);
         memset(in, 0, BYTES); /* the next input may come while the last one is in use */
         exec_fetch(&x, out, BYTES);
         exec_fetch(&x, var, BYTES);
@@ -112,7 +114,7 @@ static void check_fault(const Program *p, bool is_observed)
     RtError e = {0};
     open_one(&x, p);
     if (is_observed) exec_observe(&x, (Observer){.after = nothing});
-    RtStatus s = exec_run(&x, &bad, &e);
+    RtStatus s = exec_run(&x, &funcs[1], &e);
     if (s == RT_OK) s = device_wait(x.device, &e);
     CHECK(s == RT_FAILED);
     CHECK(is_in(&e, is_observed ? "m.zm:3:5: command 3, far (far): CUDA_ERROR_" : "last"));
@@ -159,7 +161,7 @@ int main(void)
                  .kernels = kernels,
                  .args = args,
                  .commands = commands,
-                 .funcs = &good,
+                 .funcs = funcs,
                  .ports = ports,
                  .modules = &module,
                  .device_code = ptx};
@@ -167,7 +169,8 @@ int main(void)
     p.n_kernels = 2;
     p.n_args = 5;
     p.n_commands = 4;
-    p.n_funcs = p.n_ports = p.n_modules = 1;
+    p.n_funcs = 2;
+    p.n_ports = p.n_modules = 1;
     in_child(test_commands, &p);
     in_child(test_fault_observed, &p);
     in_child(test_fault_late, &p);
