@@ -16,6 +16,7 @@
 
 enum { N_GUESTS = 64 };
 #define ANSWER_S 5.0 /* for an answer of a rank 0 that lives */
+#define REFUSE_S 2.0 /* for ranks that come to a meeting that has failed */
 #define TAKEN_S 2.0  /* for an earlier run's rank 0 to end */
 static const char magic[8] = "zmcmeet1";
 
@@ -114,16 +115,16 @@ static int seat_of(const Meeting *m, const Hello *h, RtError *e)
 static RtStatus take_seat(Meeting *m, Guest *g, int *n_missing, RtError *e)
 {
     const Hello *h = &g->hello;
-    int rank = seat_of(m, h, e);
+    int rank = m->refusal != RT_OK ? -1 : seat_of(m, h, e);
+    --*n_missing;
     if (rank < 0) {
-        answer(m, g->fd, RT_BAD, h->rank, str_c(&e->text));
+        answer(m, g->fd, m->refusal != RT_OK ? m->refusal : RT_BAD, h->rank, str_c(&e->text));
         close(g->fd);
-        return meeting_fail(m, RT_BAD, e);
+        return m->refusal != RT_OK ? RT_OK : meeting_fail(m, RT_BAD, e);
     }
     m->seat[rank] =
         (Seat){.host = h->host, .port = h->port, .pid = h->pid, .at = socket_peer(g->fd)};
     m->control[rank] = g->fd;
-    --*n_missing;
     answer(m, g->fd, RT_OK, rank, "");
     return RT_OK;
 }
@@ -186,7 +187,7 @@ static void door_list(const Meeting *m, Door *d)
     d->fds[d->n_fds++] = (struct pollfd){.fd = m->listener, .events = POLLIN};
     for (int i = 0; i < d->n_guests; i++)
         d->fds[d->n_fds++] = (struct pollfd){.fd = d->guest[i].fd, .events = POLLIN};
-    for (int r = 1; r < m->size; r++) {
+    for (int r = 1; r < m->size && m->refusal == RT_OK; r++) {
         if (m->control[r] < 0) continue;
         d->owner[d->n_fds] = r;
         d->fds[d->n_fds++] = (struct pollfd){.fd = m->control[r], .events = POLLIN};
@@ -199,7 +200,7 @@ static RtStatus door_step(Meeting *m, Door *d, int *n_missing, RtError *e)
     RtStatus status = RT_OK;
     door_list(m, d);
     double left_s = m->deadline - comm_now();
-    if (left_s <= 0) return fail_missing(m, e);
+    if (left_s <= 0) return m->refusal != RT_OK ? RT_OK : fail_missing(m, e);
     int n_old = d->n_guests, n_kept = 0;
     if (poll(d->fds, (nfds_t)d->n_fds, (int)(left_s * 1000) + 1) <= 0) return RT_OK;
     for (int k = 1 + n_old; k < d->n_fds; k++)
@@ -227,6 +228,12 @@ static RtStatus seat_all(Meeting *m, RtError *e)
     d.owner = calloc(most, sizeof *d.owner);
     if (!d.fds || !d.owner) status = RT_FAIL(e, RT_FAILED, "out of memory for %d ranks", m->size);
     while (status == RT_OK && n_missing > 0) status = door_step(m, &d, &n_missing, e);
+    if (m->is_told && comm_now() < m->deadline) { /* those on their way hear of it too */
+        m->refusal = status;
+        m->deadline = comm_now() + REFUSE_S;
+        while (n_missing > 0 && comm_now() < m->deadline)
+            if (door_step(m, &d, &n_missing, e) != RT_OK) break;
+    }
     for (int i = 0; i < d.n_guests; i++) close(d.guest[i].fd);
     free(d.fds);
     free(d.owner);

@@ -24,6 +24,7 @@ typedef struct Meeting {
     const char *place; /* as it was given */
     int rank, size;    /* rank -1 before: in order of arrival */
     bool is_told;      /* its failure: by rank 0 to all that have come */
+    RtStatus refusal;  /* at rank 0: who comes now is told so */
     double deadline, limit_s;
     MeetKey key;
     int listener, port;

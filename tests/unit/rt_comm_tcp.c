@@ -391,7 +391,8 @@ static void check_scene(const Scene *k)
     for (int r = 0; r < k->n; r++) {
         if (k->is_silent[r]) continue;
         CHECK(waitpid(pids[r], &status, 0) == pids[r] && WIFEXITED(status));
-        if (WEXITSTATUS(status) != (int)k->status) fprintf(stderr, "%s: %#x\n", k->name, status);
+        if (WEXITSTATUS(status) != (int)k->status)
+            fprintf(stderr, "%s: rank %d ends with %d\n", k->name, r, WEXITSTATUS(status));
         CHECK(WEXITSTATUS(status) == (int)k->status);
     }
     for (int r = 0; r < k->n; r++) {
