@@ -49,7 +49,7 @@ int ranks_number(void)
 
 bool ranks_launched(void)
 {
-    return launched_world() > 1;
+    return launched_world() > 1 || getenv("ZMC_RANK");
 }
 
 /* One process is one rank.  A launcher that started another number of them is told what to do. */

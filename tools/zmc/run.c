@@ -1,5 +1,6 @@
 /* run.c -- `zmc run -n N [--restarts K] OUT ...`: launches an executable over mpirun, or over srun
- * inside an allocation of Slurm.  One rank needs no launcher.
+ * inside an allocation of Slurm.  One rank needs no launcher; without mpirun the ranks are started
+ * here, and meet over TCP (--rendezvous).
  *
  * The exit code is the program's.  After a failure (2, or ranks that were killed) a run with --save
  * is started again from its newest checkpoint, at most K times. */
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { N_LAUNCHER = 16 };
@@ -25,6 +27,7 @@ typedef struct Launch {
     char **program; /* OUT and its options, NULL behind the last one */
     int n_program;
     const char **argv;
+    const char *meeting; /* file of ranks that are started here; NULL: a launcher starts them */
 } Launch;
 
 #define USAGE "usage: zmc run -n N [--restarts K] OUT [options of OUT]\n"
@@ -100,7 +103,7 @@ static int add_launcher(Arena *a, const Launch *l, const char **argv)
 {
     int n = 0;
     const char *ranks = arena_printf(a, "%ld", l->n);
-    if (l->n == 1) return 0;
+    if (l->n == 1 || l->meeting) return 0;
     if (getenv("SLURM_JOB_ID"))
         ADD("srun", "-n", ranks, "--mpi=pmix", "--kill-on-bad-exit=1");
     else
@@ -111,7 +114,7 @@ static int add_launcher(Arena *a, const Launch *l, const char **argv)
 /* resume: a directory of checkpoints to go on from; it replaces --resume and --load. */
 static const char **command_of(Arena *a, const Launch *l, const char *resume)
 {
-    const char **argv = ARENA_ARRAY(a, const char *, (size_t)l->n_program + N_LAUNCHER + 3);
+    const char **argv = ARENA_ARRAY(a, const char *, (size_t)l->n_program + N_LAUNCHER + 5);
     int n = add_launcher(a, l, argv);
     /* a name without a slash is a file here, as it is for one rank */
     argv[n++] = strchr(l->program[0], '/') ? l->program[0] : arena_printf(a, "./%s", l->program[0]);
@@ -123,22 +126,26 @@ static const char **command_of(Arena *a, const Launch *l, const char *resume)
         if (!resume || (!is_start && !is_joined)) argv[n++] = word;
     }
     if (resume) ADD("--resume", resume);
+    if (l->meeting) ADD("--rendezvous", l->meeting);
     return argv;
 }
 
 /* ---- running ---- */
 
-static volatile sig_atomic_t stopped, n_stopped, child, is_launcher;
+static volatile sig_atomic_t stopped, n_stopped, is_launcher;
+static volatile sig_atomic_t child; /* process; negative: group; 0: none */
 
 enum { AGAIN_S = 1 };
 
 /* A launcher would end the ranks at once on SIGINT and SIGTERM; what it passes on to them is
- * SIGUSR1 and SIGUSR2 (runtime/signals.h).  The third signal is meant for the launcher. */
+ * SIGUSR1 and SIGUSR2 (runtime/signals.h).  The third signal is meant for the launcher; ranks
+ * without one are killed by it. */
 static void pass_on(void)
 {
-    if (child <= 0) return;
+    if (child == 0) return;
     bool is_for_ranks = is_launcher && n_stopped < 3;
-    int number = !is_for_ranks ? stopped : stopped == SIGINT ? SIGUSR1 : SIGUSR2;
+    int own = child < 0 ? SIGKILL : stopped;
+    int number = !is_for_ranks ? own : stopped == SIGINT ? SIGUSR1 : SIGUSR2;
     kill((pid_t)child, number);
     if (is_for_ranks) alarm(AGAIN_S);
 }
@@ -164,14 +171,15 @@ static int stopped_code(int code)
     return code;
 }
 
-/* In a group of its own, so that an interrupt from the terminal comes here alone. */
-static void become(const char *const *argv, int report)
+/* In a group of its own (group 0), or in that of others, so that an interrupt from the terminal
+ * comes here alone. */
+static void become(const char *const *argv, pid_t group, int report)
 {
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (is_launcher) {
-        setpgid(0, 0);
+        setpgid(0, group);
         int null =
             open("/dev/null", O_RDONLY); /* a background process must not read the terminal */
         if (null >= 0) dup2(null, STDIN_FILENO);
@@ -183,12 +191,12 @@ static void become(const char *const *argv, int report)
 }
 
 /* 0, or why argv cannot be run. */
-static int start(const char *const *argv, pid_t *pid)
+static int start(const char *const *argv, pid_t group, pid_t *pid)
 {
     int ends[2], err = 0;
     if (pipe2(ends, O_CLOEXEC) != 0) return errno;
     *pid = fork();
-    if (*pid == 0) become(argv, ends[1]);
+    if (*pid == 0) become(argv, group, ends[1]);
     if (*pid < 0) err = errno;
     close(ends[1]);
     if (*pid > 0 && read(ends[0], &err, sizeof err) > 0) waitpid(*pid, NULL, 0);
@@ -208,11 +216,17 @@ static int cannot_start(const char *name, int err)
     return EXIT_BAD_INPUT;
 }
 
-/* The exit code: of the process, or 128 + the signal that ended it. */
+/* Of the process, or 128 + the signal that ended it. */
+static int code_of(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* The exit code. */
 static int run_once(const char *const *argv)
 {
     pid_t pid = -1;
-    int err = start(argv, &pid), status = 0;
+    int err = start(argv, 0, &pid), status = 0;
     if (err) return cannot_start(argv[0], err);
     child = pid;
     if (stopped) pass_on(); /* it came before there was a child */
@@ -220,7 +234,95 @@ static int run_once(const char *const *argv)
     }
     child = 0;
     alarm(0);
-    return stopped_code(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    return stopped_code(code_of(status));
+}
+
+/* ---- ranks without a launcher ---- */
+
+enum { LAST_WORDS_S = 15 }; /* for the ranks to hear of one that failed, and say so */
+
+/* Starts them in one group; how many, fewer after an error. */
+static long start_ranks(const char *const *argv, long n, pid_t *group, int *err)
+{
+    char text[32];
+    pid_t pid = -1;
+    long r = 0;
+    snprintf(text, sizeof text, "%ld", n);
+    setenv("ZMC_WORLD", text, 1);
+    for (*group = 0; r < n; r++) {
+        snprintf(text, sizeof text, "%ld", r);
+        setenv("ZMC_RANK", text, 1);
+        *err = start(argv, *group, &pid);
+        if (*err) break;
+        if (*group == 0) *group = pid;
+        child = -*group;
+    }
+    return r;
+}
+
+/* The exit code of the first rank that fails, else 0; the others get some time after it. */
+static int wait_for_ranks(long n, pid_t group)
+{
+    int code = 0, status;
+    struct timespec nap = {0, 20000000};
+    time_t end = 0;
+    while (n > 0) {
+        pid_t pid = waitpid(-group, &status, WNOHANG);
+        if (pid > 0) {
+            n--;
+            if (code == 0 && (code = code_of(status)) != 0) end = time(NULL) + LAST_WORDS_S;
+            continue;
+        }
+        if (pid < 0 && errno != EINTR) break;
+        if (end && time(NULL) > end) kill(-group, SIGKILL);
+        nanosleep(&nap, NULL);
+    }
+    return code;
+}
+
+static int run_ranks(const char *const *argv, long n)
+{
+    pid_t group;
+    int err = 0;
+    long n_started = start_ranks(argv, n, &group, &err);
+    if (err && group) kill(-group, SIGKILL);
+    if (stopped && !err) pass_on();
+    int code = group ? wait_for_ranks(n_started, group) : 0;
+    child = 0;
+    alarm(0);
+    return err ? cannot_start(argv[0], err) : stopped_code(code);
+}
+
+static bool is_in_path(const char *name)
+{
+    const char *path = getenv("PATH");
+    char file[PATH_MAX];
+    while (path && *path) {
+        size_t n = strcspn(path, ":");
+        snprintf(file, sizeof file, "%.*s/%s", (int)n, path, name);
+        if (access(file, X_OK) == 0) return true;
+        path += n + (path[n] == ':');
+    }
+    return false;
+}
+
+/* A file in a folder of its own, where there is no launcher; NULL: none is needed. */
+static const char *meeting_of(Arena *a, const Launch *l)
+{
+    const char *tmp = getenv("TMPDIR");
+    if (l->n == 1 || getenv("SLURM_JOB_ID") || is_in_path("mpirun")) return NULL;
+    char *folder = arena_printf(a, "%s/zmc-run-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (!mkdtemp(folder)) return NULL;
+    fprintf(stderr, "zmc: mpirun is not there: %ld ranks on this machine, over TCP\n", l->n);
+    return arena_printf(a, "%s/meeting", folder);
+}
+
+static void remove_meeting(const char *meeting)
+{
+    char folder[PATH_MAX];
+    unlink(meeting);
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(meeting, '/') - meeting), meeting);
+    rmdir(folder);
 }
 
 static void catch_signals(void)
@@ -260,18 +362,25 @@ static bool has_checkpoint(const char *dir)
     return is_found;
 }
 
-static int run_restarting(const Launch *l)
+static int run_launch(const Launch *l, const char *const *argv)
+{
+    return l->meeting ? run_ranks(argv, l->n) : run_once(argv);
+}
+
+static int run_restarting(Launch *l)
 {
     Arena a = {0};
+    l->meeting = meeting_of(&a, l);
     const char *save = option_of(l, "--save"), *resume = NULL;
-    int code = run_once(command_of(&a, l, resume));
+    int code = run_launch(l, command_of(&a, l, resume));
     for (long k = 0; k < l->restarts && is_worth_again(code); k++) {
         resume = has_checkpoint(save) ? save : NULL;
         fprintf(stderr, "zmc: the run ended with exit code %d: restart %ld of %ld%s%s\n", code,
                 k + 1, l->restarts, resume ? " from the newest checkpoint in " : "",
                 resume ? resume : "");
-        code = run_once(command_of(&a, l, resume));
+        code = run_launch(l, command_of(&a, l, resume));
     }
+    if (l->meeting) remove_meeting(l->meeting);
     arena_free(&a);
     return code;
 }
