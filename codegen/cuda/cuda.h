@@ -55,7 +55,8 @@ typedef struct CudaSchedule {
     int64_t n_splits, rows_per_part;
     int64_t n_buckets;       /* CUDA_SCATTER: a block owns every n_buckets-th row of the output */
     bool is_64bit;           /* element numbers need 64 bits */
-    int32_t shared_bytes;    /* asked for at launch; what the text declares itself not counted */
+    int32_t shared_bytes;    /* asked for at launch; what the text declares itself not counted.  A
+                                row's: its packs, from sweep to sweep */
     int64_t workspace_bytes; /* one more argument, behind all others: f32, undefined contents */
 } CudaSchedule;
 

@@ -182,6 +182,20 @@ static void print_held_loop(Printer *p, const char *thread, int team)
     p->is_pack = false;
 }
 
+/* Likewise for packs in shared memory: each is the work of one thread, so no barrier is needed. */
+static void print_shared_loop(Printer *p)
+{
+    const CudaSchedule *s = &p->s;
+    print_line(p, "for (int q = threadIdx.x; q < %lld; q += %d) {", (long long)held_packs(s),
+               s->threads_x);
+    p->depth++;
+    print_line(p, "const int e = q * %d%s;", s->width, s->is_ragged ? " - skew" : "");
+    if (s->is_ragged) print_line(p, "if (e >= %lld) continue;", (long long)s->n_reduced);
+    p->is_pack = s->width > 1;
+    print_indices(p, LOOP_RED, "e");
+    p->is_pack = false;
+}
+
 void print_sweep_loop(Printer *p)
 {
     const CudaSchedule *s = &p->s;
@@ -212,6 +226,10 @@ void print_sweep_loop(Printer *p)
     }
     if (s->n_packs > 0) {
         print_held_loop(p, thread, team);
+        return;
+    }
+    if (s->shared_bytes > 0) {
+        print_shared_loop(p);
         return;
     }
     const char *from = s->is_ragged ? "(int)%s * %d - skew" : s->width > 1 ? "%s * %d" : "%s";
@@ -370,10 +388,17 @@ static bool keeps_shared(const Printer *p)
 
 static void print_rows(Printer *p)
 {
+    print_held_in_shared(p);
     print_row_loop(p);
     int32_t n_stages = p->k->n_stages > 0 ? (int32_t)p->k->n_stages : 1;
     if (p->s.is_ragged) print_skew(p);
-    for (int32_t stage = 0; stage < n_stages; stage++) {
+    int32_t stage = 0;
+    if (is_online(p)) {
+        print_row_nodes(p, 0);
+        print_online(p);
+        stage = 2;
+    }
+    for (; stage < n_stages; stage++) {
         print_row_nodes(p, stage);
         print_sweep(p, stage);
     }

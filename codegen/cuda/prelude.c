@@ -317,6 +317,39 @@ static const char lists_text[] =
     "}\n"
     "\n";
 
+static const char online_text[] =
+    "// ---- largest element and sum of exponentials below it, while both grow ----\n"
+    "template <typename T> ZM_FN T zm_exp_base(T largest)\n"
+    "{\n"
+    "    return largest == -ZM_INF ? 0 : largest;  // exp(-inf - 0) = 0\n"
+    "}\n"
+    "ZM_FN float zm_exp(float v)\n"
+    "{\n"
+    "    return expf(v);\n"
+    "}\n"
+    "ZM_FN double zm_exp(double v)\n"
+    "{\n"
+    "    return exp(v);\n"
+    "}\n"
+    "template <typename T> ZM_FN T zm_rescaled(T sum, T from, T to)\n"
+    "{\n"
+    "    return sum * zm_exp(from - zm_exp_base(to));\n"
+    "}\n"
+    "template <int N, typename T> ZM_FN void zm_exp_sum(T &largest, T &sum, const T (&x)[N])\n"
+    "{\n"
+    "    T top = largest, more = 0;\n"
+    "    for (int j = 0; j < N; j++) top = zm_max(top, x[j]);\n"
+    "    for (int j = 0; j < N; j++) more += zm_exp(x[j] - zm_exp_base(top));\n"
+    "    sum = zm_rescaled(sum, largest, top) + more;\n"
+    "    largest = top;\n"
+    "}\n"
+    "// The sum of n elements, each less the largest.\n"
+    "template <typename T> ZM_FN T zm_below(T sum, T n, T largest)\n"
+    "{\n"
+    "    return n == 0 ? 0 : sum - n * largest;\n"
+    "}\n"
+    "\n";
+
 static void print_random(Str *out)
 {
     str_addf(out,
@@ -351,6 +384,7 @@ void cuda_print_prelude(Str *out)
     str_add(out, teams_text);
     str_add(out, splits_text);
     str_add(out, lists_text);
+    str_add(out, online_text);
     print_random(out);
     print_prelude_mma(out);
     print_prelude_attention(out);

@@ -22,8 +22,9 @@ struct Printer {
     int wide_loop;          /* the loop that a pack's elements lie along; -1: none */
     bool is_pack;           /* printing what a pack has once: its first element's index is p<d> */
     bool *moves;            /* node: differs from element to element of a pack */
-    bool *is_held;          /* load node: its packs stay in registers, x<node>[q] ... */
-    int32_t *held_from;     /* ... loaded before this sweep; -1: not yet */
+    bool *is_held;      /* load node: its packs stay on the chip: in registers, x<node>[q], or in
+                           shared memory, h<node>[q] ... */
+    int32_t *held_from; /* ... from this sweep on; -1: not yet */
     /* What becomes of an element's value instead of a store; NULL: the store. */
     void (*print_last)(Printer *p, const Store *s);
 };
@@ -83,8 +84,12 @@ bool access_moves(const Access *at, int loop, const bool *moves);
 void schedule_width(const Kernel *k, CudaSchedule *s);
 const Access *ragged_access_of(const Printer *p); /* whose rows the packs follow */
 void find_moves(Printer *p);
-/* Marks loads whose packs stay in registers: those that several sweeps want. */
+/* Marks loads whose packs stay on the chip: those that several sweeps want. */
 void find_held(Printer *p);
+/* Bytes of shared memory for the packs of a row. */
+int64_t held_bytes(const Kernel *k, const CudaSchedule *s);
+int64_t held_packs(const CudaSchedule *s); /* of a row, of one load */
+void print_held_in_shared(Printer *p);     /* h<node>, at the kernel's beginning */
 /* The loads of held packs, before sweep `stage`. */
 void print_held(Printer *p, int32_t stage);
 /* Wanted nodes of one pack, `accumulate` and element stores; within the sweep's loop. */
@@ -109,6 +114,9 @@ void print_row_stores(Printer *p);
 
 void print_sweep_loop(Printer *p);
 void print_nest(Printer *p);
+/* online.c: sweeps 0 and 1 in one? */
+bool is_online(const Printer *p);
+void print_online(Printer *p);
 /* split.c; bytes of the workspace for a schedule of `units` parts. */
 int64_t split_workspace(const Kernel *k, const CudaSchedule *s, int64_t units);
 void print_split(Printer *p);

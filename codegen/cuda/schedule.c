@@ -81,14 +81,34 @@ static int32_t threads_for_row(const CudaSchedule *s, bool is_held)
     return threads;
 }
 
-static void schedule_row(const Kernel *k, CudaSchedule *s)
+/* Most dynamic shared memory of a block; 0 where the text runs without. */
+static int64_t shared_limit(CudaArch arch)
+{
+    if (arch.sm == 0) return 0;
+    return (arch.sm == 90 || arch.sm == 100 ? 227 : arch.sm >= 80 ? 99 : 64) << 10;
+}
+
+/* A row that registers do not hold stays in shared memory, if there is room. */
+static void hold_in_shared(const Kernel *k, CudaSchedule *s, CudaArch arch)
+{
+    int64_t bytes = held_bytes(k, s), parts = 0; /* of reductions, one for each warp */
+    for (uint32_t i = 0; i < k->n_nodes; i++)
+        if (k->nodes[i].kind == KN_REDUCE) parts += WARP * (k->nodes[i].dtype == DT_F64 ? 8 : 4);
+    if (bytes == 0 || bytes + parts > shared_limit(arch)) return;
+    s->shared_bytes = (int32_t)bytes;
+    s->threads_x = MAX_THREADS; /* one or two blocks share a multiprocessor */
+}
+
+static void schedule_row(const Kernel *k, CudaSchedule *s, CudaArch arch)
 {
     bool is_held = k->n_stages > 1 && s->n_reduced <= MAX_THREADS * HELD_MAX;
     if (s->shape == CUDA_BLOCK) s->threads_x = threads_for_row(s, is_held);
     s->rows_per_block = s->shape == CUDA_BLOCK ? 1 : BLOCK_THREADS / WARP;
-    int64_t team = (int64_t)(s->shape == CUDA_BLOCK ? s->threads_x : WARP) * s->width;
-    int64_t reach = s->n_reduced + (s->is_ragged ? s->width - 1 : 0);
-    if (is_held) s->n_packs = (int32_t)((reach + team - 1) / team);
+    int64_t team = s->shape == CUDA_BLOCK ? s->threads_x : WARP;
+    if (is_held)
+        s->n_packs = (int32_t)((held_packs(s) + team - 1) / team);
+    else if (k->n_stages > 1)
+        hold_in_shared(k, s, arch);
 }
 
 /* ---- reductions that blocks share ---- */
@@ -151,7 +171,7 @@ static void schedule_scatter(const Kernel *k, CudaSchedule *s)
     s->n_blocks = s->n_buckets;
 }
 
-static void schedule_nest(const Kernel *k, CudaSchedule *s)
+static void schedule_nest(const Kernel *k, CudaSchedule *s, CudaArch arch)
 {
     s->n_splits = 1;
     schedule_width(k, s);
@@ -161,7 +181,7 @@ static void schedule_nest(const Kernel *k, CudaSchedule *s)
     case CUDA_SPLIT_ROW: schedule_split(k, s); return;
     case CUDA_THREAD: s->rows_per_block = BLOCK_THREADS; break;
     case CUDA_WARP:
-    case CUDA_BLOCK: schedule_row(k, s); break;
+    case CUDA_BLOCK: schedule_row(k, s, arch); break;
     case CUDA_COLUMN:
         s->rows_per_block = WARP;
         s->threads_x = WARP;
@@ -189,7 +209,7 @@ CudaSchedule cuda_schedule(const Kernel *k, CudaArch arch)
     else if (s.shape == CUDA_FLASH)
         schedule_flash(&k->attn, arch, &s);
     else
-        schedule_nest(k, &s);
+        schedule_nest(k, &s, arch);
     if (s.n_blocks > MAX_BLOCKS && s.shape != CUDA_POINT) s.n_blocks = MAX_BLOCKS;
     return s;
 }

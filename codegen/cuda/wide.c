@@ -179,33 +179,96 @@ const Access *ragged_access_of(const Printer *p)
     return pack_of(p).ragged;
 }
 
-static bool is_wide_load(const Printer *p, uint32_t node)
+/* Of an element that moves: is it loaded with its pack? */
+static bool is_wide_node(const Pack *x, uint32_t node)
 {
-    const Node *n = &p->k->nodes[node];
-    if (n->kind != KN_LOAD || p->wide_loop < 0 || !p->moves[node]) return false;
-    const Access *at = &p->k->accesses[n->index];
-    Pack x = pack_of(p);
-    if (p->s.width == 1) return !at->n_guards && (at->dyn < 0 || !p->moves[at->dyn]);
-    return is_wide(&x, at);
+    const Node *n = &x->k->nodes[node];
+    if (n->kind != KN_LOAD || x->loop < 0 || !x->moves[node]) return false;
+    const Access *at = &x->k->accesses[n->index];
+    if (x->width == 1) return !at->n_guards && (at->dyn < 0 || !x->moves[at->dyn]);
+    return is_wide(x, at);
 }
 
-/* ---- what stays in registers ---- */
-
-void find_held(Printer *p)
+static bool is_wide_load(const Printer *p, uint32_t node)
 {
-    const Kernel *k = p->k;
+    Pack x = pack_of(p);
+    return is_wide_node(&x, node);
+}
+
+/* ---- what stays on the chip ---- */
+
+/* want[] = the element nodes of one sweep, whatever is live. */
+static void want_of_sweep(const Kernel *k, int32_t stage, bool *want)
+{
+    bool is_last = stage + 1 == (int32_t)k->n_stages;
+    for (uint32_t i = 0; i < k->n_nodes; i++) want[i] = false;
+    for (uint32_t i = 0; i < k->n_nodes; i++)
+        if (k->nodes[i].kind == KN_REDUCE && k->nodes[i].stage == stage)
+            want[k->nodes[i].arg[0]] = true;
+    for (uint32_t i = 0; is_last && i < k->n_stores; i++)
+        if (k->stores[i].level == LV_ELEM) mark_store(&k->stores[i], want);
+    for (uint32_t i = k->n_nodes; i-- > 0;) {
+        if (!want[i]) continue;
+        if (k->nodes[i].level == LV_ELEM && k->nodes[i].kind != KN_REDUCE)
+            mark_inputs(k, i, want);
+        else
+            want[i] = false;
+    }
+}
+
+/* held[] = wide loads that several sweeps want. */
+static void mark_held(const Pack *x, bool *held)
+{
+    const Kernel *k = x->k;
     Arena scratch = {0};
+    bool *want = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
     int32_t *n_sweeps = ARENA_ARRAY(&scratch, int32_t, k->n_nodes + 1);
-    for (int32_t stage = 0; p->s.n_packs > 0 && stage < (int32_t)k->n_stages; stage++) {
-        if (!find_wanted(p, stage)) continue;
+    for (int32_t stage = 0; stage < (int32_t)k->n_stages; stage++) {
+        want_of_sweep(k, stage, want);
         for (uint32_t i = 0; i < k->n_nodes; i++) {
-            if (!p->is_wanted[i] || !is_wide_load(p, i)) continue;
+            if (!want[i] || !is_wide_node(x, i)) continue;
             const Access *at = &k->accesses[k->nodes[i].index];
             bool is_of_row = at->dyn < 0 || k->nodes[at->dyn].level != LV_ELEM;
-            if (!at->n_guards && is_of_row && n_sweeps[i]++ > 0) p->is_held[i] = true;
+            if (!at->n_guards && is_of_row && n_sweeps[i]++ > 0) held[i] = true;
         }
     }
     arena_free(&scratch);
+}
+
+void find_held(Printer *p)
+{
+    Pack x = pack_of(p);
+    if (p->s.n_packs > 0 || p->s.shared_bytes > 0) mark_held(&x, p->is_held);
+}
+
+int64_t held_packs(const CudaSchedule *s)
+{
+    int64_t reach = s->n_reduced + (s->is_ragged ? s->width - 1 : 0);
+    return (reach + s->width - 1) / s->width;
+}
+
+/* Shared memory of one held load: whole words of 16 bytes. */
+static int64_t held_bytes_of(const Kernel *k, const CudaSchedule *s, uint32_t node)
+{
+    DType dt = k->args[k->accesses[k->nodes[node].index].arg].dtype;
+    return (held_packs(s) * s->width * (int64_t)dtype_bytes(dt) + 15) / 16 * 16;
+}
+
+int64_t held_bytes(const Kernel *k, const CudaSchedule *s)
+{
+    Arena scratch = {0};
+    Pack x = {.k = k, .loop = wide_loop(k, s->shape), .width = s->width};
+    bool *moves = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
+    bool *held = ARENA_ARRAY(&scratch, bool, k->n_nodes + 1);
+    int64_t n = 0;
+    mark_moves(k, x.loop, moves);
+    x.moves = moves;
+    if (s->is_ragged) x.ragged = ragged_access(&x);
+    mark_held(&x, held);
+    for (uint32_t i = 0; i < k->n_nodes; i++)
+        if (held[i]) n += held_bytes_of(k, s, i);
+    arena_free(&scratch);
+    return n;
 }
 
 static void print_vec(Printer *p, int32_t arg)
@@ -222,10 +285,23 @@ static void print_wide_load(Printer *p, const Access *at)
     str_add(p->out, ")");
 }
 
+void print_held_in_shared(Printer *p)
+{
+    int64_t at = 0;
+    for (uint32_t i = 0; p->s.shared_bytes > 0 && i < p->k->n_nodes; i++) {
+        if (!p->is_held[i]) continue;
+        const char *type = memory_type(p->k->args[p->k->accesses[p->k->nodes[i].index].arg].dtype);
+        print_line(p, "zm_vec<%s, %d> *const h%u = (zm_vec<%s, %d> *)(zm_shared + %lld);", type,
+                   p->s.width, i, type, p->s.width, (long long)at / 16);
+        at += held_bytes_of(p->k, &p->s, i);
+    }
+}
+
 void print_held(Printer *p, int32_t stage)
 {
     const Kernel *k = p->k;
     bool any = false;
+    if (p->s.n_packs == 0) return;
     for (uint32_t i = 0; i < k->n_nodes; i++) {
         if (!p->is_wanted[i] || !p->is_held[i] || p->held_from[i] >= 0) continue;
         p->held_from[i] = stage;
@@ -251,28 +327,42 @@ void print_held(Printer *p, int32_t stage)
 
 /* ---- a pack ---- */
 
-/* Before the loop over elements: loads, and what all elements have in common. */
-static void print_pack_head(Printer *p)
+/* const zm_vec<...> x5 = ...; */
+static void print_pack_load(Printer *p, uint32_t i)
 {
-    p->is_pack = true;
+    const Access *at = &p->k->accesses[p->k->nodes[i].index];
+    bool is_kept = p->is_held[i] && p->held_from[i] >= 0; /* in shared memory */
+    print_indent(p);
+    str_add(p->out, "const ");
+    print_vec(p, at->arg);
+    str_addf(p->out, "x%u = ", i);
+    if (is_kept) {
+        str_addf(p->out, "h%u[q];\n", i);
+        return;
+    }
+    bool is_guarded = print_guards(p, at);
+    print_wide_load(p, at);
+    if (is_guarded) {
+        str_add(p->out, " : ");
+        print_vec(p, at->arg);
+        str_add(p->out, "{}");
+    }
+    str_add(p->out, ";");
+    print_end(p, "load", node_loc(p, i));
+    if (p->is_held[i]) print_line(p, "h%u[q] = x%u;", i, i);
+}
+
+/* Before the loop over elements: loads, and what all elements have in common. */
+static void print_pack_head(Printer *p, int32_t stage)
+{
+    p->is_pack = p->s.width > 1;
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         if (!p->is_wanted[i]) continue;
-        if (!p->moves[i]) print_node(p, i);
-        if (!is_wide_load(p, i) || p->is_held[i]) continue;
-        const Access *at = &p->k->accesses[p->k->nodes[i].index];
-        print_indent(p);
-        str_add(p->out, "const ");
-        print_vec(p, at->arg);
-        str_addf(p->out, "x%u = ", i);
-        bool is_guarded = print_guards(p, at);
-        print_wide_load(p, at);
-        if (is_guarded) {
-            str_add(p->out, " : ");
-            print_vec(p, at->arg);
-            str_add(p->out, "{}");
-        }
-        str_add(p->out, ";");
-        print_end(p, "load", node_loc(p, i));
+        if (!p->moves[i] && p->s.width > 1) print_node(p, i);
+        bool is_here = is_wide_load(p, i) && !(p->is_held[i] && p->s.n_packs > 0);
+        if (!is_here || (p->s.width == 1 && !p->is_held[i])) continue;
+        print_pack_load(p, i);
+        if (p->is_held[i] && p->held_from[i] < 0) p->held_from[i] = stage;
     }
     p->is_pack = false;
 }
@@ -283,7 +373,7 @@ static void print_element_of_pack(Printer *p, uint32_t i)
     DType dt = p->k->args[p->k->accesses[n->index].arg].dtype;
     bool is_16bit = dt == DT_BF16 || dt == DT_F16;
     print_line(p, "const %s v%u = %sx%u%s.at[%s]%s;", register_type(n->dtype), i,
-               is_16bit ? "zm_to_float(" : "", i, p->is_held[i] ? "[q]" : "",
+               is_16bit ? "zm_to_float(" : "", i, p->is_held[i] && p->s.n_packs > 0 ? "[q]" : "",
                p->s.width > 1 ? "j" : "0", is_16bit ? ")" : "");
 }
 
@@ -348,6 +438,7 @@ static void print_pack_loop(Printer *p)
 static void print_single(Printer *p, int32_t stage, bool has_stores)
 {
     bool is_guarded = false;
+    print_pack_head(p, stage);
     print_pack_nodes(p);
     if (p->print_last) {
         p->print_last(p, &p->k->stores[0]);
@@ -368,7 +459,7 @@ void print_pack(Printer *p, int32_t stage, bool has_stores)
         print_single(p, stage, has_stores);
         return;
     }
-    print_pack_head(p);
+    print_pack_head(p, stage);
     for (uint32_t i = 0; is_stored && i < p->k->n_stores; i++) {
         if (p->k->stores[i].level != LV_ELEM) continue;
         print_indent(p);

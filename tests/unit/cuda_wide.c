@@ -65,6 +65,39 @@ static Kernel *make_rows(Arena *a, DType dt, int64_t rows, int64_t columns)
     return align_all(k, 16);
 }
 
+/* cross-entropy of rows, and with it the gradient: the target's logit is picked by an index */
+static Kernel *make_loss(Arena *a, DType dt, int64_t rows, int64_t columns, bool has_grad)
+{
+    Kernel *k = ref_kernel(a, KK_NEST, "cross_entropy", has_grad ? 3 : 2);
+    ref_loop(k, LOOP_PAR, rows);
+    ref_loop(k, LOOP_RED, columns);
+    int x = ref_in(k, dt, rows * columns), at = ref_in(k, DT_I32, rows);
+    int loss = ref_out(k, DT_F32, rows, -1),
+        grad = has_grad ? ref_out(k, dt, rows * columns, x) : 0;
+    int v = ref_cast(k, DT_F32, ref_load(k, x, 0, STRIDES(columns, 1)));
+    int below = ref_bin(k, OP_SUB, v, ref_reduce(k, OP_REDUCE_MAX, v, 0));
+    int e = ref_un(k, OP_EXP, below), sum = ref_reduce(k, OP_REDUCE_SUM, e, 1);
+    int target = ref_load(k, at, 0, STRIDES(1, 0)), c = ref_index(k, 0, STRIDES(0, 1));
+    int is_target = ref_op(k, OP_EQ, DT_I1, c, target, -1);
+    int picked = ref_op(k, OP_SELECT, DT_F32, is_target, below, ref_const(k, DT_F32, 0));
+    int logit = ref_reduce(k, OP_REDUCE_SUM, picked, 1);
+    ref_store(k, ref_bin(k, OP_SUB, ref_un(k, OP_LOG, sum), logit), loss, 0, STRIDES(1));
+    if (has_grad) {
+        int y = ref_bin(k, OP_SUB, ref_bin(k, OP_DIV, e, sum), ref_cast(k, DT_F32, is_target));
+        ref_store(k, ref_cast(k, dt, y), grad, 0, STRIDES(columns, 1));
+    }
+    return align_all(k, 16);
+}
+
+/* Some logits are minus infinity, a whole pack of them at a row's beginning. */
+static double fill_masked(const Kernel *k, uint32_t arg, int64_t elem, uint64_t *random)
+{
+    int64_t columns = k->loops[1].extent;
+    double v = sim_value(k, arg, random);
+    if (arg == 1) return elem % 2 ? (double)(columns - 1 - elem) : -100;
+    return elem % columns < 24 || test_random(random) % 50 == 0 ? -(double)INFINITY : 8 * v;
+}
+
 /* per column: sum of x * row[r], added to what was there, and largest x; sum in dtype acc */
 static Kernel *make_columns(Arena *a, DType dt, DType acc, int64_t rows, int64_t columns)
 {
@@ -160,6 +193,11 @@ int main(void)
         {"rows_odd_held", make_rows(a, DT_F32, 9, 1031), NULL},
         {"rows_long", make_rows(a, DT_BF16, 3, 33000), NULL},
         {"rows_odd_long", make_rows(a, DT_BF16, 5, 33001), NULL},
+        {"loss_held", make_loss(a, DT_F32, 5, 1500, true), NULL},
+        {"loss_shared", make_loss(a, DT_BF16, 3, 40007, true), NULL},
+        {"loss_f32", make_loss(a, DT_F32, 3, 33000, false), NULL},
+        {"loss_odd", make_loss(a, DT_F32, 5, 33003, false), fill_masked},
+        {"loss_online", make_loss(a, DT_F32, 3, 60001, true), NULL},
         {"columns_bf16", make_columns(a, DT_BF16, DT_F32, 300, 200), NULL},
         {"columns_f32", make_columns(a, DT_F32, DT_F32, 1000, 772), NULL},
         {"columns_f64", make_columns(a, DT_F32, DT_F64, 259, 130), NULL},
@@ -173,8 +211,8 @@ int main(void)
         {"table_odd", make_table(a, DT_F32, DT_F32, 33, true), fill_table},
     };
     enum { N = sizeof c / sizeof *c };
-    static const int width[N] = {0, 0, 4, 2, 1, 1, 8, 4, 4, 4, 4, 4, 4,
-                                 4, 4, 4, 2, 1, 4, 4, 1, 4, 4, 8, 1};
+    static const int width[N] = {0, 0, 4, 2, 1, 1, 8, 4, 4, 4, 4, 4, 4, 4, 4,
+                                 8, 4, 4, 4, 4, 4, 2, 1, 4, 4, 1, 4, 4, 8, 1};
     check_widths(&s, c, N, width);
     sim_check(&s, "compute_80", c, N);
     return sim_close(&s);
