@@ -21,6 +21,7 @@ typedef enum {
     CUDA_BLOCK,  /* one block per row */
     CUDA_COLUMN, /* the innermost loop is PAR: threadIdx.x walks 32 rows side by side, threadIdx.y
                     splits the RED loops */
+    CUDA_STRIP,  /* likewise, very many rows: a thread takes `width` of them, RED loops in order */
     CUDA_SPLIT_COLUMN, /* likewise, 128 rows side by side, when all that is wanted is one sum:
                           several blocks share their RED loops */
     CUDA_SPLIT_ROW,    /* several blocks share a row: few long ones */

@@ -29,13 +29,18 @@ static bool is_last(const Printer *p, int32_t stage)
     return stage + 1 >= (int32_t)p->k->n_stages;
 }
 
+bool is_strip(const Printer *p)
+{
+    return p->s.shape == CUDA_SPLIT_COLUMN || p->s.shape == CUDA_STRIP;
+}
+
 /* Computed in the sweep?  A thread that takes several rows side by side has no place for their own
  * values. */
 static bool is_element(const Printer *p, uint32_t node)
 {
     const Node *n = &p->k->nodes[node];
     if (n->kind == KN_REDUCE) return false;
-    return n->level == LV_ELEM || (p->s.shape == CUDA_SPLIT_COLUMN && !is_constant(p, node));
+    return n->level == LV_ELEM || (is_strip(p) && !is_constant(p, node));
 }
 
 /* is_wanted[] = the element nodes of one sweep.  False: the sweep has nothing to do. */
@@ -122,6 +127,7 @@ static void print_row_loop(Printer *p)
             p, "for (%s first = %sblockIdx.x * %lld; first < %lld; first += %sgridDim.x * %lld) {",
             p->index_type, wide, step, (long long)s->n_rows, wide, step);
         break;
+    case CUDA_STRIP:
     case CUDA_SPLIT_COLUMN:
     case CUDA_SPLIT_ROW:
     case CUDA_SCATTER:
@@ -208,6 +214,7 @@ void print_sweep_loop(Printer *p)
     case CUDA_FLASH:
     case CUDA_TILES:
     case CUDA_SCATTER:
+    case CUDA_STRIP:
     case CUDA_SPLIT_COLUMN:
     case CUDA_SPLIT_ROW: ZM_UNREACHABLE("printed elsewhere");
     case CUDA_THREAD: break;
@@ -255,7 +262,7 @@ double reduce_identity(const Node *n)
 
 void print_reduce_starts(Printer *p, int32_t stage)
 {
-    bool is_column = p->s.shape == CUDA_SPLIT_COLUMN;
+    bool is_column = is_strip(p);
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         if (!is_reduced_at(p, i, stage)) continue;
         const Node *n = &p->k->nodes[i];
@@ -274,13 +281,14 @@ void print_reduce_starts(Printer *p, int32_t stage)
 
 void print_reduce_steps(Printer *p, int32_t stage)
 {
-    bool is_column = p->s.shape == CUDA_SPLIT_COLUMN;
+    bool is_column = is_strip(p);
     const char *which = !is_column ? "" : p->s.width > 1 ? "[j]" : "[0]";
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         if (!is_reduced_at(p, i, stage)) continue;
         const Node *n = &p->k->nodes[i];
         const char *type = register_type(accumulator_type(n));
         print_indent(p);
+        if (p->is_masked) str_add(p->out, "if (is_inside) ");
         if (n->op == OP_REDUCE_SUM)
             str_addf(p->out, "r%u%s += ", i, which);
         else
@@ -413,6 +421,8 @@ void print_nest(Printer *p)
     print_constants(p);
     if (p->s.shape == CUDA_SCATTER)
         print_scatter(p);
+    else if (p->s.shape == CUDA_STRIP)
+        print_strips(p);
     else if (p->s.n_splits > 1)
         print_split(p);
     else

@@ -119,13 +119,14 @@ static void print_online_element(Printer *p, const Store *unused)
     uint32_t largest = (uint32_t)sole_largest(p);
     int32_t x = p->k->nodes[largest].arg[0];
     print_indent(p);
-    str_addf(p->out, "y[%s] = ", p->s.width > 1 ? "j" : "0");
+    str_addf(p->out,
+             p->is_masked ? "if (is_inside) y[%s] = " : "y[%s] = ", p->s.width > 1 ? "j" : "0");
     print_use(p, x);
     str_add(p->out, ";\n");
     for (uint32_t i = 0; i < p->k->n_nodes; i++) {
         if (!is_reduced_at(p, i, 1) || !is_picked_sum(p, i, largest)) continue;
         print_indent(p);
-        str_add(p->out, "if (");
+        str_add(p->out, p->is_masked ? "if (is_inside && " : "if (");
         print_use(p, condition_of(p, i));
         str_addf(p->out, ") r%u += y[%s], n%u += 1;", i, p->s.width > 1 ? "j" : "0", i);
         print_end(p, "reduce_sum", node_loc(p, i));

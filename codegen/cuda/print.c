@@ -241,6 +241,7 @@ static void print_head(Printer *p, const char *name)
                                         [CUDA_WARP] = "one warp each",
                                         [CUDA_BLOCK] = "one block each",
                                         [CUDA_COLUMN] = "32 side by side in a block",
+                                        [CUDA_STRIP] = "a thread side by side",
                                         [CUDA_SPLIT_COLUMN] = "128 side by side in some blocks",
                                         [CUDA_SPLIT_ROW] = "some blocks each",
                                         [CUDA_SCATTER] = "a warp side by side",

@@ -25,6 +25,7 @@ struct Printer {
     bool *is_held;      /* load node: its packs stay on the chip: in registers, x<node>[q], or in
                            shared memory, h<node>[q] ... */
     int32_t *held_from; /* ... from this sweep on; -1: not yet */
+    bool is_masked;     /* elements outside of a ragged row are computed too, and not counted */
     /* What becomes of an element's value instead of a store; NULL: the store. */
     void (*print_last)(Printer *p, const Store *s);
 };
@@ -99,6 +100,7 @@ void print_pack(Printer *p, int32_t stage, bool has_stores);
 
 bool is_reduced_at(const Printer *p, uint32_t node, int32_t stage);
 bool find_wanted(Printer *p, int32_t stage);
+bool is_strip(const Printer *p); /* has a thread several rows side by side? */
 DType accumulator_type(const Node *n);
 double reduce_identity(const Node *n);
 void print_row_nodes(Printer *p, int32_t ready);
@@ -120,6 +122,7 @@ void print_online(Printer *p);
 /* split.c; bytes of the workspace for a schedule of `units` parts. */
 int64_t split_workspace(const Kernel *k, const CudaSchedule *s, int64_t units);
 void print_split(Printer *p);
+void print_strips(Printer *p); /* strip.c */
 void print_scatter(Printer *p);
 void print_contract(Printer *p);
 void print_attention(Printer *p);

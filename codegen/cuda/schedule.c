@@ -11,6 +11,7 @@ enum {
     FEW = 8,                   /* a row of fewer elements is one thread's work */
     WARP_MAX_REDUCED = 1024,   /* 32 elements a lane */
     WARP_MIN_ROWS = 512,       /* fewer rows get a block each, to fill the chip */
+    STRIP_MIN_ROWS = 65536,    /* 132 multiprocessors have 62 packs of 8 each, at least */
     COLUMN_MIN_ROWS = 16,      /* half a warp reads side by side */
     MAX_BLOCKS = 16384,        /* beyond, kernels stride */
     HELD_MAX = 32,             /* elements of a row that a thread keeps in registers */
@@ -51,7 +52,9 @@ static CudaShape shape_of(const Kernel *k, const CudaSchedule *s, CudaArch arch)
     if (!has_loop(k, LOOP_RED)) return CUDA_POINT;
     const Loop *inner = &k->loops[k->n_loops - 1];
     bool is_plain = is_plain_reduction(k);
-    if (inner->kind == LOOP_PAR && inner->extent >= COLUMN_MIN_ROWS)
+    bool is_column = inner->kind == LOOP_PAR && inner->extent >= COLUMN_MIN_ROWS;
+    if (is_column && is_plain && s->n_rows >= STRIP_MIN_ROWS) return CUDA_STRIP;
+    if (is_column)
         return is_plain && s->n_reduced >= 4 * SPLIT_COLUMN_PART ? CUDA_SPLIT_COLUMN : CUDA_COLUMN;
     if (s->n_rows > 1 && s->n_reduced < FEW) return CUDA_THREAD;
     if (is_plain && s->n_rows <= SPLIT_MAX_ROWS && s->n_reduced >= SPLIT_MIN_REDUCED)
@@ -176,7 +179,8 @@ static void schedule_nest(const Kernel *k, CudaSchedule *s, CudaArch arch)
     s->n_splits = 1;
     schedule_width(k, s);
     switch (s->shape) {
-    case CUDA_POINT: schedule_points(s); return;
+    case CUDA_POINT:
+    case CUDA_STRIP: schedule_points(s); return;
     case CUDA_SPLIT_COLUMN:
     case CUDA_SPLIT_ROW: schedule_split(k, s); return;
     case CUDA_THREAD: s->rows_per_block = BLOCK_THREADS; break;

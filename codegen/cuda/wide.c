@@ -14,7 +14,8 @@ enum { WIDEST = 8, WIDE_BYTES = 16, RAGGED_MIN = 512 };
 
 int wide_loop(const Kernel *k, CudaShape shape)
 {
-    bool is_par = shape == CUDA_POINT || shape == CUDA_SPLIT_COLUMN || shape == CUDA_SCATTER;
+    bool is_par = shape == CUDA_POINT || shape == CUDA_SPLIT_COLUMN || shape == CUDA_STRIP ||
+                  shape == CUDA_SCATTER;
     bool is_narrow = shape == CUDA_THREAD || shape == CUDA_COLUMN || shape == CUDA_TILES ||
                      shape == CUDA_ATTENTION || shape == CUDA_FLASH;
     for (uint32_t d = k->n_loops; d-- > 0 && !is_narrow;)
@@ -423,6 +424,22 @@ static bool needs_index(const Printer *p)
     return p->s.is_ragged;
 }
 
+/* Elements outside of a ragged row: computed from zeros and left out of sums, unless they would
+ * read memory. */
+static void print_ragged_test(Printer *p)
+{
+    long long n = (long long)p->s.n_reduced;
+    p->is_masked = true;
+    for (uint32_t i = 0; i < p->k->n_nodes; i++)
+        if (p->is_wanted[i] && p->moves[i] && p->k->nodes[i].kind == KN_LOAD)
+            p->is_masked &= is_wide_load(p, i);
+    if (p->is_masked)
+        print_line(p, "const bool is_inside = i%d >= 0 && i%d < %lld;", p->wide_loop, p->wide_loop,
+                   n);
+    else
+        print_line(p, "if (i%d < 0 || i%d >= %lld) continue;", p->wide_loop, p->wide_loop, n);
+}
+
 static void print_pack_loop(Printer *p)
 {
     print_line(p, "#pragma unroll");
@@ -430,9 +447,7 @@ static void print_pack_loop(Printer *p)
     p->depth++;
     if (needs_index(p))
         print_line(p, "const %s i%d = p%d + j;", p->index_type, p->wide_loop, p->wide_loop);
-    if (p->s.is_ragged)
-        print_line(p, "if (i%d < 0 || i%d >= %lld) continue;", p->wide_loop, p->wide_loop,
-                   (long long)p->s.n_reduced);
+    if (p->s.is_ragged) print_ragged_test(p);
 }
 
 static void print_single(Printer *p, int32_t stage, bool has_stores)

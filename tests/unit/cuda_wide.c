@@ -202,6 +202,9 @@ int main(void)
         {"columns_f32", make_columns(a, DT_F32, DT_F32, 1000, 772), NULL},
         {"columns_f64", make_columns(a, DT_F32, DT_F64, 259, 130), NULL},
         {"columns_odd", make_columns(a, DT_F16, DT_F32, 300, 131), NULL},
+        {"strips_bf16", make_columns(a, DT_BF16, DT_BF16, 5, 65544), NULL},
+        {"strips_f32", make_columns(a, DT_F32, DT_F32, 3, 65540), NULL},
+        {"strips_odd", make_columns(a, DT_F16, DT_F32, 3, 65539), NULL},
         {"long_row", make_long_rows(a, 1, 50000, 16), NULL},
         {"long_rows", make_long_rows(a, 3, 40000, 16), NULL},
         {"long_rows_unaligned", make_long_rows(a, 3, 40000, 4), NULL},
@@ -210,10 +213,14 @@ int main(void)
         {"table_bf16", make_table(a, DT_BF16, DT_BF16, 40, true), fill_table},
         {"table_odd", make_table(a, DT_F32, DT_F32, 33, true), fill_table},
     };
-    enum { N = sizeof c / sizeof *c };
-    static const int width[N] = {0, 0, 4, 2, 1, 1, 8, 4, 4, 4, 4, 4, 4, 4, 4,
-                                 8, 4, 4, 4, 4, 4, 2, 1, 4, 4, 1, 4, 4, 8, 1};
+    enum { N = sizeof c / sizeof *c, N_POINTS_AND_ROWS = 19 };
+    ZM_CHECK(strcmp(c[N_POINTS_AND_ROWS].name, "columns_bf16") == 0);
+    static const int width[N] = {0, 0, 4, 2, 1, 1, 8, 4, 4, 4, 4, 4, 4, 4, 4, 8, 4,
+                                 4, 4, 4, 4, 2, 1, 8, 4, 1, 4, 4, 1, 4, 4, 8, 1};
     check_widths(&s, c, N, width);
     sim_check(&s, "compute_80", c, N);
+    sim_check(&s, "compute_75", c,
+              N_POINTS_AND_ROWS); /* 64 KiB of shared memory, 16 bits by hand */
+    sim_check(&s, "compute_90", c, N_POINTS_AND_ROWS); /* 227 KiB */
     return sim_close(&s);
 }
