@@ -25,13 +25,16 @@ RtStatus device_join(Device *d, RtError *e);
 void device_leave(Device *d, bool is_well);
 void device_close(Device *d); /* NULL: nothing */
 
-/* What f reads as inputs, from the mirror; it may be written again at once. */
-RtStatus device_feed(Device *d, const ZmpFunc *f, RtError *e);
+/* What f reads as inputs, from the mirror; it may be written again at once.  limit_s: how long a
+ * collective may wait for other ranks from now on, where that is longer than COMM_LIMIT_S. */
+RtStatus device_feed(Device *d, const ZmpFunc *f, double limit_s, RtError *e);
 /* Enqueues all commands of f; from the second time on as one graph ($ZMC_GRAPHS=0: never). */
 RtStatus device_run_all(Device *d, const ZmpFunc *f, RtError *e);
 /* One command, and waits for it: for who looks at what it did. */
 RtStatus device_run(Device *d, uint32_t command, RtError *e);
-double device_took_s(const Device *d); /* GPU's time of the command that device_run ran last */
+/* All commands of f one by one, waited for at the end; ended_s[i]: when command i of f had ended,
+ * in seconds of the GPU's clock from the start. */
+RtStatus device_run_timed(Device *d, const ZmpFunc *f, double *ended_s, RtError *e);
 /* Until all is done; what failed meanwhile comes out here. */
 RtStatus device_wait(Device *d, RtError *e);
 int64_t device_sent(const Device *d); /* bytes to other ranks, of all that was enqueued */

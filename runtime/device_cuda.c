@@ -29,8 +29,6 @@ static RtStatus open_context(Device *d, RtError *e)
     CU_TRY(d, context_set(d->context), "its context");
     CU_TRY(d, stream_new(&d->compute, CU_STREAM_NON_BLOCKING), "a stream");
     RT_TRY(open_event(d, &d->idle, CU_EVENT_NO_TIMING, e));
-    RT_TRY(open_event(d, &d->from, 0, e));
-    RT_TRY(open_event(d, &d->to, 0, e));
     RT_TRY(open_pinned_events(d, d->feed, DEVICE_FEEDS, e));
     RT_TRY(open_pinned_events(d, d->step, DEVICE_STEPS, e));
     return open_pinned_events(d, d->stage, DEVICE_STAGES, e);
@@ -159,10 +157,11 @@ RtStatus device_open(Device **out, const Program *p, const Memory *mirror, Comm 
         d->function = calloc((size_t)p->n_kernels + 1, sizeof(CuFunctionRef));
         d->done = calloc((size_t)p->n_collectives + 1, sizeof(CuEventRef));
         d->graph = calloc((size_t)p->n_funcs + 1, sizeof(CuGraphExecRef));
+        d->marks = calloc((size_t)p->n_commands + 1, sizeof(CuEventRef));
         d->n_runs = calloc((size_t)p->n_funcs + 1, sizeof *d->n_runs);
     }
     *out = d;
-    if (!d || !d->module || !d->function || !d->done || !d->graph || !d->n_runs)
+    if (!d || !d->module || !d->function || !d->done || !d->graph || !d->marks || !d->n_runs)
         return RT_FAIL(e, RT_FAILED, "cannot get memory for %u kernels", p->n_kernels);
     return open_all(d, e);
 }
@@ -199,7 +198,7 @@ static void close_pinned(Device *d, Pinned *p, int n)
 
 static void close_driver(Device *d)
 {
-    CuEventRef events[] = {d->idle, d->from, d->to, d->fork};
+    CuEventRef events[] = {d->idle, d->fork};
     for (uint32_t i = 0; i < d->p->n_funcs; i++)
         if (d->graph[i]) d->cu.graph_exec_free(d->graph[i]);
     for (uint32_t i = 0; i < d->p->n_modules; i++)
@@ -208,6 +207,7 @@ static void close_driver(Device *d)
         if (d->done[i]) d->cu.event_free(d->done[i]);
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (events[i]) d->cu.event_free(events[i]);
+    for (uint32_t i = 0; i < d->n_marks; i++) d->cu.event_free(d->marks[i]);
     close_pinned(d, d->feed, DEVICE_FEEDS);
     close_pinned(d, d->step, DEVICE_STEPS);
     close_pinned(d, d->stage, DEVICE_STAGES);
@@ -229,6 +229,7 @@ void device_close(Device *d)
     free(d->function);
     free(d->done);
     free(d->graph);
+    free(d->marks);
     free(d->n_runs);
     free(d->span);
     free(d);

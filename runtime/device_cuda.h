@@ -50,7 +50,8 @@ struct Device {
     CuEventRef fork;         /* compute -> comm */
     CuEventRef *done;        /* of each collective */
     CuAddress numbers;       /* 0, 1, 2, ... */
-    volatile uint32_t *seen; /* pinned: collective that ended last, + 1; 0: none of `running` yet */
+    volatile uint32_t *seen; /* pinned: the collective that the GPU is in, + 1; 0: in none */
+    double limit_s;          /* of being in one */
     int64_t sent;            /* bytes */
 
     bool has_graphs;
@@ -63,8 +64,9 @@ struct Device {
     Span *span;
     uint32_t n_spans;
 
-    CuEventRef idle, from, to; /* the end of all so far; around an observed command */
-    double took_s;
+    CuEventRef idle;        /* the end of all so far */
+    CuEventRef *marks;      /* between commands that are timed; as many as any function needs */
+    uint32_t n_marks;       /* there so far */
     const ZmpFunc *running; /* what was enqueued last */
     bool has_scalars;       /* in the mirror, as the last function or device_take_step left them */
     int failed;             /* of a fetch or a put; 0: none */
@@ -90,6 +92,7 @@ RtStatus device_settle(Device *d, CuEventRef event, int *error, RtError *e);
 
 /* ---- device_cuda_run.c ---- */
 
+CommCall device_call(const Device *d, const ZmpCommand *start); /* addresses are the GPU's */
 RtStatus device_open_feeds(Device *d, RtError *e);
 
 /* ---- device_cuda_mirror.c ---- */

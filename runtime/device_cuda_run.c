@@ -28,7 +28,7 @@ static int run_kernel(Device *d, const ZmpCommand *c)
                         k->shared_bytes, d->compute, params, NULL);
 }
 
-static CommCall call_of(const Device *d, const ZmpCommand *c)
+CommCall device_call(const Device *d, const ZmpCommand *c)
 {
     const Program *p = d->p;
     const ZmpCollective *k = &p->collectives[c->kernel];
@@ -40,21 +40,26 @@ static CommCall call_of(const Device *d, const ZmpCommand *c)
     return call;
 }
 
-/* Behind all that was computed so far, beside what is computed next.  The number that the host sees
- * last tells how far the GPU came. */
+/* The host sees the number when the collectives' stream has come here. */
+static int show(Device *d, uint32_t number)
+{
+    CuAddress from = d->numbers + number * sizeof number;
+    return d->cu.copy_out((void *)d->seen, from, sizeof number, d->comm);
+}
+
+/* Behind all that was computed so far, beside what is computed next. */
 static RtStatus start(Device *d, const ZmpCommand *c, RtError *e)
 {
     if (!d->nccl)
         return RT_FAIL(e, RT_FAILED, "%s: no communication was opened for it",
                        program_str(d->p, c->label));
-    CommCall call = call_of(d, c);
+    CommCall call = device_call(d, c);
     CU_TRY(d, event_record(d->fork, d->compute), "the start of a collective");
     CU_TRY(d, stream_after(d->comm, d->fork, 0), "the start of a collective");
-    RT_TRY(nccl_enqueue(d->nccl, &call, d->comm, e));
-    CU_TRY(d,
-           copy_out((void *)d->seen, d->numbers + (c->kernel + 1) * sizeof(uint32_t),
-                    sizeof(uint32_t), d->comm),
-           "the end of a collective");
+    int error = show(d, c->kernel + 1);
+    if (error == CU_OK) RT_TRY(nccl_enqueue(d->nccl, &call, d->comm, e));
+    if (error == CU_OK) error = show(d, 0);
+    if (error != CU_OK) return device_fail(d, error, "the number of a collective", e);
     CU_TRY(d, event_record(d->done[c->kernel], d->comm), "the end of a collective");
     return RT_OK;
 }
@@ -83,30 +88,45 @@ static void count_sent(Device *d, uint32_t command)
 {
     const ZmpCommand *c = &d->p->commands[command];
     if (c->kind != ZMP_START || !d->nccl) return;
-    CommCall call = call_of(d, c);
+    CommCall call = device_call(d, c);
     d->sent += nccl_bytes(d->nccl, &call);
 }
 
 RtStatus device_run(Device *d, uint32_t command, RtError *e)
 {
     count_sent(d, command);
-    CU_TRY(d, event_record(d->from, d->compute), "timing");
     RT_TRY(enqueue(d, command, e));
-    int error = d->cu.event_record(d->to, d->compute);
-    if (error == CU_OK) RT_TRY(device_settle(d, d->to, &error, e));
-    if (error != CU_OK) {
-        d->is_broken = true;
-        return device_fail_command(d, error, command, e);
-    }
-    float ms = 0;
-    CU_TRY(d, event_elapsed(&ms, d->from, d->to), "timing");
-    d->took_s = ms * 1e-3;
+    int error = d->cu.event_record(d->idle, d->compute);
+    if (error == CU_OK) RT_TRY(device_settle(d, d->idle, &error, e));
+    if (error == CU_OK) return RT_OK;
+    d->is_broken = true;
+    return device_fail_command(d, error, command, e);
+}
+
+/* marks[i]: before command i; the last one behind all. */
+static RtStatus mark(Device *d, uint32_t i, RtError *e)
+{
+    for (; d->n_marks <= i; d->n_marks++)
+        CU_TRY(d, event_new(&d->marks[d->n_marks], CU_EVENT_TIMING), "an event");
+    CU_TRY(d, event_record(d->marks[i], d->compute), "timing");
     return RT_OK;
 }
 
-double device_took_s(const Device *d)
+RtStatus device_run_timed(Device *d, const ZmpFunc *f, double *ended_s, RtError *e)
 {
-    return d->took_s;
+    RT_TRY(mark(d, 0, e));
+    for (uint32_t i = 0; i < f->n_commands; i++) {
+        count_sent(d, f->first_command + i);
+        RT_TRY(enqueue(d, f->first_command + i, e));
+        RT_TRY(mark(d, i + 1, e));
+    }
+    RT_TRY(device_wait(d, e));
+    for (uint32_t i = 0; i < f->n_commands; i++) {
+        float ms = 0;
+        CU_TRY(d, event_elapsed(&ms, d->marks[0], d->marks[i + 1]), "timing");
+        ended_s[i] = 1e-3 * (double)ms;
+    }
+    return RT_OK;
 }
 
 int64_t device_sent(const Device *d)
@@ -176,10 +196,11 @@ RtStatus device_open_feeds(Device *d, RtError *e)
     return RT_OK;
 }
 
-RtStatus device_feed(Device *d, const ZmpFunc *f, RtError *e)
+RtStatus device_feed(Device *d, const ZmpFunc *f, double limit_s, RtError *e)
 {
     Pinned *b = &d->feed[d->n_fed++ % DEVICE_FEEDS];
     size_t at = 0;
+    d->limit_s = limit_s > COMM_LIMIT_S ? limit_s : COMM_LIMIT_S;
     RT_TRY(d->failed ? device_wait(d, e) : RT_OK);
     RT_TRY(device_until(d, b->used, e));
     d->running = f;

@@ -41,29 +41,56 @@ RtStatus device_fail_late(Device *d, int error, RtError *e)
 
 /* ---- waiting beside other ranks ---- */
 
-/* The collective that the GPU is at, or comes to next, in the function that runs. */
-static CommCall awaited_call(const Device *d)
+typedef struct Watch {
+    uint32_t seen; /* Device.seen as it is since then */
+    double since;
+} Watch;
+
+/* The START of a collective of the program. */
+static const ZmpCommand *start_of(const Program *p, uint32_t collective)
 {
-    const Program *p = d->p;
-    CommCall call = {.kind = COMM_BARRIER, .tensor = "the step"};
-    uint32_t seen = *d->seen, next = UINT32_MAX;
-    for (uint32_t i = 0; d->running && i < d->running->n_commands; i++) {
-        const ZmpCommand *c = &p->commands[d->running->first_command + i];
-        if (c->kind != ZMP_START) continue;
-        if (next == UINT32_MAX) next = c->kernel; /* the function's first */
-        if (seen > 0 && c->kernel >= seen) {
-            next = c->kernel;
-            break;
-        }
-    }
-    if (next == UINT32_MAX) return call;
-    const ZmpCollective *k = &p->collectives[next];
-    call.kind = (CommKind)k->kind;
-    call.dtype = k->dtype;
-    call.count = k->count;
-    call.tensor = program_str(p, k->tensor);
-    call.loc = program_str(p, k->loc);
-    return call;
+    for (uint32_t i = 0; i < p->n_commands; i++)
+        if (p->commands[i].kind == ZMP_START && p->commands[i].kernel == collective)
+            return &p->commands[i];
+    return NULL;
+}
+
+/* Every process lives and looks after its GPU; which of these does not go on is not known. */
+static RtStatus fail_limit(const Device *d, const CommCall *call, double idle_s, RtError *e)
+{
+    return RT_FAIL(e, RT_FAILED,
+                   "rank %d has waited %.1f s for its GPU in %s of '%s' (%s), and the processes of "
+                   "all ranks go on: the GPU of one of %d ranks hangs, or a link between them; see "
+                   "nvidia-smi on each machine, NCCL_DEBUG=INFO in the environment makes NCCL say "
+                   "more",
+                   d->rank, idle_s, comm_kind_name(call->kind), call->tensor, call->loc,
+                   comm_size(d->host));
+}
+
+static RtStatus look_in(Device *d, const ZmpCommand *start, double idle_s, RtError *e)
+{
+    CommCall call = device_call(d, start);
+    bool is_early = d->limit_s > COMM_LIMIT_S && idle_s < d->limit_s;
+    RT_TRY(comm_watch(d->host, &call, is_early ? 0 : idle_s, e));
+    return idle_s > d->limit_s ? fail_limit(d, &call, idle_s, e) : RT_OK;
+}
+
+static RtStatus look(Device *d, Watch *w, RtError *e)
+{
+    uint32_t seen = *d->seen;
+    if (seen != w->seen) *w = (Watch){seen, comm_now()};
+    const ZmpCommand *start = seen > 0 ? start_of(d->p, seen - 1) : NULL; /* else it computes */
+    if (start) RT_TRY(look_in(d, start, comm_now() - w->since, e));
+    return nccl_check(d->nccl, e);
+}
+
+static RtStatus watch(Device *d, Watch *w, RtError *e)
+{
+    RtStatus s = look(d, w, e);
+    if (s == RT_OK) return s;
+    d->is_broken = true;
+    nccl_abort(d->nccl);
+    return s;
 }
 
 static void nap(int *us)
@@ -73,34 +100,19 @@ static void nap(int *us)
     if (*us < LONGEST_NAP_US) *us *= 2;
 }
 
-static RtStatus watch(Device *d, double since, RtError *e)
-{
-    CommCall awaited = awaited_call(d);
-    RtStatus s = nccl_check(d->nccl, e);
-    if (s == RT_OK) s = comm_watch(d->host, &awaited, comm_now() - since, e);
-    if (s == RT_OK) return s;
-    d->is_broken = true;
-    nccl_abort(d->nccl);
-    return s;
-}
-
 RtStatus device_settle(Device *d, CuEventRef event, int *error, RtError *e)
 {
-    double since = comm_now();
-    uint32_t seen = d->seen ? *d->seen : 0;
     int us = FIRST_NAP_US;
     if (!d->nccl) {
         *error = d->cu.event_wait(event);
         return RT_OK;
     }
+    Watch w = {*d->seen, comm_now()};
     while ((*error = d->cu.event_query(event)) == CU_NOT_READY) {
-        RT_TRY(watch(d, since, e));
+        RT_TRY(watch(d, &w, e));
         nap(&us);
-        if (*d->seen == seen) continue;
-        seen = *d->seen;
-        since = comm_now();
     }
-    return *error == CU_OK ? RT_OK : watch(d, since, e); /* a peer's end is the better reason */
+    return *error == CU_OK ? RT_OK : watch(d, &w, e); /* a peer's end is the better reason */
 }
 
 RtStatus device_until(Device *d, CuEventRef event, RtError *e)

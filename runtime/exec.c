@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/comm_link.h"
 #include "runtime/convert.h"
 
 enum { BUFFER_ALIGN = 64, CHUNK_BYTES = 1 << 20 };
@@ -55,7 +56,8 @@ RtStatus exec_open_rank(Exec *x, const Program *p, Pool *pool, size_t spread, Co
     x->buffer_at = calloc((size_t)p->n_buffers + 1, sizeof *x->buffer_at);
     x->arg_at = calloc((size_t)p->n_args + 1, sizeof *x->arg_at);
     x->in_flight = calloc((size_t)p->n_collectives + 1, sizeof *x->in_flight);
-    if (!x->buffer_at || !x->arg_at || !x->in_flight) {
+    x->ended_s = calloc((size_t)p->n_commands + 1, sizeof *x->ended_s);
+    if (!x->buffer_at || !x->arg_at || !x->in_flight || !x->ended_s) {
         exec_close(x);
         return RT_FAIL(e, RT_FAILED, "cannot get memory for %u addresses", p->n_args);
     }
@@ -75,6 +77,7 @@ void exec_close(Exec *x)
     free(x->buffer_at);
     free(x->arg_at);
     free(x->in_flight);
+    free(x->ended_s);
     *x = (Exec){0};
 }
 
@@ -212,9 +215,28 @@ static RtStatus run_command(Exec *x, const ZmpCommand *c, RtError *e)
     return x->comm ? comm_poll(x->comm, e) : RT_OK;
 }
 
+static bool is_timed(const Exec *x)
+{
+    for (uint32_t o = 0; o < x->n_observers; o++)
+        if (!x->observers[o].timed) return false;
+    return true;
+}
+
+static RtStatus run_timed(Exec *x, const ZmpFunc *f, RtError *e)
+{
+    RT_TRY(device_run_timed(x->device, f, x->ended_s, e));
+    double start = comm_now() - (f->n_commands ? x->ended_s[f->n_commands - 1] : 0);
+    for (uint32_t i = 0; i < f->n_commands; i++)
+        for (uint32_t o = 0; o < x->n_observers; o++)
+            x->observers[o].timed(x->observers[o].self, x, f, f->first_command + i,
+                                  start + (i ? x->ended_s[i - 1] : 0), start + x->ended_s[i]);
+    return RT_OK;
+}
+
 static RtStatus run_commands(Exec *x, const ZmpFunc *f, RtError *e)
 {
     if (x->device && x->n_observers == 0) return device_run_all(x->device, f, e);
+    if (x->device && is_timed(x)) return run_timed(x, f, e);
     for (uint32_t i = f->first_command; i < f->first_command + f->n_commands; i++) {
         for (uint32_t o = 0; o < x->n_observers; o++)
             if (x->observers[o].before)
@@ -231,7 +253,7 @@ RtStatus exec_run(Exec *x, const ZmpFunc *f, RtError *e)
 {
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].begin) RT_TRY(x->observers[o].begin(x->observers[o].self, x, f, e));
-    if (x->device) RT_TRY(device_feed(x->device, f, e));
+    if (x->device) RT_TRY(device_feed(x->device, f, x->limit_s, e));
     RT_TRY(run_commands(x, f, e));
     for (uint32_t o = 0; o < x->n_observers; o++)
         if (x->observers[o].end) RT_TRY(x->observers[o].end(x->observers[o].self, x, f, e));

@@ -25,6 +25,10 @@ typedef struct Observer {
                        RtError *e);
     RtStatus (*after)(void *self, const struct Exec *x, const ZmpFunc *f, uint32_t command,
                       RtError *e);
+    /* On a GPU, instead of before and after when every observer has it: commands are not waited
+     * for, and each is told when all are through, with its times on now_seconds()'s clock. */
+    void (*timed)(void *self, const struct Exec *x, const ZmpFunc *f, uint32_t command,
+                  double from_s, double to_s);
     RtStatus (*end)(void *self, const struct Exec *x, const ZmpFunc *f, RtError *e);
     bool is_last; /* after all others, also those that come later: they read what it destroys */
 } Observer;
@@ -40,6 +44,7 @@ typedef struct Exec {
     char **arg_at;     /* address of each argument, on this rank */
     Comm *comm;        /* NULL: one rank */
     CommOp *in_flight; /* by collective of the program */
+    double *ended_s;   /* of a GPU: by command of a function, for observers with `timed` */
     double limit_s;    /* CommCall.limit_s of each: where a rank may be slow between commands */
     Observer observers[EXEC_MAX_OBSERVERS];
     uint32_t n_observers;

@@ -97,31 +97,40 @@ static void event_operands(const Trace *t, const Program *p, const ZmpCommand *c
     fputc(']', t->out);
 }
 
+static void add(Trace *t, const Exec *x, const ZmpFunc *f, uint32_t command, double from, double to)
+{
+    const Program *p = x->p;
+    const ZmpCommand *c = &p->commands[command];
+    double took = to - from;
+    if (t->out && (f == p->micro || f == p->last)) roofline_add(&t->roofline, command, took);
+    if (!t->out || c->kind == ZMP_PROBE) return;
+    event(t, program_str(p, c->label), program_str(p, f->name), from, to);
+    fprintf(t->out, ",\"args\":{\"loc\":");
+    text_json(t->out, program_str(p, c->loc));
+    fprintf(t->out, ",\"kernel\":");
+    text_json(t->out, kernel_name(p, c));
+    fprintf(t->out, ",\"flops\":%.0f,\"bytes\":%.0f", c->flops, c->bytes);
+    event_operands(t, p, c, ZMP_ARG_READ, "reads");
+    event_operands(t, p, c, ZMP_ARG_WRITE, "writes");
+    if (took > 0)
+        fprintf(t->out, ",\"gflops_s\":%.3f,\"gbytes_s\":%.3f", c->flops / took * 1e-9,
+                c->bytes / took * 1e-9);
+    fprintf(t->out, "}}");
+}
+
 static RtStatus after(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, RtError *e)
 {
     (void)e;
     Trace *t = self;
-    const Program *p = x->p;
-    const ZmpCommand *c = &p->commands[command];
-    double now = now_seconds(), took = now - t->last_s;
-    if (x->device) took = device_took_s(x->device);
-    if (t->out && (f == p->micro || f == p->last)) roofline_add(&t->roofline, command, took);
-    if (t->out && c->kind != ZMP_PROBE) {
-        event(t, program_str(p, c->label), program_str(p, f->name), now - took, now);
-        fprintf(t->out, ",\"args\":{\"loc\":");
-        text_json(t->out, program_str(p, c->loc));
-        fprintf(t->out, ",\"kernel\":");
-        text_json(t->out, kernel_name(p, c));
-        fprintf(t->out, ",\"flops\":%.0f,\"bytes\":%.0f", c->flops, c->bytes);
-        event_operands(t, p, c, ZMP_ARG_READ, "reads");
-        event_operands(t, p, c, ZMP_ARG_WRITE, "writes");
-        if (took > 0)
-            fprintf(t->out, ",\"gflops_s\":%.3f,\"gbytes_s\":%.3f", c->flops / took * 1e-9,
-                    c->bytes / took * 1e-9);
-        fprintf(t->out, "}}");
-    }
+    add(t, x, f, command, t->last_s, now_seconds());
     t->last_s = now_seconds(); /* not the writing of this line */
     return RT_OK;
+}
+
+static void timed(void *self, const Exec *x, const ZmpFunc *f, uint32_t command, double from_s,
+                  double to_s)
+{
+    add(self, x, f, command, from_s, to_s);
 }
 
 static RtStatus end(void *self, const Exec *x, const ZmpFunc *f, RtError *e)
@@ -134,7 +143,7 @@ static RtStatus end(void *self, const Exec *x, const ZmpFunc *f, RtError *e)
 
 Observer trace_observer(Trace *t)
 {
-    return (Observer){.self = t, .begin = begin, .after = after, .end = end};
+    return (Observer){.self = t, .begin = begin, .after = after, .timed = timed, .end = end};
 }
 
 RtStatus trace_close(Trace *t, RtError *e)

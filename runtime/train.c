@@ -109,7 +109,7 @@ static RtStatus end_step(Run *r, RtError *e)
     if (result->is_exhausted || r->skips_in_row >= MAX_SKIPS_IN_ROW)
         return run_explain_skips(r, result, e);
     r->step++;
-    r->step_ended = now_seconds();
+    r->step_ended = r->started > r->step ? now : now_seconds(); /* the next one goes on meanwhile */
     if (r->step - r->first_step == TRACE_STEPS) RT_TRY(end_profile(r, e));
     return RT_OK;
 }
