@@ -158,9 +158,12 @@ CudaArch cuda_arch(const char *name)
     return (CudaArch){.sm = atoi(digits), .is_own = strchr(digits, 'a') != NULL};
 }
 
+/* What every thread loads, such as a counter that the kernel changes in place, is read by a warp
+ * alone where one has all rows. */
 static void schedule_points(CudaSchedule *s)
 {
-    s->rows_per_block = (int64_t)BLOCK_THREADS * s->width;
+    if (s->n_rows <= WARP) s->threads_x = WARP;
+    s->rows_per_block = (int64_t)s->threads_x * s->width;
     s->n_blocks = ceil_div(s->n_rows, s->rows_per_block);
     int64_t most = MAX_32BIT_ELEMS / 2 / s->rows_per_block; /* one pack a thread, in general */
     if (s->n_blocks > most) s->n_blocks = most;

@@ -44,23 +44,22 @@ static void report_bounds(Warp *w, const Insn *in, int lane, uint64_t address, u
 static void report_span(Warp *w, const Insn *in, int lane, const Allocation *a, uint64_t offset,
                         SpanFault fault)
 {
-    static const char *const texts[] = {
-        [SPAN_WRITE_WRITE] = "writes byte %llu of an allocation of %llu bytes, which another block "
-                             "writes",
-        [SPAN_WRITE_READ] = "reads byte %llu of an allocation of %llu bytes, which another block "
-                            "writes",
-        [SPAN_READ_WRITE] = "writes byte %llu of an allocation of %llu bytes, which another block "
-                            "reads"};
-    char text[128];
     if (fault == SPAN_UNWRITTEN) {
         report_lane(w, in, lane, REPORT_UNINITIALISED,
                     "byte %llu of an allocation of %llu bytes is read", (unsigned long long)offset,
                     (unsigned long long)a->bytes);
         return;
     }
-    snprintf(text, sizeof text, texts[fault], (unsigned long long)offset,
-             (unsigned long long)a->bytes);
-    report_lane(w, in, lane, REPORT_GLOBAL_RACE, "%s", text);
+    const Stamp *by = fault == SPAN_READ_WRITE ? a->reader : a->writer;
+    Toucher self = segment_toucher(w);
+    while (!stamp_is_others(by[offset], &self)) offset++;
+    Stamp other = by[offset] & ~1u;
+    report_lane(w, in, lane, REPORT_GLOBAL_RACE,
+                "%s byte %llu of an allocation of %llu bytes, which another %s %s",
+                fault == SPAN_WRITE_READ ? "reads" : "writes", (unsigned long long)offset,
+                (unsigned long long)a->bytes,
+                other >= w->block->first ? "warp, with no barrier between," : "block",
+                fault == SPAN_READ_WRITE ? "reads" : "writes");
 }
 
 static void check_order(Warp *w, const Insn *in, int lane, Allocation *a, uint64_t offset,
@@ -77,13 +76,13 @@ static void check_order(Warp *w, const Insn *in, int lane, Allocation *a, uint64
 }
 
 /* The others that touched these bytes in this launch did so before this block got their atomic. */
-static bool is_handed_over(const Block *b, const Allocation *a, uint64_t offset, uint32_t n,
+static bool is_handed_over(const Warp *w, const Allocation *a, uint64_t offset, uint32_t n,
                            AccessKind kind)
 {
     for (uint64_t i = offset; i < offset + n; i++) {
         bool is_both_atomic = kind == ACCESS_ATOMIC && (a->writer[i] & 1);
-        if (!is_both_atomic && !handover_is_before(b, a->writer[i])) return false;
-        if (kind != ACCESS_READ && !handover_is_before(b, a->reader[i])) return false;
+        if (!is_both_atomic && !handover_is_before(w, a->writer[i])) return false;
+        if (kind != ACCESS_READ && !handover_is_before(w, a->reader[i])) return false;
     }
     return true;
 }
@@ -103,11 +102,11 @@ uint8_t *global_access(Warp *w, const Insn *in, int lane, uint64_t address, uint
         return NULL;
     }
     check_order(w, in, lane, a, offset, n, kind);
-    Stamp own = w->block->stamp, first = w->block->launch->first;
-    SpanFault fault = span_check(a, offset, n, kind, own, first);
-    if (fault > SPAN_UNWRITTEN && is_handed_over(w->block, a, offset, n, kind)) fault = SPAN_OK;
+    Toucher by = segment_toucher(w);
+    SpanFault fault = span_check(a, offset, n, kind, &by);
+    if (fault > SPAN_UNWRITTEN && is_handed_over(w, a, offset, n, kind)) fault = SPAN_OK;
     if (fault != SPAN_OK) report_span(w, in, lane, a, offset, fault);
-    span_record(a, offset, n, kind, own, first);
+    span_record(a, offset, n, kind, &by);
     return a->host + offset;
 }
 
@@ -118,10 +117,10 @@ static uint8_t *global_run(Warp *w, const Insn *in, uint64_t address, uint32_t n
     Allocation *a = find_allocation(w, in, address);
     if (!a || address - a->address + n > a->bytes || address % align) return NULL;
     uint64_t offset = address - a->address;
-    Stamp own = w->block->stamp, first = w->block->launch->first;
-    if (span_check(a, offset, n, kind, own, first) != SPAN_OK) return NULL;
+    Toucher by = segment_toucher(w);
+    if (span_check(a, offset, n, kind, &by) != SPAN_OK) return NULL;
     check_order(w, in, __builtin_ctz(w->mask), a, offset, n, kind);
-    span_record(a, offset, n, kind, own, first);
+    span_record(a, offset, n, kind, &by);
     return a->host + offset;
 }
 

@@ -92,8 +92,7 @@ void exec_atomic(Warp *w, const Insn *in)
         uint8_t *at = lane_access(w, in, l, lane_address(w, in, l), in->bytes, ACCESS_ATOMIC);
         uint64_t old = 0;
         if (!at) continue;
-        if (is_global(in, lane_address(w, in, l)))
-            handover_atomic(w->block, lane_address(w, in, l));
+        if (is_global(in, lane_address(w, in, l))) handover_atomic(w, lane_address(w, in, l));
         memcpy(&old, at, in->bytes);
         uint64_t v = apply((AtomicOp)in->variant, t, old, lane_value(w, in->b, in->bytes, l),
                            lane_value(w, in->c, in->bytes, l));
@@ -102,7 +101,8 @@ void exec_atomic(Warp *w, const Insn *in)
     }
 }
 
-/* ---- cp.async: the bytes move when the copy is waited for, so a missing wait shows ---- */
+/* ---- cp.async: the bytes move when the copy is waited for, so a missing wait shows; where they go
+ * is not to be read from the instruction on, by others neither just before it ---- */
 
 void exec_cp_async(Warp *w, const Insn *in)
 {
@@ -118,6 +118,8 @@ void exec_cp_async(Warp *w, const Insn *in)
                        .lane = (uint8_t)l,
                        .batch = UINT32_MAX,
                        .in = in};
+        if (!shared_access(w, in, l, c.to, c.n, true, false)) continue;
+        race_pending(w->block, c.to, c.n);
         VEC_PUSH(w->block->launch->scratch, &w->copies, c);
     }
 }

@@ -1,65 +1,98 @@
 /* handover.c -- blocks that hand over data through an atomic, as "the last block sums up" does:
- * what a block did before a fence and an atomic comes before what another does after an atomic on
- * the same word.  Blocks run one after another, so a block is its number and sets of blocks are
- * bits. */
+ * what a warp did, or its block before a barrier, and then a fence and an atomic, comes before what
+ * another block does after an atomic on the same word. */
 #include <string.h>
 
 #include "tests/gpusim/sim.h"
 
-static uint64_t *set_new(const Launch *l)
+/* ---- sets of segments ---- */
+
+static uint32_t number_of(const Launch *l, Stamp s)
 {
-    uint64_t n = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
-    return ARENA_ARRAY(l->scratch, uint64_t, n / 64 + 1);
+    return ((s & ~1u) - l->first) / 2;
 }
 
-static void set_add(uint64_t *set, uint64_t block)
+static void set_reach(const Launch *l, Set *s, uint32_t n_words)
 {
-    set[block / 64] |= 1ull << block % 64;
+    if (s->n_words >= n_words) return;
+    uint64_t *bits = ARENA_ARRAY(l->scratch, uint64_t, n_words);
+    if (s->n_words) memcpy(bits, s->bits, s->n_words * sizeof bits[0]);
+    s->bits = bits;
+    s->n_words = n_words;
 }
 
-static uint64_t number_of(const Launch *l, Stamp s)
+static void set_add(const Launch *l, Set *s, uint32_t number)
 {
-    return ((s & ~1u) - l->first) / 2 - 1;
+    uint32_t at = number / 64;
+    if (at >= s->n_words) set_reach(l, s, at + at / 2 + 1);
+    s->bits[number / 64] |= 1ull << number % 64;
 }
+
+static bool set_has(const Set *s, uint32_t number)
+{
+    return number / 64 < s->n_words && (s->bits[number / 64] >> number % 64 & 1);
+}
+
+static void set_join(const Launch *l, Set *to, const Set *from)
+{
+    set_reach(l, to, from->n_words);
+    for (uint32_t i = 0; i < from->n_words; i++) to->bits[i] |= from->bits[i];
+}
+
+/* ---- fences and atomics ---- */
 
 void handover_start(Block *b)
 {
-    uint64_t n = (uint64_t)b->launch->grid[0] * b->launch->grid[1] * b->launch->grid[2];
-    b->has_fenced = false;
-    if (b->before) memset(b->before, 0, (n / 64 + 1) * sizeof b->before[0]);
+    b->fenced = b->before = (Set){0};
 }
 
-void handover_fence(Block *b)
+/* The warp's own, or of its block before the last barrier. */
+static bool is_ordered_here(const Warp *w, Stamp s)
 {
-    b->has_fenced = true;
+    const Block *b = w->block;
+    return s < b->phase || b->warp_of.at[(s - b->phase) / 2] == w->number;
 }
 
-void handover_atomic(Block *b, uint64_t address)
+void handover_fence(Warp *w)
 {
-    Launch *l = b->launch;
-    uint64_t n = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
+    Block *b = w->block;
+    for (Stamp s = b->first; s < b->launch->next; s += 2)
+        if (is_ordered_here(w, s)) set_add(b->launch, &b->fenced, number_of(b->launch, s));
+    segment_start(w);
+}
+
+static Set *released_at(Launch *l, uint64_t address)
+{
     if (!l->words.arena) l->words.arena = l->scratch;
-    if (!b->before) b->before = set_new(l);
     uint32_t at = map_get(&l->words, address);
     if (at == MAP_NONE) {
+        Set none = {0};
         at = l->released.n;
         map_put(&l->words, address, at);
-        VEC_PUSH(l->scratch, &l->released, set_new(l));
+        VEC_PUSH(l->scratch, &l->released, none);
     }
-    uint64_t *released = l->released.at[at];
-    for (uint64_t i = 0; i < n / 64 + 1; i++) {
-        b->before[i] |= released[i];
-        if (b->has_fenced) released[i] |= b->before[i];
-    }
-    if (b->has_fenced) set_add(released, number_of(l, b->stamp));
+    return &l->released.at[at];
 }
 
-/* Is the access that left the stamp before what the block does now? */
-bool handover_is_before(const Block *b, Stamp s)
+void handover_atomic(Warp *w, uint64_t address)
 {
-    const Launch *l = b->launch;
-    if (s < l->first || (s & ~1u) == b->stamp) return true;
-    if (!b->before || (s & ~1u) == l->first) return false; /* several blocks: not known which */
-    uint64_t block = number_of(l, s);
-    return b->before[block / 64] >> block % 64 & 1;
+    Block *b = w->block;
+    Launch *l = b->launch;
+    Set *released = released_at(l, address);
+    set_join(l, &b->before, released);
+    if (b->fenced.n_words == 0) return;
+    set_join(l, released, &b->before);
+    for (Stamp s = b->first; s < l->next; s += 2)
+        if (set_has(&b->fenced, number_of(l, s)) && is_ordered_here(w, s))
+            set_add(l, released, number_of(l, s));
+}
+
+/* Is the access that left the stamp before what the warp does now? */
+bool handover_is_before(const Warp *w, Stamp s)
+{
+    const Launch *l = w->block->launch;
+    s &= ~1u;
+    if (s < l->first) return true;
+    if (s >= w->block->first) return is_ordered_here(w, s);
+    return s != l->first && set_has(&w->block->before, number_of(l, s)); /* several: not known */
 }

@@ -150,7 +150,7 @@ void exec_nothing(Warp *w, const Insn *in)
 void exec_fence(Warp *w, const Insn *in)
 {
     (void)in;
-    handover_fence(w->block);
+    handover_fence(w);
 }
 
 void exec_clock(Warp *w, const Insn *in)

@@ -97,6 +97,7 @@ static void complete_barrier(Block *b, uint32_t id)
     Barrier x = b->barriers[id];
     memset(&b->barriers[id], 0, sizeof b->barriers[id]);
     race_sync_block(b, x.warps);
+    segment_start_phase(b);
     for (uint32_t i = 0; i < b->n_warps; i++) {
         Warp *w = &b->warps[i];
         if (w->is_at_barrier && w->barrier_id == id) leave_barrier(w, &x);
@@ -153,6 +154,7 @@ static void start_block(Block *b)
         warp_start(w, b->n_threads);
     }
     race_start(b);
+    segment_start_block(b);
     handover_start(b);
 }
 
@@ -234,7 +236,6 @@ int launch_run(Launch *l)
         b->x = (uint32_t)(at % l->grid[0]);
         b->y = (uint32_t)(at / l->grid[0] % l->grid[1]);
         b->z = (uint32_t)(at / l->grid[0] / l->grid[1]);
-        b->stamp = l->first + (Stamp)(2 * (i + 1));
         run_block(b, l->seed >> 1 & 1);
     }
     bool is_failed = b->is_failed;

@@ -135,62 +135,88 @@ Allocation *memory_find(const Memory *m, uint64_t address)
 
 /* ---- who touched a byte ---- */
 
-static bool is_others(Stamp s, Stamp own, Stamp first)
+bool stamp_is_others(Stamp s, const Toucher *by)
 {
-    return s >= first && (s & ~1u) != own;
+    s &= ~1u;
+    if (s < by->launch) return false;
+    if (s < by->block) return true;
+    return s >= by->phase && by->warp_of[(s - by->phase) / 2] != by->warp;
 }
 
 static SpanFault fault_of(const Stamp *writer, const Stamp *reader, uint64_t n, AccessKind kind,
-                          Stamp own, Stamp first)
+                          const Toucher *by)
 {
     for (uint64_t i = 0; i < n; i++) {
         bool is_both_atomic = kind == ACCESS_ATOMIC && (writer[i] & 1);
         if (kind != ACCESS_WRITE && writer[i] == STAMP_NONE) return SPAN_UNWRITTEN;
-        if (is_others(writer[i], own, first) && !is_both_atomic)
+        if (stamp_is_others(writer[i], by) && !is_both_atomic)
             return kind == ACCESS_READ ? SPAN_WRITE_READ : SPAN_WRITE_WRITE;
-        if (kind != ACCESS_READ && is_others(reader[i], own, first)) return SPAN_READ_WRITE;
+        if (kind != ACCESS_READ && stamp_is_others(reader[i], by)) return SPAN_READ_WRITE;
     }
     return SPAN_OK;
 }
 
-/* Nothing to look at twice: written, and by no other block of this launch. */
-static bool is_clean(const Stamp *writer, uint64_t n, Stamp own, Stamp first)
+/* 1: not at once to be seen as fine, which is before the launch, of this block before its last
+ * barrier, or this very segment. */
+static uint32_t is_doubtful(Stamp s, const Toucher *by)
+{
+    return (uint32_t)(s >= by->launch) &
+           ((uint32_t)(s < by->block) | ((uint32_t)(s >= by->phase) & (uint32_t)(s != by->own)));
+}
+
+/* Nothing to look at twice: written, and by no other of this launch. */
+static bool is_clean(const Stamp *writer, uint64_t n, const Toucher *by)
 {
     uint32_t bad = 0;
     for (uint64_t i = 0; i < n; i++)
-        bad |= (writer[i] == STAMP_NONE) | ((writer[i] >= first) & (writer[i] != own));
+        bad |= (uint32_t)(writer[i] == STAMP_NONE) | is_doubtful(writer[i], by);
     return !bad;
 }
 
-/* No other block of this launch wrote or read it. */
-static bool is_free(const Stamp *writer, const Stamp *reader, uint64_t n, Stamp own, Stamp first)
+/* No other of this launch wrote or read it. */
+static bool is_free(const Stamp *writer, const Stamp *reader, uint64_t n, const Toucher *by)
 {
     uint32_t bad = 0;
-    for (uint64_t i = 0; i < n; i++)
-        bad |= ((writer[i] >= first) & (writer[i] != own)) |
-               ((reader[i] >= first) & (reader[i] != own));
+    for (uint64_t i = 0; i < n; i++) bad |= is_doubtful(writer[i], by) | is_doubtful(reader[i], by);
     return !bad;
 }
 
-void span_record(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
-                 Stamp first)
+static Stamp merged_reader(Stamp old, const Toucher *by)
+{
+    if (old < by->launch || old == by->own) return by->own;
+    if (old < by->block) return by->launch;
+    return stamp_is_others(old, by) ? by->phase : by->own;
+}
+
+void span_record(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, const Toucher *by)
 {
     Stamp *writer = at->writer + offset, *reader = at->reader + offset;
-    Stamp s = own | (kind == ACCESS_ATOMIC ? 1u : 0u);
+    Stamp s = by->own | (kind == ACCESS_ATOMIC ? 1u : 0u);
     if (kind == ACCESS_READ)
         for (uint64_t i = 0; i < n; i++)
-            reader[i] = reader[i] < first || reader[i] == own ? own : first;
+            reader[i] = reader[i] < by->launch ? by->own : merged_reader(reader[i], by);
     else
         for (uint64_t i = 0; i < n; i++) writer[i] = s;
 }
 
-SpanFault span_check(const Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
-                     Stamp first)
+SpanFault span_check(const Allocation *at, uint64_t offset, uint64_t n, AccessKind kind,
+                     const Toucher *by)
 {
     const Stamp *writer = at->writer + offset, *reader = at->reader + offset;
-    if (kind == ACCESS_READ && is_clean(writer, n, own, first)) return SPAN_OK;
-    if (kind == ACCESS_WRITE && is_free(writer, reader, n, own, first)) return SPAN_OK;
-    return fault_of(writer, reader, n, kind, own, first);
+    if (kind == ACCESS_READ && is_clean(writer, n, by)) return SPAN_OK;
+    if (kind == ACCESS_WRITE && is_free(writer, reader, n, by)) return SPAN_OK;
+    return fault_of(writer, reader, n, kind, by);
+}
+
+void memory_renumber(Memory *m)
+{
+    for (uint32_t i = 0; i < m->all.n; i++) {
+        Allocation *a = m->all.at[i];
+        for (uint64_t b = 0; a->is_live && b < a->bytes; b++) { /* reads leave pages unmapped */
+            if (a->writer[b] != STAMP_NONE) a->writer[b] = STAMP_COPY;
+            if (a->reader[b] != STAMP_NONE) a->reader[b] = STAMP_NONE;
+        }
+    }
 }
 
 bool span_copy_read(Allocation *at, uint64_t offset, uint64_t n)

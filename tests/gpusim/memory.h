@@ -19,11 +19,20 @@ enum {
 #define DEVICE_BASE 0x0000020000000000ull /* of device 0; each device's range follows */
 #define DEVICE_RANGE 0x0000002000000000ull
 
-/* Who accessed a byte: blocks get numbers in the order in which they run, over all launches.
+/* Who accessed a byte: a segment, what a warp does between two barriers or fences.  Segments are
+ * numbered in the order in which they begin, over all launches, a block's one after another.
  * number << 1 | is_atomic; 0: nobody; 1 << 1: the host or a copy.  A launch's own number, below
- * those of its blocks, stands for "several of its blocks". */
+ * those of its blocks, stands for "several of its blocks"; that of a block between two barriers for
+ * "several of its warps". */
 typedef uint32_t Stamp;
-enum { STAMP_NONE = 0, STAMP_COPY = 2, STAMP_FIRST = 4 };
+enum { STAMP_NONE = 0, STAMP_COPY = 2, STAMP_FIRST = 4, STAMP_LIMIT = 0xc0000000u };
+
+typedef struct Toucher {        /* a warp, when it accesses memory */
+    Stamp own;                  /* its segment */
+    Stamp launch, block, phase; /* the first of the launch, of the block, since its last barrier */
+    uint8_t warp;
+    const uint8_t *warp_of; /* segments from `phase` on; 255: several */
+} Toucher;
 
 /* An operation of a stream: a launch, copy, memset.  It comes after operation b iff its clock of
  * b's stream has reached b's number there. */
@@ -91,16 +100,21 @@ const OpRecord *order_touch(Memory *m, Allocation *at, uint64_t offset, uint64_t
 typedef enum {
     SPAN_OK,
     SPAN_UNWRITTEN,
-    SPAN_WRITE_WRITE, /* another block of the launch wrote it */
-    SPAN_WRITE_READ,  /* reads what another block wrote */
-    SPAN_READ_WRITE   /* writes what another block read */
+    SPAN_WRITE_WRITE, /* another block of the launch, or warp of the block with no barrier between,
+                         wrote it */
+    SPAN_WRITE_READ,  /* reads what another wrote */
+    SPAN_READ_WRITE   /* writes what another read */
 } SpanFault;
 
-/* Checks, records an access of a block to n bytes within `at`. first: the launch's number. */
-SpanFault span_check(const Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
-                     Stamp first);
-void span_record(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, Stamp own,
-                 Stamp first);
+/* Is the segment another block's of the launch, or another warp's since the block's last barrier?
+ */
+bool stamp_is_others(Stamp s, const Toucher *by);
+/* Checks, records an access of a warp to n bytes within `at`. */
+SpanFault span_check(const Allocation *at, uint64_t offset, uint64_t n, AccessKind kind,
+                     const Toucher *by);
+void span_record(Allocation *at, uint64_t offset, uint64_t n, AccessKind kind, const Toucher *by);
+/* Before the numbers run out: what was written is the host's. */
+void memory_renumber(Memory *m);
 /* The same for a copy or memset: a read of nothing written is a fault, a write marks written. */
 bool span_copy_read(Allocation *at, uint64_t offset, uint64_t n);
 void span_copy_write(Allocation *at, uint64_t offset, uint64_t n);

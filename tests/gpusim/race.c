@@ -209,6 +209,12 @@ bool shared_access(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, b
     return true;
 }
 
+void race_pending(Block *b, uint64_t at, uint32_t n)
+{
+    memset(b->shared_writer + at, 0, n * sizeof b->shared_writer[0]);
+    for (uint64_t i = at; i < at + n; i++) b->shared_settled[i >> 2] = 0;
+}
+
 /* ---- order ---- */
 
 void race_start(Block *b)

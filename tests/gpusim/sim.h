@@ -155,12 +155,18 @@ struct Warp {
     uint32_t number;
     uint8_t *local, *local_written; /* LANES x local_bytes each */
     uint32_t clock;                 /* of what this warp does; see race.c */
+    Stamp stamp;                    /* of its global accesses; see segment.c */
     uint32_t seen[MAX_WARPS];       /* the clock of each warp that it is ordered after */
     VEC(AsyncCopy) copies;
     uint32_t n_batches[LANES];
     uint64_t n_clocks; /* that it read */
     Block *block;
 };
+
+typedef struct Set { /* of segments of a launch, by number within it */
+    uint64_t *bits;
+    uint32_t n_words;
+} Set;
 
 typedef struct Barrier {
     uint32_t n_arrived, popc; /* threads */
@@ -180,11 +186,11 @@ struct Block {
     uint32_t *shared_settled;                /* a word of 4 bytes: race.c */
     uint32_t shared_bytes, n_phases;         /* barriers that completed */
     bool has_partial_barriers;
-    Stamp stamp;       /* of its global accesses */
-    SpanCache *caches; /* one an instruction */
+    Stamp first, phase;   /* segments of this block, since its last barrier, begin */
+    VEC(uint8_t) warp_of; /* of the segments from phase on */
+    SpanCache *caches;    /* one an instruction */
     bool is_failed;
-    bool has_fenced;
-    uint64_t *before; /* blocks that it comes after; NULL: none */
+    Set fenced, before; /* segments: its own that a fence came after; those that it comes after */
 };
 
 struct Launch {
@@ -192,14 +198,14 @@ struct Launch {
     Memory *memory;
     uint32_t grid[3], block[3], dynamic_bytes;
     const uint8_t *params;
-    const Op *op; /* of the stream */
-    Stamp first;  /* see memory.h */
+    const Op *op;      /* of the stream */
+    Stamp first, next; /* see memory.h: the launch's number; the first that is not taken */
     uint64_t seed;
     bool is_out_of_bounds, is_misaligned; /* some access was */
     Arena *scratch;
-    Map words;                /* address of an atomic -> released */
-    VEC(uint64_t *) released; /* the blocks that handed over there */
-    VEC(uint64_t) reported;   /* instruction and kind: once a launch */
+    Map words;              /* address of an atomic -> released */
+    VEC(Set) released;      /* the segments that were handed over there */
+    VEC(uint64_t) reported; /* instruction and kind: once a launch */
 };
 
 /* Runs all blocks; what it finds goes to report.h.  Returns 0 or the CUresult that a GPU would
@@ -226,15 +232,24 @@ bool shared_access(Warp *w, const Insn *in, int lane, uint64_t at, uint32_t n, b
 bool shared_is_settled(const Warp *w, const uint32_t *at, uint32_t n);
 /* May the lane write the word without a closer look?  Then it is recorded. */
 bool shared_write_settled(Warp *w, int lane, uint32_t at);
+/* An asynchronous copy begins to write there: until it ends, nobody may read. */
+void race_pending(Block *b, uint64_t at, uint32_t n);
 void race_sync_warp(Warp *w); /* what the lanes did is ordered now */
 void race_sync_block(Block *b, uint32_t warps);
+
+/* ---- segment.c: global memory: what a warp does between barriers and fences ---- */
+
+void segment_start_block(Block *b);
+void segment_start_phase(Block *b); /* after a barrier */
+void segment_start(Warp *w);
+Toucher segment_toucher(const Warp *w);
 
 /* ---- handover.c: order between blocks ---- */
 
 void handover_start(Block *b);
-void handover_fence(Block *b);
-void handover_atomic(Block *b, uint64_t address);
-bool handover_is_before(const Block *b, Stamp s);
+void handover_fence(Warp *w);
+void handover_atomic(Warp *w, uint64_t address);
+bool handover_is_before(const Warp *w, Stamp s);
 
 /* ---- access.c: bytes of one lane ---- */
 

@@ -58,20 +58,24 @@ static void run_set(System *s, const Task *t)
 
 static void run_launch(System *s, const Task *t)
 {
-    uint64_t n = (uint64_t)t->grid[0] * t->grid[1] * t->grid[2];
     Arena scratch = {0};
+    if (s->next_stamp > STAMP_LIMIT) {
+        memory_renumber(&s->memory);
+        s->next_stamp = STAMP_FIRST;
+    }
     Launch l = {.code = &t->function->code,
                 .memory = &s->memory,
                 .dynamic_bytes = t->shared_bytes,
                 .params = t->params,
                 .op = &t->op,
                 .first = s->next_stamp,
+                .next = s->next_stamp + 2,
                 .seed = s->random >> 40,
                 .scratch = &scratch};
     memcpy(l.grid, t->grid, sizeof l.grid);
     memcpy(l.block, t->block, sizeof l.block);
-    s->next_stamp += (Stamp)(2 * (n + 1));
     int rc = launch_run(&l);
+    s->next_stamp = l.next;
     if (rc != CUDA_SUCCESS && s->sticky == CUDA_SUCCESS) s->sticky = rc;
     arena_free(&scratch);
 }

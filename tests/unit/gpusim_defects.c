@@ -42,6 +42,17 @@ static const char tail[] = "ret;\n}\n.file 1 \"k.cu\"\n";
     "ld.global.u32 %r8, [%rd4];\nld.global.u32 %r8, [%rd4+128];\n"                                 \
     "ld.global.u32 %r8, [%rd4+256];\nld.global.u32 %r8, [%rd4+384];\n"
 
+/* The same with two warps; MIDDLE lies between the writes and the count. */
+#define LAST_BLOCK_OF_TWO(BEFORE, MIDDLE)                                                          \
+    BEFORE "mad.lo.u32 %r6, %r2, 64, %r1;\nmad.wide.u32 %rd5, %r6, 4, %rd2;\n"                     \
+           "st.global.u32 [%rd5], %r2;\n" MIDDLE "@%p1 atom.global.add.u32 %r7, [%rd1], 1;\n"      \
+           "@%p1 st.shared.u32 [%r3], %r7;\nbar.sync 0;\nld.shared.u32 %r7, [%r3];\n"              \
+           "setp.ne.u32 %p2, %r7, 3;\n@%p2 ret;\nld.global.u32 %r8, [%rd4];\n"                     \
+           "ld.global.u32 %r8, [%rd4+256];\nld.global.u32 %r8, [%rd4+512];\n"                      \
+           "ld.global.u32 %r8, [%rd4+768];\n"
+
+#define OTHER_WARPS "xor.b32 %r6, %r1, 32;\nmad.wide.u32 %rd5, %r6, 4, %rd1;\n"
+
 static const Defect defects[] = {
     {"out of bounds", "load past the end", "ld.global.f32 %f1, [%rd3+1020];\n",
      "ld.global.f32 %f1, [%rd3+896];\n", 1, 32, "byte 1024 of an allocation of 1024 bytes", 700},
@@ -106,6 +117,14 @@ static const Defect defects[] = {
      "@%p1 st.shared.u32 [%r3], %r1;\nbar.sync 0;\natom.shared.add.u32 %r7, [%r3], 1;\n"
      "bar.sync 0;\nld.shared.u32 %r8, [%r3];\n",
      1, 64, "writes with no barrier between", 0},
+    {"shared race", "cp.async over what another warp may still read",
+     "st.shared.u32 [%r5], %r1;\nbar.sync 0;\n" FAR "ld.shared.u32 %r7, [%r6];\n"
+     "cp.async.ca.shared.global [%r5], [%rd3], 4;\ncp.async.commit_group;\nbar.sync 0;\n"
+     "cp.async.wait_all;\n",
+     "st.shared.u32 [%r5], %r1;\nbar.sync 0;\n" FAR "ld.shared.u32 %r7, [%r6];\nbar.sync 0;\n"
+     "cp.async.ca.shared.global [%r5], [%rd3], 4;\ncp.async.commit_group;\n"
+     "cp.async.wait_all;\n",
+     1, 64, "reads with no barrier between", 0},
     {"global race", "two blocks write", "st.global.u32 [%rd4], %r2;\n",
      "mad.lo.u32 %r6, %r2, 32, %r1;\nmad.wide.u32 %rd5, %r6, 4, %rd2;\n"
      "st.global.u32 [%rd5], %r2;\n",
@@ -121,6 +140,24 @@ static const Defect defects[] = {
      NULL, 3, 1, "another block", 0},
     {"global race", "the last block reads, no fence", LAST_BLOCK(""), LAST_BLOCK("membar.gl;\n"), 4,
      32, "which another block writes", 0},
+    {"global race", "the last block reads, no barrier before the count",
+     LAST_BLOCK_OF_TWO("", "@%p1 membar.gl;\n"),
+     LAST_BLOCK_OF_TWO("", "bar.sync 0;\n@%p1 membar.gl;\n"), 4, 64, "which another block writes",
+     0},
+    {"global race", "the last block reads, the fence comes before the writes",
+     LAST_BLOCK_OF_TWO("membar.gl;\n", "bar.sync 0;\n"),
+     LAST_BLOCK_OF_TWO("", "membar.gl;\nbar.sync 0;\n"), 4, 64, "which another block writes", 0},
+    {"global race", "a warp reads what another writes",
+     "st.global.u32 [%rd3], %r1;\n" OTHER_WARPS "ld.global.u32 %r7, [%rd5];\n",
+     "st.global.u32 [%rd3], %r1;\nbar.sync 0;\n" OTHER_WARPS "ld.global.u32 %r7, [%rd5];\n", 1, 64,
+     "another warp, with no barrier between, writes", 0},
+    {"global race", "a warp writes what others read",
+     "ld.global.u32 %r7, [%rd1];\n@%p1 st.global.u32 [%rd1], %r7;\n",
+     "ld.global.u32 %r7, [%rd1];\nbar.sync 0;\n@%p1 st.global.u32 [%rd1], %r7;\n", 1, 96,
+     "another warp, with no barrier between", 0},
+    {"global race", "two warps write", "st.global.u32 [%rd1], %r1;\n",
+     "@%p1 st.global.u32 [%rd1], %r1;\n", 1, 64, "another warp, with no barrier between, writes",
+     0},
     {"divergent barrier", "half of a warp",
      "setp.lt.u32 %p2, %r1, 16;\n@%p2 bra SKIP;\nbar.sync 0;\nSKIP:\nbar.sync 0;\n",
      "bar.sync 0;\n", 1, 32, "wait at a barrier", 719},
