@@ -40,8 +40,39 @@ static void nap(void)
     nanosleep(&t, NULL);
 }
 
+/* "all_gather of 'h.0.w' (m.zm:4:3)", "the start of NCCL". */
+static void call_words(const CommCall *call, Str *out)
+{
+    if (call->kind == COMM_BARRIER)
+        str_add(out, call->tensor);
+    else
+        str_addf(out, "%s of '%s' (%s)", comm_kind_name(call->kind),
+                 call->tensor ? call->tensor : "", call->loc ? call->loc : "no line");
+}
+
+static RtStatus fail_call(const Nccl *n, int result, const CommCall *call, RtError *e)
+{
+    Str what = {0};
+    call_words(call, &what);
+    RtStatus s = fail(n, result, str_c(&what), e);
+    str_free(&what);
+    return s;
+}
+
+static RtStatus fail_late(const Nccl *n, double limit_s, const CommCall *call, RtError *e)
+{
+    Str what = {0};
+    call_words(call, &what);
+    rt_say(e,
+           "rank %d: NCCL has not connected the %d ranks in %.0f s, in %s: look at what the other "
+           "ranks wrote" SEE ", ZMC_MEETING_LIMIT=SECONDS waits longer",
+           comm_rank(n->host), comm_size(n->host), limit_s, str_c(&what));
+    str_free(&what);
+    return RT_FAILED;
+}
+
 /* Until the last call is through in the background; the peers take part in it. */
-static RtStatus settle(Nccl *n, const CommCall *call, const char *what, RtError *e)
+static RtStatus settle(Nccl *n, const CommCall *call, RtError *e)
 {
     double since = comm_now(), limit_s = comm_meeting_limit();
     for (;;) {
@@ -50,13 +81,8 @@ static RtStatus settle(Nccl *n, const CommCall *call, const char *what, RtError 
         if (result == NCCL_OK && state == NCCL_OK) return RT_OK;
         RT_TRY(comm_watch(n->host, call, idle_s, e)); /* why a peer ended comes first */
         if (result != NCCL_OK || state != NCCL_IN_PROGRESS)
-            return fail(n, result != NCCL_OK ? result : state, what, e);
-        if (idle_s > limit_s)
-            return RT_FAIL(e, RT_FAILED,
-                           "rank %d: NCCL has not connected the %d ranks in %.0f s, in %s: look at "
-                           "what the other ranks wrote" SEE
-                           ", ZMC_MEETING_LIMIT=SECONDS waits longer",
-                           comm_rank(n->host), comm_size(n->host), limit_s, what);
+            return fail_call(n, result != NCCL_OK ? result : state, call, e);
+        if (idle_s > limit_s) return fail_late(n, limit_s, call, e);
         nap();
     }
 }
@@ -135,7 +161,7 @@ static RtStatus meet(Nccl *n, RtError *e)
     result = n->l.init(&n->comm, comm_size(n->host), id, comm_rank(n->host), &config);
     if (result != NCCL_OK && result != NCCL_IN_PROGRESS)
         return fail(n, result, "ncclCommInitRankConfig", e);
-    return settle(n, &start, "ncclCommInitRankConfig", e);
+    return settle(n, &start, e);
 }
 
 RtStatus nccl_open(Nccl **out, Comm *host, RtError *e)
@@ -214,21 +240,16 @@ RtStatus nccl_enqueue(Nccl *n, const CommCall *call, CuStreamRef stream, RtError
     RT_TRY(check_call(n, call, e));
     int result = enqueue(n, call, stream);
     if (result == NCCL_OK) return RT_OK;
-    Str what = {0};
-    str_addf(&what, "%s of '%s' (%s)", comm_kind_name(call->kind), call->tensor ? call->tensor : "",
-             call->loc ? call->loc : "no line");
-    RtStatus s = result == NCCL_IN_PROGRESS ? settle(n, call, str_c(&what), e)
-                                            : fail(n, result, str_c(&what), e);
-    str_free(&what);
-    return s;
+    return result == NCCL_IN_PROGRESS ? settle(n, call, e) : fail_call(n, result, call, e);
 }
 
-RtStatus nccl_check(Nccl *n, RtError *e)
+RtStatus nccl_check(Nccl *n, const CommCall *awaited, double idle_s, RtError *e)
 {
+    static const CommCall step = {.kind = COMM_BARRIER, .tensor = "the step"};
     int state = NCCL_OK, result = n->comm ? n->l.async_error(n->comm, &state) : NCCL_OK;
-    RT_TRY(comm_watch(n->host, NULL, 0, e)); /* why a peer ended comes first */
+    RT_TRY(comm_watch(n->host, awaited, idle_s, e)); /* why a peer ended comes first */
     if (result == NCCL_OK && (state == NCCL_OK || state == NCCL_IN_PROGRESS)) return RT_OK;
-    return fail(n, result != NCCL_OK ? result : state, "the step (asynchronous error)", e);
+    return fail_call(n, result != NCCL_OK ? result : state, awaited ? awaited : &step, e);
 }
 
 int64_t nccl_bytes(const Nccl *n, const CommCall *call)
@@ -264,7 +285,7 @@ void nccl_close(Nccl *n)
     if (n->comm) {
         int result = n->l.finalize(n->comm);
         bool is_through = result == NCCL_OK || result == NCCL_IN_PROGRESS;
-        if (is_through && settle(n, &end, "ncclCommFinalize", &unused) == RT_OK) {
+        if (is_through && settle(n, &end, &unused) == RT_OK) {
             (void)n->l.destroy(n->comm);
             n->comm = NULL;
         }

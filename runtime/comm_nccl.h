@@ -24,10 +24,9 @@ RtStatus nccl_open(Nccl **out, Comm *host, RtError *e);
  * count the ranks do not divide is refused but for all_reduce and broadcast. */
 RtStatus nccl_enqueue(Nccl *n, const CommCall *call, CuStreamRef stream, RtError *e);
 
-/* What failed since: NCCL's asynchronous error, a peer that ended (host).  Never waits.  Who waits
- * for a collective also calls comm_watch(host, call, seconds): it names a peer that hangs, and the
- * collective. */
-RtStatus nccl_check(Nccl *n, RtError *e);
+/* What failed since: NCCL's asynchronous error, a peer that ended or hangs (host).  Never waits.
+ * awaited, idle_s: the collective that this rank waits for, and since when, as of comm_watch. */
+RtStatus nccl_check(Nccl *n, const CommCall *awaited, double idle_s, RtError *e);
 
 /* Bytes that a rank sends for this call, as comm_sent counts them. */
 int64_t nccl_bytes(const Nccl *n, const CommCall *call);

@@ -67,12 +67,11 @@ static RtStatus fail_limit(const Device *d, const CommCall *call, double idle_s,
                    comm_size(d->host));
 }
 
-static RtStatus look_in(Device *d, const ZmpCommand *start, double idle_s, RtError *e)
+static RtStatus look_in(Device *d, const CommCall *call, double idle_s, RtError *e)
 {
-    CommCall call = device_call(d, start);
     bool is_early = d->limit_s > COMM_LIMIT_S && idle_s < d->limit_s;
-    RT_TRY(comm_watch(d->host, &call, is_early ? 0 : idle_s, e));
-    return idle_s > d->limit_s ? fail_limit(d, &call, idle_s, e) : RT_OK;
+    RT_TRY(comm_watch(d->host, call, is_early ? 0 : idle_s, e));
+    return idle_s > d->limit_s ? fail_limit(d, call, idle_s, e) : RT_OK;
 }
 
 static RtStatus look(Device *d, Watch *w, RtError *e)
@@ -80,8 +79,10 @@ static RtStatus look(Device *d, Watch *w, RtError *e)
     uint32_t seen = *d->seen;
     if (seen != w->seen) *w = (Watch){seen, comm_now()};
     const ZmpCommand *start = seen > 0 ? start_of(d->p, seen - 1) : NULL; /* else it computes */
-    if (start) RT_TRY(look_in(d, start, comm_now() - w->since, e));
-    return nccl_check(d->nccl, e);
+    if (!start) return nccl_check(d->nccl, NULL, 0, e);
+    CommCall call = device_call(d, start);
+    RT_TRY(look_in(d, &call, comm_now() - w->since, e));
+    return nccl_check(d->nccl, &call, 0, e);
 }
 
 static RtStatus watch(Device *d, Watch *w, RtError *e)

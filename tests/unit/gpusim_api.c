@@ -207,8 +207,8 @@ static void check_async(const Driver *d)
     DRIVER_TRY(d->cuEventRecord(end, q));
     pageable = 8;
     *pinned = 2;
-    CHECK(back == 0 && d->cuStreamQuery(q) == CUDA_ERROR_NOT_READY);
     CHECK(d->cuEventElapsedTime(&ms, e, end) == CUDA_ERROR_NOT_READY);
+    CHECK(back == 0 && d->cuStreamQuery(q) == CUDA_ERROR_NOT_READY);
     int n = 0;
     while (d->cuEventQuery(end) == CUDA_ERROR_NOT_READY) CHECK(++n < 10);
     DRIVER_TRY(d->cuEventElapsedTime(&ms, e, end));

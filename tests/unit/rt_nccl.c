@@ -65,7 +65,7 @@ static void check_call(Rank *r, CommKind kind, uint32_t dtype, int64_t count)
     CHECK(comm_run(r->host, &on_host, &r->e) == RT_OK);
     CHECK(memcmp(out, back, out_bytes) == 0);
     CHECK((uint64_t)nccl_bytes(r->n, &call) == comm_sent_all(r->host) - before);
-    CHECK(nccl_check(r->n, &r->e) == RT_OK);
+    CHECK(nccl_check(r->n, NULL, 0, &r->e) == RT_OK);
     DRIVER_TRY(r->d->cuMemFree_v2(x));
     DRIVER_TRY(r->d->cuMemFree_v2(y));
     free(in);
@@ -123,7 +123,7 @@ static void run_two(Rank *r)
         r->status = enqueue(r, &call, x + (uint64_t)r->number * 32, x);
     while (r->status == RT_OK && r->d->cuStreamQuery(r->q) == CUDA_ERROR_NOT_READY) {
         CHECK(seconds() < end);
-        r->status = nccl_check(r->n, &r->e);
+        r->status = nccl_check(r->n, &call, 0, &r->e);
         usleep(1000);
     }
     nccl_abort(r->n);
@@ -180,7 +180,7 @@ static const Scene scenes[] = {
      2,
      {"GPUSIM_NCCL_FAULT=absent@0:1", "ZMC_MEETING_LIMIT=1"},
      RT_FAILED,
-     {"not connected the 2 ranks in 1 s", "ncclCommInitRankConfig", "NCCL_DEBUG"}},
+     {"not connected the 2 ranks in 1 s", "the start of NCCL", "NCCL_DEBUG"}},
     {"refuse",
      run_two,
      2,
@@ -192,7 +192,8 @@ static const Scene scenes[] = {
      2,
      {"GPUSIM_NCCL_FAULT=error@1:0,error@1:1"},
      RT_FAILED,
-     {"rank 0: NCCL 2.30.7", "remote process exited", "injected"}},
+     {"rank 0: NCCL 2.30.7 failed in all_gather of 'h.0.w' (m.zm:4:3)", "remote process exited",
+      "injected"}},
     {"slow", run_two, 2, {"GPUSIM_NCCL_FAULT=slow@1:1:0.3"}, RT_OK, {0}},
     {"stopped",
      run_stopped,
