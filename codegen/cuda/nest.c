@@ -242,6 +242,8 @@ void print_sweep_loop(Printer *p)
     const char *from = s->is_ragged ? "(int)%s * %d - skew" : s->width > 1 ? "%s * %d" : "%s";
     snprintf(start, sizeof start, from, thread, s->width);
     snprintf(end, sizeof end, "%lld", (long long)s->n_reduced);
+    bool is_pipelined = s->shape == CUDA_BLOCK && !s->is_ragged; /* several loads under way */
+    if (is_pipelined) print_line(p, "#pragma unroll 4");
     print_range_loop(p, start, end, (int64_t)team * s->width);
 }
 

@@ -8,20 +8,21 @@ enum {
     BLOCK_THREADS = 256,
     WARP = 32,
     MAX_THREADS = 1024,
-    FEW = 8,                   /* a row of fewer elements is one thread's work */
-    WARP_MAX_REDUCED = 1024,   /* 32 elements a lane */
-    WARP_MIN_ROWS = 512,       /* fewer rows get a block each, to fill the chip */
-    STRIP_MIN_ROWS = 65536,    /* 132 multiprocessors have 62 packs of 8 each, at least */
-    COLUMN_MIN_ROWS = 16,      /* half a warp reads side by side */
-    MAX_BLOCKS = 16384,        /* beyond, kernels stride */
-    HELD_MAX = 32,             /* elements of a row that a thread keeps in registers */
-    SCATTER_BUCKETS = 528,     /* blocks that fill 132 multiprocessors four times */
-    SPLIT_UNITS = 264,         /* parts that fill 132 multiprocessors twice */
-    SPLIT_MAX_ROWS = 128,      /* more rows fill the chip alone */
-    SPLIT_MIN_REDUCED = 32768, /* of a row: 8 parts */
-    SPLIT_ROW_PART = 4096,     /* least elements of a part */
-    SPLIT_COLUMN_PART = 32,    /* least points of the RED loops of a part */
-    SPLIT_COLUMN_MAX = 96      /* parts: the last block reads them all */
+    FEW = 8,                  /* a row of fewer elements is one thread's work */
+    WARP_MAX_REDUCED = 1024,  /* 32 elements a lane */
+    WARP_MIN_ROWS = 512,      /* fewer rows get a block each, to fill the chip */
+    STRIP_MIN_ROWS = 65536,   /* 132 multiprocessors have 62 packs of 8 each, at least */
+    COLUMN_MIN_ROWS = 16,     /* half a warp reads side by side */
+    MAX_BLOCKS = 16384,       /* beyond, kernels stride */
+    HELD_MAX = 32,            /* elements of a row that a thread keeps in registers */
+    SCATTER_BUCKETS = 528,    /* blocks that fill 132 multiprocessors four times */
+    SPLIT_COLUMN_UNITS = 396, /* parts that fill 132 multiprocessors three times; of rows, where */
+    SPLIT_ROW_UNITS = 528,    /* more parts cost the last block little, four times */
+    SPLIT_MAX_ROWS = 128,     /* more rows fill the chip alone */
+    SPLIT_MIN_REDUCED = 8192, /* of a row: 8 parts */
+    SPLIT_ROW_PART = 1024,    /* least elements of a part */
+    SPLIT_COLUMN_PART = 32,   /* least points of the RED loops of a part */
+    SPLIT_COLUMN_MAX = 96     /* parts: the last block reads them all */
 };
 /* 32-bit element numbers stay below 2^31 also after the last stride: 2^30 + MAX_BLOCKS *
  * MAX_THREADS. */
@@ -102,15 +103,22 @@ static void hold_in_shared(const Kernel *k, CudaSchedule *s, CudaArch arch)
     s->threads_x = MAX_THREADS; /* one or two blocks share a multiprocessor */
 }
 
+/* Registers of a thread that packs may take: the rest of 255, 128 or 64 computes. */
+static int64_t registers_for(const CudaSchedule *s)
+{
+    return s->threads_x <= 256 ? 96 : s->threads_x <= 512 ? 64 : 32;
+}
+
 static void schedule_row(const Kernel *k, CudaSchedule *s, CudaArch arch)
 {
     bool is_held = k->n_stages > 1 && s->n_reduced <= MAX_THREADS * HELD_MAX;
     if (s->shape == CUDA_BLOCK) s->threads_x = threads_for_row(s, is_held);
     s->rows_per_block = s->shape == CUDA_BLOCK ? 1 : BLOCK_THREADS / WARP;
     int64_t team = s->shape == CUDA_BLOCK ? s->threads_x : WARP;
+    if (is_held && held_bytes(k, s) > team * registers_for(s) * 4) is_held = false;
     if (is_held)
         s->n_packs = (int32_t)((held_packs(s) + team - 1) / team);
-    else if (k->n_stages > 1)
+    else if (k->n_stages > 1 && s->shape == CUDA_BLOCK)
         hold_in_shared(k, s, arch);
 }
 
@@ -127,7 +135,7 @@ static void schedule_split(const Kernel *k, CudaSchedule *s)
     bool is_column = s->shape == CUDA_SPLIT_COLUMN;
     int64_t groups = is_column ? ceil_div(s->n_rows, CUDA_SPLIT_COLUMNS) : s->n_rows;
     int64_t least = is_column ? SPLIT_COLUMN_PART : SPLIT_ROW_PART;
-    int64_t parts = ceil_div(SPLIT_UNITS, groups);
+    int64_t parts = ceil_div(is_column ? SPLIT_COLUMN_UNITS : SPLIT_ROW_UNITS, groups);
     if (is_column && parts > SPLIT_COLUMN_MAX) parts = SPLIT_COLUMN_MAX;
     if (parts > ceil_div(s->n_reduced, least)) parts = ceil_div(s->n_reduced, least);
     if (parts < 2) parts = 2;
