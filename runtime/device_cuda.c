@@ -232,5 +232,6 @@ void device_close(Device *d)
     free(d->marks);
     free(d->n_runs);
     free(d->span);
+    str_free(&d->why.text);
     free(d);
 }

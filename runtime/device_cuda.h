@@ -71,6 +71,8 @@ struct Device {
     bool has_scalars;       /* in the mirror, as the last function or device_take_step left them */
     int failed;             /* of a fetch or a put; 0: none */
     bool is_broken;         /* it may never answer again */
+    RtStatus lost;          /* of every wait since the other ranks were given up, with `why` */
+    RtError why;
 };
 
 #define CU_TRY(D, CALL, WHAT)                                                                      \

@@ -90,6 +90,8 @@ static RtStatus watch(Device *d, Watch *w, RtError *e)
     RtStatus s = look(d, w, e);
     if (s == RT_OK) return s;
     d->is_broken = true;
+    d->lost = s; /* what was in flight ends now, as if it had been done */
+    rt_say(&d->why, "%s", str_c(&e->text));
     nccl_abort(d->nccl);
     return s;
 }
@@ -104,6 +106,7 @@ static void nap(int *us)
 RtStatus device_settle(Device *d, CuEventRef event, int *error, RtError *e)
 {
     int us = FIRST_NAP_US;
+    if (d->lost != RT_OK) return RT_FAIL(e, d->lost, "%s", str_c(&d->why.text));
     if (!d->nccl) {
         *error = d->cu.event_wait(event);
         return RT_OK;

@@ -2,7 +2,10 @@
 
 Skipped by name where there is no NVRTC or no simulator.
 """
+import json
 import random
+import signal
+import time
 
 from gputest import *
 
@@ -13,9 +16,9 @@ TOLERANCE = 1e-5  # of 20 steps in f32, whose sums the targets order differently
 LOW_TOLERANCE = 1e-2  # in 16 bits
 
 
-def train_cuda(exe, steps, *args, data):
-    """As train(), on a GPU; the simulator must have nothing to report."""
-    env, report = gpu_env()
+def train_cuda(exe, steps, *args, data, **more):
+    """As train(), on a GPU; the simulator must have nothing to report.  more: of the environment."""
+    env, report = gpu_env(**more)
     m = path("cuda.jsonl")
     if os.path.exists(m):
         os.unlink(m)
@@ -93,6 +96,70 @@ def test_16_bit_attention_has_the_losses_of_the_cpu():
     for extra in (("--precision", "bf16"), ("--precision", "fp16", "-D", "width=32")):
         cuda = train_cuda(gpt((*extra, *TARGET)), 10, data=data)
         same_steps(cuda, train(gpt(extra), 10, data=data), LOW_TOLERANCE)
+
+
+def test_graphs_and_streams_change_no_bit():
+    args = (6, "--fault", "nonfinite@2", "--dtype", "u8")
+    data = tokens(400, 61)
+    graphs = train_cuda(gpt(TARGET), *args, data=data)
+    same(train_cuda(gpt(TARGET), *args, data=data, ZMC_GRAPHS=0), graphs, "metrics without graphs")
+    same(train_cuda(gpt(TARGET), *args, data=data, GPUSIM_SEED=5), graphs, "metrics in another order")
+
+
+def test_steps_take_as_long_as_the_run():
+    m = path("times.jsonl")
+    started = time.monotonic()
+    run([mlp(TARGET), "--data", samples(), "--steps", 12, "--metrics", m], env=gpu_env()[0])
+    took = time.monotonic() - started
+    steps = [line["step_s"] for line in json_lines(m)]
+    assert len(steps) == 12 and min(steps) > 0 and sum(steps) < took, (steps, took)
+
+
+def why_exhausted(target, faults):
+    exe = compile_model(os.path.join(MODELS, "mlp.zm"), MLP, ("--loss-scale", "dynamic:init=2,min=1,hysteresis=1,window=100", *target))
+    m = path("exhausted.jsonl")
+    if os.path.exists(m):
+        os.unlink(m)
+    err = run([exe, "--data", samples(), "--steps", 20, "--fault", faults, "--metrics", m], 2, env=gpu_env()[0] if target else None)[1]
+    return err[err.index("error: "):], metrics(m)
+
+
+def test_an_exhausted_scale_names_its_step():
+    for faults, step in (("nonfinite@3,4", 4), ("nonfinite@3,7", 7), ("nonfinite@1,2,3", 2)):
+        cuda, cpu = why_exhausted(TARGET, faults), why_exhausted((), faults)
+        contains(cuda[0], f"step {step} overflowed at the least loss scale, 1, with no hysteresis left", "first number that is not finite: ", "mlp.zm:8:10: gradient of fc1.weight[0] = inf")
+        same(cuda[0].split(", written by")[0], cpu[0].split(", written by")[0], "explanations")
+        same_steps(cuda[1], cpu[1])
+        same(cuda[1][-1]["step"], step, "last steps")
+
+
+def test_a_signal_stops_and_saves():
+    exe, data = mlp(TARGET), samples()
+    env, report = gpu_env()
+    m, saved = path("signal.jsonl"), path("ck-signal")
+    p = subprocess.Popen([exe, "--data", data, "--steps", "1000000", "--metrics", m, "--save", saved], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (os.path.exists(m) and len(read(m).splitlines()) > 3):
+        time.sleep(0.01)
+        assert p.poll() is None
+    p.send_signal(signal.SIGTERM)
+    same(p.wait(60), 128 + signal.SIGTERM, "exit code")
+    no_reports(report)
+    stopped = metrics(m)
+    same(os.listdir(saved), [f"step-{len(stopped):08d}"], "checkpoints")
+    whole = train_cuda(exe, len(stopped) + 3, data=data)
+    same(stopped, whole[:len(stopped)], "metrics before the signal")
+    same(train_cuda(exe, len(whole), "--resume", saved, data=data), whole[len(stopped):], "metrics after resuming")
+
+
+def test_profile_shows_every_command():
+    trace = path("trace-steps.json")
+    run([mlp(TARGET), "--data", samples(), "--steps", 3, "--profile", trace], env=gpu_env()[0])
+    events = [e for e in json.loads(read(trace))["traceEvents"] if e["ph"] == "X"]
+    at, per_step = 0, len(events) // 3
+    same([e["name"] for e in events[:per_step]], [e["name"] for e in events[-per_step:]], "commands of two steps")
+    for e in events:
+        assert e["dur"] >= 0 and e["ts"] >= at - 1, e  # one after another, to a microsecond
+        at = e["ts"] + e["dur"]
 
 
 def test_checkpoints_go_both_ways():
@@ -180,7 +247,6 @@ def test_refusals():
 
 
 def json_lines(name):
-    import json
     return [json.loads(line) for line in read(name).decode().splitlines()]
 
 
