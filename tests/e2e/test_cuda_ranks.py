@@ -173,7 +173,7 @@ def test_mlp_is_the_cpus():
         return
     d, n = {"in": 21, "hidden": 37, "classes": 7, "lr": 1e-2}, 41
     x = struct.pack(f"<{n * 21}f", *(((i * 7919) % 1013 - 506) / 400 for i in range(n * 21)))
-    data = write_safetensors("samples.st", {"x": ("F32", [n, 21], x), "y": ("I32", [n], struct.pack(f"<{n}i", *(i * i % 7 for i in range(n))))})
+    data = write_safetensors("samples.safetensors", {"x": ("F32", [n, 21], x), "y": ("I32", [n], struct.pack(f"<{n}i", *(i * i % 7 for i in range(n))))})
     model = os.path.join(MODELS, "mlp.zm")
     cpu = train(compile_model(model, {**d, "B": 6}, SCALE), STEPS, *fault(1), data=data, name="mlp.jsonl")
     r = Ranks(2, compile_model(model, {**d, "B": 3}, (*SCALE, "--ranks", 2, "--zero", 2, *TARGET)), "--steps", STEPS, *fault(2), data=("--data", data))
