@@ -3,20 +3,12 @@
 #ifndef ZM_TESTS_CUDA_MODEL_JOBS_H
 #define ZM_TESTS_CUDA_MODEL_JOBS_H
 
-#include "frontend/frontend.h"
-#include "ir/base/file.h"
-#include "passes/pass.h"
 #include "codegen/program.h"
+#include "tests/unit/cuda_model.h"
 #include "tests/unit/cuda_run.h"
 #include "tests/unit/cuda_run_attention.h"
 
-enum { MAX_JOBS = 256, EXIT_SKIP = 77 };
-
-typedef struct Model {
-    const char *name, *file;
-    const char *defines[12][2];
-    bool is_run; /* else compiled only */
-} Model;
+enum { MAX_JOBS = 256 };
 
 static const Model models[] = {
     {"gpt2_small",
@@ -38,18 +30,7 @@ enum { N_MODELS = sizeof models / sizeof models[0] };
 
 static Module *compile_model(Arena *a, Diag *diag, const Model *model, PrecisionKind precision)
 {
-    const char *slash = strrchr(__FILE__, '/');
-    const char *path =
-        arena_printf(a, "%.*s/../../models/%s", (int)(slash - __FILE__), __FILE__, model->file);
-    char *text;
-    size_t n;
-    Define defines[12];
-    FrontendOptions opt = {.defines = defines, .n_defines = 0};
-    for (; opt.n_defines < 12 && model->defines[opt.n_defines][0]; opt.n_defines++)
-        defines[opt.n_defines] =
-            (Define){model->defines[opt.n_defines][0], model->defines[opt.n_defines][1], false};
-    ZM_CHECK(file_read(a, path, &text, &n) == 0);
-    Module *m = frontend_compile(a, diag->sources, diag, model->file, text, n, &opt);
+    Module *m = frontend_of(a, diag, model);
     if (m) m->train.precision = precision;
     PipelineRun run = {.opt = {.ranks = 1, .bucket_bytes = 1 << 22}};
     if (m && pipeline_run(m, pipeline_text("train"), &run) == ZM_OK) return m;
