@@ -17,13 +17,18 @@ static const Case cases[] = {
     {2, 1, 33, 40, 128, 128, false, true, false, 0.25, ROWS, DT_F16},
     {1, 1, 64, 192, 128, 64, true, false, false, 0, ROWS, DT_BF16},
     /* enough blocks for 32 rows a warp */
-    {2, 43, 260, 260, 8, 8, true, false, false, 0, SLICED, DT_BF16},
+    {2, 64, 130, 130, 8, 8, true, false, false, 0, SLICED, DT_BF16},
     {8, 32, 3, 35, 64, 64, true, false, false, 0.25, ROWS, DT_F16},
     {16, 16, 2, 53, 128, 128, true, false, false, 0, ROWS, DT_BF16},
     {1, 1, 66, 65, 256, 200, true, false, false, 0.25, ROWS, DT_BF16},
 };
 
-enum { N_CASES = sizeof cases / sizeof *cases, FIRST_MANY = 12, EXIT_SKIP = 77, MAX_RUNS = 2 * N_CASES + 2 };
+enum {
+    N_CASES = sizeof cases / sizeof *cases,
+    FIRST_MANY = 12,
+    EXIT_SKIP = 77,
+    MAX_RUNS = 2 * N_CASES + 2
+};
 
 static int add(Sim *s, SimCase *to, int n, const Case *c, bool is_backward, CudaArch arch)
 {
@@ -41,15 +46,53 @@ static int add(Sim *s, SimCase *to, int n, const Case *c, bool is_backward, Cuda
     return n + 1;
 }
 
+/* Not in the table: no lse; scores times a negative number; a result of f32. */
+static int add_odd(Sim *s, SimCase *to)
+{
+    static const Case c = {1, 2, 35, 70, 24, 16, true, false, false, 0.25, ROWS, DT_BF16};
+    enum { NO_LSE, NEGATIVE, F32_RESULT, N_ODD };
+    static const char *const names[] = {"no lse", "negative", "f32 result"};
+    for (int i = 0; i < N_ODD; i++) {
+        Built *x = build(&s->arena, &c, i == NEGATIVE);
+        AttnSpec *a = &x->k.attn;
+        if (i == NO_LSE) a->lse.arg = -1;
+        if (i == NEGATIVE) a->scale = -0.375;
+        if (i == F32_RESULT) a->out.dtype = x->k.args[a->out.arg].dtype = DT_F32;
+        to[i] = (SimCase){.name = names[i], .k = &x->k};
+    }
+    return N_ODD;
+}
+
 /* Cases from `first` on. */
 static void check(Sim *s, const char *arch, int first)
 {
+    SimCase odd[3];
     SimCase *runs = ARENA_ARRAY(&s->arena, SimCase, MAX_RUNS);
     int n = 0;
     for (int i = first; i < N_CASES; i++)
         for (int part = 0; part < 2; part++)
             n = add(s, runs, n, &cases[i], part == 1, cuda_arch(arch));
     sim_check(s, arch, runs, n);
+    if (first == 0 && cuda_arch(arch).sm >= 80) sim_check(s, arch, odd, add_odd(s, odd));
+}
+
+/* Element numbers of 64 bits compile. */
+static void check_huge(Sim *s)
+{
+    static const Case c = {1, 2, 35, 70, 24, 16, true, true, true, 0.25, ROWS, DT_F16};
+    SourceSet sources = {.arena = &s->arena};
+    Diag diag = {.arena = &s->arena, .sources = &sources};
+    for (int part = 0; part < 2; part++) {
+        Built *x = build(&s->arena, &c, part == 1);
+        x->k.args[0].elems = (int64_t)1 << 32;
+        const Kernel *k = &x->k;
+        CudaModules m = {.arch = "sm_80", .n_threads = 1, .n_kernels = 1, .kernels = &k};
+        if (!cuda_schedule(k, cuda_arch("sm_80")).is_64bit) FAIL("not huge");
+        if (cuda_compile_modules(&s->arena, &diag, &m) != ZM_OK) {
+            FAIL("64-bit element numbers do not compile");
+            diag_print(&diag, stderr);
+        }
+    }
 }
 
 int main(void)
@@ -60,5 +103,6 @@ int main(void)
     check(&s, "compute_80", 0);
     check(&s, "compute_75", 0);
     check(&s, "compute_90", FIRST_MANY); /* more shared memory: other tiles */
+    check_huge(&s);
     return sim_close(&s);
 }
