@@ -62,7 +62,6 @@ void codegen_read_shim(Arena *a, const Program *p, const char *path, const char 
         *n_bytes = 0;
 }
 
-
 static double now_s(void)
 {
     struct timespec t;

@@ -47,6 +47,8 @@ typedef struct CudaSchedule {
     int32_t threads_x, threads_y; /* block */
     int64_t rows_per_block, n_blocks;
     int32_t
+        n_resident; /* blocks that a multiprocessor should hold at once, for registers; 0: any */
+    int32_t
         width; /* elements side by side that a thread takes at once, one load each; 1, 2, 4, 8 */
     int32_t n_packs; /* of `width` elements: what a thread of a row holds in registers from sweep to
                         sweep; 0: it reads again */

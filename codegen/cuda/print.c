@@ -257,8 +257,10 @@ static void print_head(Printer *p, const char *name)
     if (s->n_splits > 1)
         str_addf(p->out, "static __device__ unsigned int %s_done[%lld];  // blocks that are done\n",
                  name, (long long)counters_of(s));
-    str_addf(p->out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(",
-             s->threads_x * s->threads_y, name);
+    str_addf(p->out, "extern \"C\" __global__ void __launch_bounds__(%d",
+             s->threads_x * s->threads_y);
+    if (s->n_resident > 0) str_addf(p->out, ", %d", s->n_resident);
+    str_addf(p->out, ") %s(", name);
     for (uint32_t i = 0; i < p->k->n_args; i++) {
         const KernelArg *a = &p->k->args[i];
         str_addf(p->out, "%s%s%s *%sa%u", i ? ", " : "", a->is_out ? "" : "const ",

@@ -15,6 +15,8 @@ enum {
     COLUMN_MIN_ROWS = 16,     /* half a warp reads side by side */
     MAX_BLOCKS = 16384,       /* beyond, kernels stride */
     HELD_MAX = 32,            /* elements of a row that a thread keeps in registers */
+    RESIDENT = 3,             /* blocks of 256 threads on a multiprocessor, 80 registers each ... */
+    RESIDENT_HELD = 32,       /* ... of which packs take these */
     SCATTER_BUCKETS = 528,    /* blocks that fill 132 multiprocessors four times */
     SPLIT_COLUMN_UNITS = 396, /* parts that fill 132 multiprocessors three times; of rows, where */
     SPLIT_ROW_UNITS = 528,    /* more parts cost the last block little, four times */
@@ -116,6 +118,8 @@ static void schedule_row(const Kernel *k, CudaSchedule *s, CudaArch arch)
     s->rows_per_block = s->shape == CUDA_BLOCK ? 1 : BLOCK_THREADS / WARP;
     int64_t team = s->shape == CUDA_BLOCK ? s->threads_x : WARP;
     if (is_held && held_bytes(k, s) > team * registers_for(s) * 4) is_held = false;
+    bool is_light = is_held && s->width == 8 && held_bytes(k, s) <= team * RESIDENT_HELD * 4;
+    if (is_light && s->threads_x <= BLOCK_THREADS) s->n_resident = RESIDENT;
     if (is_held)
         s->n_packs = (int32_t)((held_packs(s) + team - 1) / team);
     else if (k->n_stages > 1 && s->shape == CUDA_BLOCK)
@@ -145,6 +149,7 @@ static void schedule_split(const Kernel *k, CudaSchedule *s)
     s->threads_x = is_column ? CUDA_SPLIT_COLUMNS / s->width : BLOCK_THREADS;
     s->threads_y = is_column ? BLOCK_THREADS / s->threads_x : 1;
     s->n_blocks = groups * s->n_splits;
+    s->n_resident = RESIDENT;
     s->workspace_bytes = split_workspace(k, s, s->n_blocks);
 }
 

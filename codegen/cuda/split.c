@@ -77,6 +77,13 @@ static void print_part_loop(Printer *p, const char *thread, int64_t team)
 
 /* ---- columns ---- */
 
+static int n_sums(const Printer *p)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < p->k->n_nodes; i++) n += is_reduced_at(p, i, 0);
+    return n;
+}
+
 static void print_columns_last(Printer *p)
 {
     const Kernel *k = p->k;
@@ -115,7 +122,7 @@ static void print_split_columns(Printer *p)
     print_indices(p, LOOP_PAR, "first");
     p->is_pack = false;
     if (find_wanted(p, 0)) {
-        print_line(p, "#pragma unroll 4");
+        print_line(p, "#pragma unroll %d", n_sums(p) > 1 ? 2 : 4); /* its sums take registers */
         print_part_loop(p, "threadIdx.y", s->threads_y);
         print_pack(p, 0, false);
         print_close(p);
