@@ -9,9 +9,9 @@
 
 enum {
     PLAIN_TILE = CUDA_TILE,
-    STEP_BYTES = 64,    /* of K a stage */
-    FIXED_STEPS = 6,    /* time of a block's beginning and end, in steps */
-    MIN_PART_STEPS = 8, /* of a part of K */
+    STEP_BYTES = 64, /* of K a stage; of wgmma twice that */
+    FIXED_STEPS = 6, /* time of a block's beginning and end, in steps */
+    MIN_PART = 256,  /* of K, elements of a part */
     MAX_PARTS = 64,
     MAX_WORKSPACE = 32 << 20
 };
@@ -21,11 +21,13 @@ enum {
 static const struct {
     int32_t m, n, warps_m, warps_n, min_sm;
     double speed;
+    bool is_wgmma; /* two groups of 4 warps, 64 rows each */
 } shapes[] = {
-    {128, 128, 2, 4, 80, 1.0}, /* 64 KiB of results: too much for sm_75 */
-    {128, 64, 2, 2, 75, 0.85},
-    {64, 128, 1, 4, 75, 0.85},
-    {64, 64, 2, 2, 75, 0.65},
+    {128, 128, 8, 1, 90, 1.5, true},
+    {128, 128, 2, 4, 80, 1.0, false}, /* 64 KiB of results: too much for sm_75 */
+    {128, 64, 2, 2, 75, 0.85, false},
+    {64, 128, 1, 4, 75, 0.85, false},
+    {64, 64, 2, 2, 75, 0.65, false},
 };
 
 /* Of the chips that an architecture stands for, a usual one. */
@@ -63,7 +65,8 @@ static double time_of(const ContractTile *t, double speed, int64_t n_sm)
     double parts_cost = t->parts > 1 ? 4 + (double)t->parts / 2 : 0; /* write; read all */
     double per_sm = (double)ceil_div(blocks, n_sm);
     double alone = per_sm == 1 ? 1.25 : 1; /* no other block fills its waits */
-    return per_sm * alone * work * ((double)(t->steps + FIXED_STEPS) + parts_cost);
+    double steps = (double)t->steps * (t->kind == CONTRACT_WGMMA ? 2 : 1);
+    return per_sm * alone * work * (steps + FIXED_STEPS + parts_cost);
 }
 
 static void split(ContractTile *t, int64_t parts)
@@ -75,16 +78,20 @@ static void split(ContractTile *t, int64_t parts)
 static bool may_split(const ContractTile *t, int64_t parts)
 {
     int64_t bytes = t->n_batches * t->n_m * t->n_n * parts * t->m * t->n * 4;
-    return parts == 1 || (t->n_steps / parts >= MIN_PART_STEPS && bytes <= MAX_WORKSPACE);
+    return parts == 1 || (t->n_steps * t->k / parts >= MIN_PART && bytes <= MAX_WORKSPACE);
 }
 
 static ContractTile shape_at(size_t i, ContractKind kind, CudaArch arch)
 {
     ContractTile t = {.kind = kind, .m = shapes[i].m, .n = shapes[i].n};
     t.warps_m = shapes[i].warps_m;
-    t.warps_n = kind == CONTRACT_MMA ? shapes[i].warps_n : t.m * t.n / 64 / 32 / t.warps_m;
-    t.k = STEP_BYTES / (kind == CONTRACT_MMA ? 2 : 4);
+    t.warps_n = kind == CONTRACT_FLOATS ? t.m * t.n / 64 / 32 / t.warps_m : shapes[i].warps_n;
+    t.k = STEP_BYTES / (kind == CONTRACT_FLOATS ? 4 : 2);
     t.stages = arch.sm >= 80 ? 4 : 2;
+    if (!shapes[i].is_wgmma) return t;
+    t.kind = CONTRACT_WGMMA;
+    t.k *= 2;
+    t.stages = 3; /* 96 KiB: two blocks share a multiprocessor */
     return t;
 }
 
@@ -95,6 +102,7 @@ static ContractTile best_shape(const Kernel *k, ContractKind kind, CudaArch arch
     int64_t n_sm = multiprocessors(arch);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (arch.sm < shapes[i].min_sm) continue;
+        if (shapes[i].is_wgmma && (kind != CONTRACT_MMA || arch.sm != 90 || !arch.is_own)) continue;
         ContractTile t = shape_at(i, kind, arch);
         for (int64_t parts = 1; parts <= MAX_PARTS; parts++) {
             cut(k, &t);
@@ -137,6 +145,7 @@ void contract_schedule(const Kernel *k, CudaArch arch, CudaSchedule *s)
     s->n_blocks = tiles * t.parts;
     if (t.parts > 1) s->workspace_bytes = tiles * t.parts * t.m * t.n * 4;
     if (t.kind == CONTRACT_PLAIN) return;
-    int32_t ring = t.stages * (t.m + t.n) * STEP_BYTES, results = t.m * t.n * 4;
+    int32_t ring = t.stages * contract_stage_bytes(&t), results = t.m * t.n * 4;
     s->shared_bytes = ring > results ? ring : results;
+    if (t.kind == CONTRACT_WGMMA) s->shared_bytes += CONTRACT_SWIZZLE_SPAN;
 }

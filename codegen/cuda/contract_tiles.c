@@ -18,24 +18,6 @@
 
 enum { WIDE = 4, GROUP = 8 /* tiles of M that share tiles of B in the cache */ };
 
-typedef enum {
-    FILL_COPY,   /* chunks of neighbours, by cp.async where they are aligned */
-    FILL_CHUNKS, /* the same through registers, sent for before the products, put behind them */
-    FILL_VALUES  /* computed element by element: a prologue, or neighbours that are none */
-} Fill;
-
-typedef struct Operand {
-    Side side;
-    Fill fill;
-    bool is_turned;
-    int32_t unit;         /* elements of a chunk */
-    int32_t rows, chunks; /* of its tile: [rows][chunks] */
-    int32_t span;         /* along m or n */
-    int32_t begin;        /* of its tile in a stage, bytes */
-    bool is_whole_outer, is_whole_k;
-    long long outer; /* extent of M or N */
-} Operand;
-
 static const char *type_of(const Printer *p)
 {
     return p->index_type;
@@ -101,7 +83,7 @@ static Operand operand_of(Printer *p, const ContractTile *t, Side side)
     return o;
 }
 
-static int32_t chunks_a_thread(const Printer *p, const Operand *o)
+int32_t contract_chunks_a_thread(const Printer *p, const Operand *o)
 {
     return o->rows * o->chunks / p->s.threads_x;
 }
@@ -110,7 +92,7 @@ static int32_t chunks_a_thread(const Printer *p, const Operand *o)
 static void open_chunks(Printer *p, const Operand *o)
 {
     print_line(p, "#pragma unroll");
-    print_line(p, "for (int i = 0; i < %d; i++) {", chunks_a_thread(p, o));
+    print_line(p, "for (int i = 0; i < %d; i++) {", contract_chunks_a_thread(p, o));
     p->depth++;
     print_line(p, "const int s = i * %d + threadIdx.x, row = s / %d, chunk = s %% %d;",
                p->s.threads_x, o->chunks, o->chunks);
@@ -151,15 +133,17 @@ static void print_pointer(Printer *p, const Access *at)
 }
 
 /* The byte of shared memory where a chunk goes. */
-static void print_chunk_place(Printer *p, const Operand *o)
+static void print_chunk_place(Printer *p, const ContractTile *t, const Operand *o)
 {
     if (o->unit == 4)
         str_addf(p->out, "to + %d + zm_float_at<%d>(row, 4 * chunk)", o->begin, o->span);
+    else if (t->kind == CONTRACT_WGMMA && o->is_turned)
+        str_addf(p->out, "to + %d + zm_chunk_in_blocks<%d>(row, chunk)", o->begin, t->k);
     else
         str_addf(p->out, "to + %d + zm_chunk<%d>(row, chunk)", o->begin, o->chunks);
 }
 
-static void print_chunk(Printer *p, const Operand *o)
+static void print_chunk(Printer *p, const ContractTile *t, const Operand *o)
 {
     const Node *n = &p->k->nodes[o->side.node];
     print_place(p, o, "");
@@ -173,7 +157,7 @@ static void print_chunk(Printer *p, const Operand *o)
         str_addf(p->out, "%s[i] = %s(", o->side.tile,
                  o->unit == 4 ? "zm_get_floats" : "zm_get_chunk");
     if (o->fill == FILL_COPY) {
-        print_chunk_place(p, o);
+        print_chunk_place(p, t, o);
         str_add(p->out, ", ");
     }
     print_pointer(p, &p->k->accesses[n->index]);
@@ -208,18 +192,18 @@ static void print_values(Printer *p, const Operand *o)
     print_line(p, "%s[i] = uint4{h[0], h[1], h[2], h[3]};", o->side.tile);
 }
 
-static void print_fetch(Printer *p, const Operand *o)
+void contract_fetch(Printer *p, const ContractTile *t, const Operand *o)
 {
     contract_want_node(p, o->side.node);
     open_chunks(p, o);
     if (o->fill == FILL_VALUES)
         print_values(p, o);
     else
-        print_chunk(p, o);
+        print_chunk(p, t, o);
     print_close(p);
 }
 
-static void print_put(Printer *p, const Operand *o)
+void contract_put(Printer *p, const ContractTile *t, const Operand *o)
 {
     open_chunks(p, o);
     print_indent(p);
@@ -227,7 +211,7 @@ static void print_put(Printer *p, const Operand *o)
         str_addf(p->out, "zm_put_turned<%d>(to + %d, row, chunk", o->span, o->begin);
     else {
         str_add(p->out, "zm_put_chunk(");
-        print_chunk_place(p, o);
+        print_chunk_place(p, t, o);
     }
     str_addf(p->out, ", %s[i]);\n", o->side.tile);
     print_close(p);
@@ -235,16 +219,17 @@ static void print_put(Printer *p, const Operand *o)
 
 /* ---- the loop over K ---- */
 
-static int32_t stage_bytes(const ContractTile *t)
+int32_t contract_stage_bytes(const ContractTile *t)
 {
-    return (t->m + t->n) * t->k * (t->kind == CONTRACT_MMA ? 2 : 4);
+    return (t->m + t->n) * t->k * (t->kind == CONTRACT_FLOATS ? 4 : 2);
 }
 
 static void print_multiply(Printer *p, const ContractTile *t, const Operand *a, const Operand *b)
 {
     int wm = t->m / t->warps_m, wn = t->n / t->warps_n;
     print_open(p, "if (t >= 0)");
-    print_line(p, "const unsigned from = (unsigned)t %% %d * %d;", t->stages, stage_bytes(t));
+    print_line(p, "const unsigned from = (unsigned)t %% %d * %d;", t->stages,
+               contract_stage_bytes(t));
     if (t->kind == CONTRACT_FLOATS)
         print_line(p, "zm_multiply_floats<%d, %d, %d>(acc, from, from + %d);", t->m, t->n, t->k,
                    b->begin);
@@ -261,7 +246,8 @@ static void print_steps(Printer *p, const ContractTile *t, const Operand *a, con
     const Operand *both[] = {a, b};
     for (int i = 0; i < 2; i++)
         if (both[i]->fill != FILL_COPY)
-            print_line(p, "uint4 %s[%d];", both[i]->side.tile, chunks_a_thread(p, both[i]));
+            print_line(p, "uint4 %s[%d];", both[i]->side.tile,
+                       contract_chunks_a_thread(p, both[i]));
     print_line(p, "#pragma unroll 1");
     print_line(p, "for (int t = %d; t < steps; t++) {", 1 - t->stages);
     p->depth++;
@@ -270,16 +256,17 @@ static void print_steps(Printer *p, const ContractTile *t, const Operand *a, con
     print_line(p, "const int next = t + %d;", t->stages - 1);
     print_line(p, "const %s k0 = %s(%snext) * %d;", type_of(p), p->s.is_64bit ? "(long long)" : "",
                t->parts > 1 ? "first + " : "", t->k);
-    print_line(p, "const unsigned to = (unsigned)next %% %d * %d;", t->stages, stage_bytes(t));
+    print_line(p, "const unsigned to = (unsigned)next %% %d * %d;", t->stages,
+               contract_stage_bytes(t));
     print_open(p, "if (next < steps)");
-    for (int i = 0; i < 2; i++) print_fetch(p, both[i]);
+    for (int i = 0; i < 2; i++) contract_fetch(p, t, both[i]);
     print_close(p);
     if (has_copies) print_line(p, "zm_copies_commit();");
     print_multiply(p, t, a, b);
     if (a->fill != FILL_COPY || b->fill != FILL_COPY) {
         print_open(p, "if (next < steps)");
         for (int i = 0; i < 2; i++)
-            if (both[i]->fill != FILL_COPY) print_put(p, both[i]);
+            if (both[i]->fill != FILL_COPY) contract_put(p, t, both[i]);
         print_close(p);
     }
     print_close(p);
@@ -466,7 +453,7 @@ void print_contract_tiles(Printer *p)
     long long tiles = (long long)(t.n_batches * t.n_m * t.n_n);
     p->sum_type = "float";
     if (t.parts > 1) print_line(p, "static __device__ unsigned count[%lld];", tiles);
-    if (t.kind == CONTRACT_MMA)
+    if (t.kind != CONTRACT_FLOATS)
         print_line(p,
                    "const int warp = threadIdx.x / 32, wm = warp / %d * %d, wn = warp %% %d * %d;",
                    t.warps_n, wm, t.warps_n, wn);
@@ -475,9 +462,12 @@ void print_contract_tiles(Printer *p)
                tiles * (long long)t.parts);
     p->depth++;
     print_tile(p, &t);
-    bool is_mma = t.kind == CONTRACT_MMA;
+    bool is_mma = t.kind != CONTRACT_FLOATS;
     print_line(p, "float acc[%d][%d][4] = {};", is_mma ? wm / 16 : 8, is_mma ? wn / 8 : 2);
-    print_steps(p, &t, &a, &b);
+    if (t.kind == CONTRACT_WGMMA)
+        print_steps_wgmma(p, &t, &a, &b);
+    else
+        print_steps(p, &t, &a, &b);
     if (t.parts > 1) print_parts(p, &t);
     print_results(p, &t);
     print_close(p);

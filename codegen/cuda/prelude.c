@@ -389,4 +389,5 @@ void cuda_print_prelude(Str *out)
     print_prelude_mma(out);
     print_prelude_attention(out);
     print_prelude_contract(out);
+    print_prelude_wgmma(out);
 }

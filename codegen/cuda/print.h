@@ -73,6 +73,7 @@ void print_store_value(Printer *p, const Store *store);
 void print_prelude_mma(Str *out);       /* prelude_mma.c: tensor cores */
 void print_prelude_attention(Str *out); /* prelude_attention.c: attention on them */
 void print_prelude_contract(Str *out);  /* prelude_contract.c: tiles of contractions */
+void print_prelude_wgmma(Str *out);     /* contract_wgmma.c */
 
 bool print_guards(Printer *p, const Access *at); /* "cond ? "; false: nothing to test */
 

@@ -163,6 +163,8 @@ bool decode_memory(Decoder *d, Parts *p)
         decode_cp(d, p);
     else if (strcmp(base, "ldmatrix") == 0)
         decode_ldmatrix(d, p);
+    else if (strcmp(base, "fence") == 0 && parts_has(p, "proxy"))
+        emit(d, exec_proxy_fence);
     else if (strcmp(base, "membar") == 0 || strcmp(base, "fence") == 0)
         emit(d, has_gpu_scope(d) ? exec_fence : exec_nothing);
     else if (strcmp(base, "nanosleep") == 0 || strcmp(base, "prefetch") == 0 ||

@@ -2,6 +2,7 @@
  */
 #include "tests/gpusim/decode.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/gpusim/atomic.h"
@@ -152,6 +153,53 @@ static void decode_mma(Decoder *d, Parts *p)
     memcpy(in->vec, draft.vec, sizeof in->vec);
 }
 
+/* wgmma.mma_async.sync.aligned.m64nNk16.f32.T.T {d}, a, b, p, 1, 1, a is turned, b is turned */
+static void decode_products(Decoder *d, Parts *p)
+{
+    const char *shape = p->n == 7 ? p->at[3] : "";
+    int n = strncmp(shape, "m64n", 4) == 0 ? atoi(shape + 4) : 0;
+    bool is_bf16 = p->n == 7 && strcmp(p->at[5], "bf16") == 0;
+    bool is_known = n >= 8 && n <= 256 && n % 8 == 0 && strstr(shape, "k16") &&
+                    strcmp(p->at[4], "f32") == 0 && strcmp(p->at[5], p->at[6]) == 0 &&
+                    (is_bf16 || strcmp(p->at[5], "f16") == 0);
+    const PtxOperand *sums = operand(d, 0);
+    if (!is_known || sums->kind != OPD_VECTOR || (int)sums->n != n / 2 || operand(d, 4)->imm != 1 ||
+        operand(d, 5)->imm != 1)
+        decode_fail(d, "the simulator does not know this form of wgmma");
+    uint32_t *wide = ARENA_ARRAY(d->a, uint32_t, sums->n);
+    for (uint32_t i = 0; i < sums->n; i++)
+        wide[i] = target_slot(d, &d->frame->f->operands.at[sums->first + i], 4);
+    uint32_t a = source(d, operand(d, 1), 8), b = source(d, operand(d, 2), 8),
+             adds = source(d, operand(d, 3), 0), all = constant_slot(d, UINT32_MAX, 4);
+    bool a_turned = operand(d, 6)->imm != 0, b_turned = operand(d, 7)->imm != 0;
+    Insn *in = emit_sync(d, exec_wgmma, all);
+    in->variant = is_bf16 ? NUM_BF16 : NUM_F16;
+    in->wide = wide;
+    in->target = n;
+    in->a = a;
+    in->b = b;
+    in->c = adds;
+    in->is_signed = a_turned;
+    in->is_not = b_turned;
+}
+
+static void decode_wgmma(Decoder *d, Parts *p)
+{
+    if (parts_has(p, "mma_async")) {
+        decode_products(d, p);
+        return;
+    }
+    bool is_wait = parts_has(p, "wait_group");
+    int64_t kept = is_wait ? (int64_t)operand(d, 0)->imm : 0;
+    ExecFn fn = is_wait                        ? exec_wgmma_wait
+                : parts_has(p, "commit_group") ? exec_wgmma_commit
+                : parts_has(p, "fence")        ? exec_wgmma_fence
+                                               : NULL;
+    if (!fn) decode_fail(d, "the simulator does not know this form of wgmma");
+    Insn *in = emit_sync(d, fn, constant_slot(d, UINT32_MAX, 4));
+    in->imm = kept;
+}
+
 bool decode_sync(Decoder *d, Parts *p)
 {
     const char *base = p->at[0];
@@ -167,6 +215,8 @@ bool decode_sync(Decoder *d, Parts *p)
         decode_redux(d, p);
     else if (strcmp(base, "mma") == 0)
         decode_mma(d, p);
+    else if (strcmp(base, "wgmma") == 0)
+        decode_wgmma(d, p);
     else if (strcmp(base, "activemask") == 0) {
         uint32_t to = target_slot(d, operand(d, 0), 4);
         emit(d, exec_activemask)->d = to;

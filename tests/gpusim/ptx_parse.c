@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OPERANDS = 16 };
+enum { MAX_OPERANDS = 16, MAX_ELEMENTS = 128 /* of { } */ };
 
 typedef struct Declared { /* a register, or with is_range name0, name1, ... */
     const char *name;
@@ -236,9 +236,9 @@ static void add_use(Parser *p, uint32_t operand, const PtxOperand *o)
 /* Elements up to `close`, one after another among the function's operands. */
 static PtxOperand parse_list(Parser *p, OperandKind kind, const char *close)
 {
-    PtxOperand elems[MAX_OPERANDS], o = {.kind = kind, .reg = -1, .reg_b = -1};
+    PtxOperand elems[MAX_ELEMENTS], o = {.kind = kind, .reg = -1, .reg_b = -1};
     while (!lex_accept(&p->x, close)) {
-        if (o.n == MAX_OPERANDS) fail(p, "too many elements");
+        if (o.n == MAX_ELEMENTS) fail(p, "too many elements");
         elems[o.n++] = parse_operand(p);
         if (!lex_is(&p->x, close)) expect(p, ",");
     }

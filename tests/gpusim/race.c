@@ -215,6 +215,21 @@ void race_pending(Block *b, uint64_t at, uint32_t n)
     for (uint64_t i = at; i < at + n; i++) b->shared_settled[i >> 2] = 0;
 }
 
+/* ---- wgmma reads by another way than threads write ---- */
+
+void exec_proxy_fence(Warp *w, const Insn *in)
+{
+    (void)in;
+    w->published = w->clock;
+}
+
+void shared_check_published(Warp *w, const Insn *in, int lane, uint32_t at)
+{
+    uint32_t tag = w->block->shared_writer[at];
+    if (tag >> TIME_SHIFT <= w->block->warps[warp_of(tag)].published) return;
+    report_race(w, in, lane, at, "reads", "writes and never publishes by fence.proxy.async,", tag);
+}
+
 /* ---- order ---- */
 
 void race_start(Block *b)
@@ -226,6 +241,7 @@ void race_start(Block *b)
     b->has_partial_barriers = false;
     for (uint32_t i = 0; i < b->n_warps; i++) {
         b->warps[i].clock = 1;
+        b->warps[i].published = 0;
         memset(b->warps[i].seen, 0, sizeof b->warps[i].seen);
     }
 }

@@ -64,6 +64,7 @@ struct Insn {
     uint32_t d, d2, a, b, c, e; /* slots; UINT32_MAX: none */
     uint32_t members;
     uint32_t vec[MAX_VEC];
+    const uint32_t *wide; /* more slots than vec has room for: wgmma's sums */
     uint8_t n_vec;
     Conversion cvt;
     int32_t target; /* of a branch */
@@ -138,6 +139,14 @@ typedef struct AsyncCopy { /* cp.async that was not waited for */
     const Insn *in;
 } AsyncCopy;
 
+typedef struct Product { /* wgmma that was not waited for */
+    const Insn *in;
+    uint64_t a, b; /* descriptors */
+    uint64_t hash; /* of the operands' bytes when it began; 0: they are not there */
+    bool adds;
+    int64_t batch; /* -1: not committed */
+} Product;
+
 typedef struct Launch Launch;
 typedef struct Block Block;
 
@@ -159,6 +168,10 @@ struct Warp {
     uint32_t seen[MAX_WARPS];       /* the clock of each warp that it is ordered after */
     VEC(AsyncCopy) copies;
     uint32_t n_batches[LANES];
+    VEC(Product) products;
+    int64_t n_product_batches;
+    bool is_product_fenced;
+    uint32_t published; /* the clock up to which wgmma may see what this warp wrote */
     uint64_t n_clocks; /* that it read */
     Block *block;
 };
@@ -234,6 +247,8 @@ bool shared_is_settled(const Warp *w, const uint32_t *at, uint32_t n);
 bool shared_write_settled(Warp *w, int lane, uint32_t at);
 /* An asynchronous copy begins to write there: until it ends, nobody may read. */
 void race_pending(Block *b, uint64_t at, uint32_t n);
+/* Is what wgmma reads there published (fence.proxy.async)?  Reports. */
+void shared_check_published(Warp *w, const Insn *in, int lane, uint32_t at);
 void race_sync_warp(Warp *w); /* what the lanes did is ordered now */
 void race_sync_block(Block *b, uint32_t warps);
 
@@ -270,6 +285,11 @@ void exec_cp_async(Warp *w, const Insn *in);
 void exec_cp_commit(Warp *w, const Insn *in);
 void exec_cp_wait(Warp *w, const Insn *in);
 void exec_ldmatrix(Warp *w, const Insn *in);
+void exec_proxy_fence(Warp *w, const Insn *in);
+void exec_wgmma(Warp *w, const Insn *in);
+void exec_wgmma_fence(Warp *w, const Insn *in);
+void exec_wgmma_commit(Warp *w, const Insn *in);
+void exec_wgmma_wait(Warp *w, const Insn *in);
 void exec_mma(Warp *w, const Insn *in);
 void exec_shfl(Warp *w, const Insn *in);
 void exec_vote(Warp *w, const Insn *in);

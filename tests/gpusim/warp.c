@@ -283,6 +283,9 @@ void warp_start(Warp *w, uint32_t n_threads)
     w->n_groups = 0;
     w->is_forced = w->is_at_barrier = false;
     w->copies.n = 0;
+    w->products.n = 0;
+    w->n_product_batches = 0;
+    w->is_product_fenced = false;
     memset(w->n_batches, 0, sizeof w->n_batches);
     add_group(w, w->live, 0);
 }

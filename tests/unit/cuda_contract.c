@@ -241,6 +241,39 @@ static void check_large(Sim *s, DType dt)
     sim_check(s, "compute_86", c, 3);
 }
 
+/* Enough blocks that sm_90a takes wgmma, which has one shape of tile: batches and both kinds of
+ * edges, each operand either way, few and many steps, parts of K. */
+static const Shape for_wgmma[] = {
+    {"turned", 1, 1490, 1430, 9, true, true, 2, 0, false, 0},
+    {"edges", 140, 67, 72, 137, false, false, 7, 0, false, 0},
+    {"turned_a", 140, 72, 65, 136, true, false, 0, 8, false, 0},
+    {"turned_b", 140, 66, 80, 72, false, true, 0, 0, true, 0},
+    {"parts", 34, 100, 112, 780, true, true, 0, 0, false, 0},
+};
+
+static void check_wgmma(Sim *s)
+{
+    enum { N_WGMMA = sizeof for_wgmma / sizeof for_wgmma[0] };
+    static SimCase c[2 * N_WGMMA];
+    int n = 0;
+    for (int i = 0; i < N_WGMMA; i++) {
+        DType dt = i % 2 ? DT_F16 : DT_BF16;
+        const Shape *h = &for_wgmma[i];
+        Kernel *k = i == 1   ? make_epilogue(&s->arena, h, dt)
+                    : i == 3 ? make_prologue(&s->arena, h, dt)
+                    : i == 4 ? make_accumulate(&s->arena, h, dt)
+                             : make_product(&s->arena, h, dt, dt);
+        n = add(c, n, s, "wgmma", h->name, k);
+        ContractTile t = contract_tile(k, cuda_arch("sm_90a"));
+        if (t.kind != CONTRACT_WGMMA || (t.parts > 1) != (i == 4))
+            FAIL("%s: tiles of %d x %d, kind %d, %lld parts", c[n - 1].name, t.m, t.n, t.kind,
+                 (long long)t.parts);
+        if (contract_tile(k, cuda_arch("sm_90")).kind != CONTRACT_MMA)
+            FAIL("%s: sm_90 has no wgmma", c[n - 1].name);
+    }
+    sim_check(s, "compute_90a", c, n);
+}
+
 int main(void)
 {
     Sim s;
@@ -248,6 +281,7 @@ int main(void)
     check_type(&s, "compute_80", DT_BF16);
     check_large(&s, DT_BF16);
     check_large(&s, DT_F32);
+    check_wgmma(&s);
     check_type(&s, "compute_80", DT_F16);
     check_type(&s, "compute_75", DT_F16);
     check_type(&s, "compute_75", DT_BF16);
