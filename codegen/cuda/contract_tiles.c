@@ -451,7 +451,11 @@ void print_contract_tiles(Printer *p)
     Operand a = operand_of(p, &t, (Side){"chunk_a", "m", "m0", LOOP_M, k->node_a});
     Operand b = operand_of(p, &t, (Side){"chunk_b", "n", "n0", LOOP_N, k->node_b});
     long long tiles = (long long)(t.n_batches * t.n_m * t.n_n);
+    static const char *const ways[] = {
+        [FILL_COPY] = "copied", [FILL_CHUNKS] = "through registers", [FILL_VALUES] = "computed"};
     p->sum_type = "float";
+    print_line(p, "// %d x %d, %d deep, %d stages; %s%s%s", t.m, t.n, t.k, t.stages, ways[a.fill],
+               a.fill == b.fill ? "" : " and ", a.fill == b.fill ? "" : ways[b.fill]);
     if (t.parts > 1) print_line(p, "static __device__ unsigned count[%lld];", tiles);
     if (t.kind != CONTRACT_FLOATS)
         print_line(p,

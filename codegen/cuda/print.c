@@ -245,7 +245,7 @@ static void print_head(Printer *p, const char *name)
                                         [CUDA_SPLIT_COLUMN] = "128 side by side in some blocks",
                                         [CUDA_SPLIT_ROW] = "some blocks each",
                                         [CUDA_SCATTER] = "a warp side by side",
-                                        [CUDA_TILES] = "64 x 64 tiles",
+                                        [CUDA_TILES] = "a tile of them a block",
                                         [CUDA_ATTENTION] = "one warp each",
                                         [CUDA_FLASH] = "16 or 32 a warp"};
     const CudaSchedule *s = &p->s;

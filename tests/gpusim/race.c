@@ -227,7 +227,10 @@ void shared_check_published(Warp *w, const Insn *in, int lane, uint32_t at)
 {
     uint32_t tag = w->block->shared_writer[at];
     if (tag >> TIME_SHIFT <= w->block->warps[warp_of(tag)].published) return;
-    report_race(w, in, lane, at, "reads", "writes and never publishes by fence.proxy.async,", tag);
+    report_lane(w, in, lane, REPORT_SHARED_RACE,
+                "reads byte %u of shared memory, which thread %u writes and does not publish by "
+                "fence.proxy.async",
+                at, tag & THREAD);
 }
 
 /* ---- order ---- */

@@ -519,7 +519,7 @@ static const CudaCase cuda_cases[] = {
      false,
      16,
      false,
-     {"64 x 64 tiles", "__shared__ float tile_a[16][65]", "const int x = s / 16, kk = s % 16;",
+     {"a tile of them a block", "__shared__ float tile_a[16][65]", "const int x = s / 16, kk = s % 16;",
       "tile_a[kk][x] = v;", "const int x = s % 64, kk = s / 64;", "fmaf(", "acc[s / 4][s % 4]",
       "a4[i0 * 1610 + i1 * 70 + i2] ="}},
     {"matmul_batched",
