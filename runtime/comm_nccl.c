@@ -1,15 +1,16 @@
 /* comm_nccl.c -- see comm_nccl.h.
  *
  * The communicator does not block: what takes time (coming together, the connections of the first
- * collective) goes on in NCCL's own threads, while this one watches the peers through the host's
- * communicator, so that the limits hold. */
+ * collectives) goes on in NCCL's own threads, while this one watches the peers through the host's
+ * communicator, so that the limits hold.  Each collective is enqueued by such a thread, some tens
+ * of microseconds: a step that is a graph pays them once.  The stream may be used again as soon as
+ * NCCL says that it is through, so nccl_enqueue waits for that, not for the GPU. */
 #include "runtime/comm_nccl.h"
 
 #include <dlfcn.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/comm_host.h"
 #include "runtime/comm_link.h"
@@ -32,12 +33,6 @@ static RtStatus fail(const Nccl *n, int result, const char *what, RtError *e)
                    comm_rank(n->host), n->l.number / 10000, n->l.number / 100 % 100,
                    n->l.number % 100, what, n->l.error_text(result), has_last ? ": " : "",
                    has_last ? last : "");
-}
-
-static void nap(void)
-{
-    struct timespec t = {0, 200000};
-    nanosleep(&t, NULL);
 }
 
 /* "all_gather of 'h.0.w' (m.zm:4:3)", "the start of NCCL". */
@@ -75,7 +70,7 @@ static RtStatus fail_late(const Nccl *n, double limit_s, const CommCall *call, R
 static RtStatus settle(Nccl *n, const CommCall *call, RtError *e)
 {
     double since = comm_now(), limit_s = comm_meeting_limit();
-    for (;;) {
+    for (int turns = 0;; comm_pause(&turns)) {
         int state = NCCL_OK, result = n->l.async_error(n->comm, &state);
         double idle_s = comm_now() - since;
         if (result == NCCL_OK && state == NCCL_OK) return RT_OK;
@@ -83,7 +78,6 @@ static RtStatus settle(Nccl *n, const CommCall *call, RtError *e)
         if (result != NCCL_OK || state != NCCL_IN_PROGRESS)
             return fail_call(n, result != NCCL_OK ? result : state, call, e);
         if (idle_s > limit_s) return fail_late(n, limit_s, call, e);
-        nap();
     }
 }
 

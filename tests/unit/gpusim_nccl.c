@@ -223,13 +223,14 @@ static void run_mismatch(Rank *r)
     CUdeviceptr x = floats_new(r, 64, 1);
     size_t n = r->rank == 1 ? 15 : 16;
     SETTLE(r, ncclAllReduce(pointer(x), pointer(x), 16, ncclFloat32, ncclSum, r->c, r->q));
-    (void)r->n.ncclAllReduce(pointer(x), pointer(x), n, ncclFloat32, ncclSum, r->c, r->q);
+    SETTLE(r, ncclAllReduce(pointer(x), pointer(x), n, ncclFloat32, ncclSum, r->c, r->q));
     expect_error(r, ncclInvalidUsage);
     CHECK(strstr(r->n.last(r->c), "of 15 elements") && strstr(r->n.last(r->c), "of 16 elements"));
     CHECK(r->d.reports() == 1);
     expect_abort(r);
 }
 
+/* Blocking: both are enqueued before the first one can fail. */
 static void run_order(Rank *r)
 {
     CUdeviceptr x = floats_new(r, 64, 1);
@@ -292,8 +293,14 @@ static bool enqueue_two(Rank *r)
     CUdeviceptr x = floats_new(r, 16, 1);
     SETTLE(r, ncclAllReduce(pointer(x), pointer(x), 16, ncclFloat32, ncclSum, r->c, r->q));
     DRIVER_TRY(r->d.cuStreamSynchronize(r->q));
-    return r->n.ncclAllReduce(pointer(x), pointer(x), 16, ncclFloat32, ncclSum, r->c, r->q) ==
-           ncclSuccess;
+    ncclResult_t result =
+        r->n.ncclAllReduce(pointer(x), pointer(x), 16, ncclFloat32, ncclSum, r->c, r->q);
+    if (result == ncclInProgress) { /* too early for another one */
+        CHECK(r->n.ncclAllReduce(pointer(x), pointer(x), 16, ncclFloat32, ncclSum, r->c, r->q) ==
+              ncclInvalidArgument);
+        result = settled(r);
+    }
+    return result == ncclSuccess;
 }
 
 /* The second never ends, here and (but for `error` on rank 1) without a word. */

@@ -79,8 +79,8 @@ static ncclResult_t collective(struct ncclComm *c, const Call *call, const void 
     Buffers b = buffers_of(c, call, in, out);
     Operation *o = operation_new(c, call, &b, stream);
     if (!o) return comm_fail_text(c, ncclInvalidArgument, "see the simulator's report");
-    if (c->is_blocking || c->n_enqueued > 0) return operation_enqueue(o);
-    c->deferred = o; /* the first one connects the ranks, which takes its time */
+    if (c->is_blocking) return operation_enqueue(o);
+    c->deferred = o; /* NCCL enqueues it from a thread of its own */
     return ncclInProgress;
 }
 
