@@ -1,8 +1,8 @@
 """bench_torch.py -- the PyTorch peer of tools/bench: GPT-2 in f32 or under autocast, driven over stdin: a line N runs N steps and answers with their
 times and the process's peak memory as JSON.
 
-On a GPU ("device": "cuda") nothing waits within the N steps: each time is their mean, the losses are read after them, and the
-peak is of the GPU's memory."""
+On a GPU ("device": "cuda") nothing waits within the N steps: each time is their mean, after one step more; the losses are read after
+them, and the peak is of the GPU's memory."""
 import json
 import resource
 import sys
@@ -80,8 +80,10 @@ def main():
             times = [timed(1) for _ in range(int(line))]
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         else:
+            timed(1)
             times = [timed(int(line))] * int(line)
             peak = torch.cuda.max_memory_allocated()
+            torch.cuda.empty_cache()  # for the others on this GPU, until the next round
         print(json.dumps({"times": times, "peak": peak}), flush=True)
 
 

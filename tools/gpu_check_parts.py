@@ -1,5 +1,6 @@
 """gpu_check_parts.py -- the parts of tools/gpu-check.  Each takes the check (`c`: options, time left, results so far) and returns
 its part of the result; what it could not do it tells c.missing(), or raises Missing when nothing came of it at all."""
+import concurrent.futures
 import json
 import os
 import platform
@@ -19,9 +20,9 @@ GPT2 = os.path.join(ROOT, "models", "gpt2.zm")
 
 # chunk: of the logits, so that a product over the vocabulary fills the machine.
 REAL = {"case": {"vocab": 50257, "ctx": 1024, "layers": 12, "heads": 12, "width": 768, "B": 32, "T": 1024}, "chunk": "1GiB", "rounds": 5, "steps": 10,
-        "profile_steps": 6, "copy_bytes": 1 << 30, "product_rounds": 4096, "matmul": 8192, "runs": 10}
+        "profile_steps": 6, "copy_bytes": 1 << 30, "product_rounds": 4096, "matmul": 8192, "runs": 10, "stages": range(4)}
 TINY = {"case": {"vocab": 61, "ctx": 16, "layers": 1, "heads": 2, "width": 32, "B": 2, "T": 16}, "chunk": "1GiB", "rounds": 1, "steps": 2,
-        "profile_steps": 2, "copy_bytes": 1 << 14, "product_rounds": 2, "matmul": 64, "runs": 2}
+        "profile_steps": 2, "copy_bytes": 1 << 14, "product_rounds": 2, "matmul": 64, "runs": 2, "stages": (0, 3)}
 SMALLEST_B = 4
 PRECISIONS = {"bf16": ("--precision", "bf16"), "fp16": ("--precision", "fp16", "--loss-scale", "dynamic"), "fp32": ()}
 DTYPE = {"bf16": "bf16", "fp16": "f16", "fp32": "f32"}
@@ -68,7 +69,8 @@ def machine(c):
     smi = output_of(["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm,power.limit,persistence_mode,compute_mode", "--format=csv,noheader"])
     if not smi and not c.simulated:
         c.missing("nvidia-smi", "it is not installed, or failed: the driver's version and clocks are not known")
-    c.target = c.args.target or f"cuda:sm_{gpu['sm']}"
+    own = "a" if gpu["sm"] == 90 else ""  # code that runs on this chip alone, such as wgmma
+    c.target = c.args.target or f"cuda:sm_{gpu['sm']}{own}"
     return {**gpu, "nvidia_smi": smi, "nccl": nccl, "host": platform.platform(), "cpus": len(os.sched_getaffinity(0)), "python": platform.python_version(),
             "commit": output_of(["git", "-C", ROOT, "describe", "--always", "--dirty"]), "target": c.target}
 
@@ -274,7 +276,7 @@ def ranks(c):
     if not precision:
         raise Missing("GPT-2 was not compiled in 16 bits")
     batch, out = c.result["compile"][precision]["batch"], {"ranks": n, "precision": precision, "stages": {}}
-    for stage in range(4):
+    for stage in c.size["stages"]:
         try:
             exe = os.path.join(c.work, f"gpt2-{n}-zero{stage}")
             run_within(c, [zmc_of(c), *options_of(c, precision, batch, n, stage), "-o", exe], f"compiling stage {stage} for {n} ranks")
@@ -332,38 +334,43 @@ def gpu_tests(c):
 
 
 def tests(c):
-    """Every test of GPUs, on this driver.  Each has what is left of the part's time."""
+    """Every test of GPUs, on this driver, several at a time: most of what they do is NVRTC's and the reference's, on the CPU."""
     programs, scripts = gpu_tests(c)
+    commands = [(os.path.basename(s), [sys.executable, s, c.args.build]) for s in scripts] + [(p, [os.path.join(c.args.build, p)]) for p in programs]
     env = {**os.environ, "ZMC_GPU": "driver", "ZMC_GPU_TARGET": c.target, "ZMC_BUILD": c.args.build}
-    commands = [(p, [os.path.join(c.args.build, p)]) for p in programs] + [(os.path.basename(s), [sys.executable, s, c.args.build]) for s in scripts]
-    out = []
-    for name, command in commands:
-        start = time.monotonic()
-        row = {"name": name, "status": "not run", "why": "no time was left"}
-        if c.left() >= 1:
-            row = test_row(c, name, command, env)
-        out.append({**row, "took_s": time.monotonic() - start})
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // 2)) as pool:
+        out = list(pool.map(lambda named: test_row(c, *named, env), commands))
+    for row in out:
         if row["status"] in ("not run", "skipped"):
-            c.missing(name, row["why"])
-        c.say(f"{name}: {row['status']}")
+            c.missing(row["name"], row["why"])
     return out
 
 
 def test_row(c, name, command, env):
+    start = time.monotonic()
+    row = test_result(c, command, env)
+    took = time.monotonic() - start
+    c.say(f"{name}: {row['status']}")
+    return {"name": name, **row, "took_s": took}
+
+
+def test_result(c, command, env):
     if not os.path.exists(command[-1] if len(command) == 1 else command[1]):
-        return {"name": name, "status": "not run", "why": f"{command[0]} was not built"}
+        return {"status": "not run", "why": f"{command[0]} was not built"}
+    if c.left() < 1:
+        return {"status": "not run", "why": "no time was left"}
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=env,
                               timeout=max(1, c.left()), check=False)
     except subprocess.TimeoutExpired:
-        return {"name": name, "status": "not run", "why": "it did not end in the time that was left"}
+        return {"status": "not run", "why": "it did not end in the time that was left"}
     said = done.stdout.strip()
     if done.returncode == 77:
-        return {"name": name, "status": "skipped", "why": said[-600:]}
+        return {"status": "skipped", "why": said[-600:]}
     if done.returncode:
-        return {"name": name, "status": "failed", "why": f"exit code {done.returncode}:\n{said[-4000:]}"}
+        return {"status": "failed", "why": f"exit code {done.returncode}:\n{said[-4000:]}"}
     partly = [line for line in said.splitlines() if line.startswith("skip")]
-    return {"name": name, "status": "passed", "why": "; ".join(partly)}
+    return {"status": "passed", "why": "; ".join(partly)}
 
 
 # ---- what only a GPU shows

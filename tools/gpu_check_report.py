@@ -31,7 +31,7 @@ def kernel_bars(r):
     out = [attention_bar(r, rows)]
     names = {"update": "optimizer kernels of GPT-2: share of the copy bandwidth", "other": "elementwise and row kernels of GPT-2: share of the copy bandwidth"}
     for kind, name in names.items():
-        large = [(p, row) for p, found in rows.items() for row in found if row["kind"] == kind and row["by"] == "bytes" and is_large(r, row)]
+        large = [(p, row) for p, found in rows.items() for row in found if row["kind"] == kind and row["by"] == "bytes" and row["share"] is not None and is_large(r, row)]
         if r["simulated"] or not large:
             out.append(judged(name, f">= {OF_COPY}", None, None, "simulated" if r["simulated"] else "no such kernel was measured that exceeds the L2 cache"))
             continue

@@ -6,7 +6,7 @@ PARTS = ["machine", "build", "peaks", "compile", "torch", "bench", "profile", "c
 
 
 def checked(*args, code, out="out"):
-    env, report = gpu_env()
+    env, report = gpu_env(2)
     _, err = run([sys.executable, GPU_CHECK, "--build", BUILD, "--no-build", "--out", path(out), *args], code, env=env)
     if os.path.exists(report):  # but for the defect that test_rt_device plants
         assert all("kernel far, block" in line for line in read(report).decode().splitlines()), read(report).decode()
@@ -14,12 +14,12 @@ def checked(*args, code, out="out"):
 
 
 def test_all_parts():
-    r, text, _ = checked("--tests", "^test_rt_device$", code=2)  # PyTorch and a second GPU are not there
+    r, text, _ = checked("--tests", "^test_rt_device$", code=2)  # PyTorch is not there
     assert r["simulated"] and text.startswith("gpu-check: SIMULATED, sizes are tiny and times mean nothing"), text
     status = {p["name"]: p["status"] for p in r["parts"]}
     same(list(status), PARTS, "parts")
-    same([p for p, s in status.items() if s == "done"], ["machine", "peaks", "compile", "bench", "profile", "counts", "tests"], "parts that were done")
-    same({m["what"] for m in r["missing"]} >= {"torch", "ranks", "PyTorch beside zmc"}, True, "what could not run")
+    same([p for p, s in status.items() if s == "done"], ["machine", "peaks", "compile", "bench", "profile", "counts", "ranks", "tests"], "parts that were done")
+    same({m["what"] for m in r["missing"]} >= {"torch", "PyTorch beside zmc"}, True, "what could not run")
     assert all(m["why"] for m in r["missing"]), r["missing"]
     assert r["machine"]["sm"] == 80 and r["machine"]["nvrtc"] and r["machine"]["target"] == "cuda:sm_80", r["machine"]
     assert set(r["peaks"]["products"]) == {"f32", "f16", "bf16"} and all(v > 0 for v in [*r["peaks"]["products"].values(), *r["peaks"]["copy"].values()])
@@ -29,6 +29,8 @@ def test_all_parts():
         assert all(row["s"] >= 0 and row["limit_s"] >= 0 and row["calls"] > 0 and row["loc"] for row in rows if row["kernel"] not in ("copy", "zero")), rows
     zmc = r["bench"]["programs"]["zmc"]
     assert zmc["tokens_s"] > 0 and len(zmc["times_s"]) == 1 and len(r["bench"]["losses"]) > 1, zmc
+    same(sorted(r["ranks"]["stages"]), ["0", "3"], "stages on two GPUs")
+    assert all(v["tokens_s"] > 0 and v["comm_bytes"] > 0 for v in r["ranks"]["stages"].values()), r["ranks"]
     same([(t["name"], t["status"]) for t in r["tests"]], [("test_rt_device", "passed")], "tests")
     bars = {b["bar"]: b["status"] for b in r["bars"]}
     same(len(bars), 8, "bars, and 8:")
