@@ -2,7 +2,7 @@
  *
  * Blocks run in ascending or descending order and warps from either end, by the launch's seed: a
  * kernel must not depend on it.  A block runs to its end before the next starts, so a kernel whose
- * blocks wait for each other does not end here. */
+ * blocks wait for each other does not end here; that is reported. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +12,10 @@ enum {
     CUDA_OK = 0,
     CUDA_NO_MEMORY = 2,
     CUDA_ILLEGAL_ADDRESS = 700,
+    CUDA_TIMEOUT = 702,
     CUDA_MISALIGNED = 716,
-    CUDA_LAUNCH_FAILED = 719
+    CUDA_LAUNCH_FAILED = 719,
+    MAX_SLICES = 10000 /* of a block's warps, 10^8 instructions: it does not end */
 };
 
 /* ---- registers ---- */
@@ -143,6 +145,14 @@ static void report_stuck(Block *b)
 
 /* ---- a block ---- */
 
+static void report_endless(Warp *w)
+{
+    const Group *g = &w->groups[0];
+    report_lane(w, &w->block->code->insns.at[g->pc], __builtin_ctz(g->mask), REPORT_TRAP,
+                "the block does not end: it waits for another block, or for what nobody does");
+    w->block->launch->is_endless = w->block->is_failed = true;
+}
+
 static void start_block(Block *b)
 {
     const Code *code = b->code;
@@ -160,6 +170,7 @@ static void start_block(Block *b)
 
 static void run_block(Block *b, bool is_reversed)
 {
+    uint32_t n_slices = 0;
     start_block(b);
     for (bool is_moving = true; is_moving && !b->is_failed;) {
         is_moving = false;
@@ -167,7 +178,9 @@ static void run_block(Block *b, bool is_reversed)
             Warp *w = &b->warps[is_reversed ? b->n_warps - 1 - i : i];
             if (w->is_at_barrier || !w->live) continue;
             is_moving = true;
-            if (warp_run(w) == WARP_BARRIER) arrive(b, w);
+            WarpStop stop = warp_run(w);
+            if (stop == WARP_BARRIER) arrive(b, w);
+            if (stop == WARP_SPENT && ++n_slices == MAX_SLICES) report_endless(w);
         }
     }
     if (!b->is_failed) report_stuck(b);
@@ -242,5 +255,6 @@ int launch_run(Launch *l)
     free_block(b);
     if (l->is_out_of_bounds) return CUDA_ILLEGAL_ADDRESS;
     if (l->is_misaligned) return CUDA_MISALIGNED;
+    if (l->is_endless) return CUDA_TIMEOUT;
     return is_failed ? CUDA_LAUNCH_FAILED : CUDA_OK;
 }

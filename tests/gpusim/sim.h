@@ -156,7 +156,8 @@ struct Warp {
     int32_t on[LANES]; /* the same: 0 or -1 */
     uint32_t live;     /* lanes that have not exited */
     Group groups[LANES];
-    int n_groups, turn;
+    int n_groups;
+    int32_t last;   /* where the group was that used up its slice; -1: none did */
     bool is_forced; /* parked lanes go on though others are missing */
     bool is_at_barrier;
     const Insn *barrier;
@@ -215,6 +216,7 @@ struct Launch {
     Stamp first, next; /* see memory.h: the launch's number; the first that is not taken */
     uint64_t seed;
     bool is_out_of_bounds, is_misaligned; /* some access was */
+    bool is_endless;                      /* a block was stopped */
     Arena *scratch;
     Map words;              /* address of an atomic -> released */
     VEC(Set) released;      /* the segments that were handed over there */
@@ -227,7 +229,7 @@ int launch_run(Launch *l);
 
 /* ---- warp.c ---- */
 
-typedef enum { WARP_BARRIER, WARP_DONE, WARP_FAILED } WarpStop;
+typedef enum { WARP_BARRIER, WARP_SPENT, WARP_DONE, WARP_FAILED } WarpStop; /* SPENT: go on later */
 
 void warp_start(Warp *w, uint32_t n_threads);
 WarpStop warp_run(Warp *w);

@@ -2,8 +2,9 @@
  *
  * Without a control-flow graph: a group runs until it reaches the instruction of another group,
  * with which it merges, or leaves it behind.  After SLICE instructions another group has its turn,
- * so a lane that spins for another lane of its warp does not starve it.  At a .sync instruction a
- * group parks until all lanes of the mask that have not exited are there. */
+ * and another warp, so a lane that spins for another lane or warp of its block does not starve it.
+ * At a .sync instruction a group parks until all lanes of the mask that have not exited are there.
+ */
 #include <string.h>
 
 #include "tests/gpusim/report.h"
@@ -51,16 +52,16 @@ static Group take_group(Warp *w, int i)
 
 /* The lowest ready group, or, when the last one has used up its slice, the next above it. -1: all
  * are parked. */
-static int pick_group(const Warp *w, bool is_rotating, int32_t last)
+static int pick_group(const Warp *w)
 {
     int lowest = -1, above = -1;
     for (int i = 0; i < w->n_groups; i++) {
         const Group *g = &w->groups[i];
         if (g->state != GROUP_READY) continue;
         if (lowest < 0 || g->pc < w->groups[lowest].pc) lowest = i;
-        if (g->pc > last && (above < 0 || g->pc < w->groups[above].pc)) above = i;
+        if (g->pc > w->last && (above < 0 || g->pc < w->groups[above].pc)) above = i;
     }
-    return is_rotating && above >= 0 ? above : lowest;
+    return w->last >= 0 && above >= 0 ? above : lowest;
 }
 
 static bool is_other_at(const Warp *w, int32_t pc)
@@ -142,7 +143,7 @@ static bool resolve_parked(Warp *w)
 
 /* ---- running ---- */
 
-typedef enum { STEP_ON, STEP_REGROUP, STEP_BARRIER, STEP_FAILED } Step;
+typedef enum { STEP_ON, STEP_REGROUP, STEP_SPENT, STEP_BARRIER, STEP_FAILED } Step;
 
 static void run_plain(Warp *w, const Insn *in, uint32_t lanes)
 {
@@ -232,12 +233,13 @@ static Step run_special(Warp *w, const Insn *in, Group *g)
 }
 
 /* One group, until it meets another, parks, or its slice ends. */
-static Step run_group(Warp *w, Group *g, bool *is_spent)
+static Step run_group(Warp *w, Group *g)
 {
     const Insn *insns = w->block->code->insns.at;
     bool is_alone = w->n_groups == 0;
+    w->last = -1;
     warp_set_mask(w, g->mask);
-    for (int n = 0; n < SLICE || is_alone; n++) {
+    for (int n = 0; n < SLICE; n++) {
         const Insn *in = &insns[g->pc];
         if (in->kind == INSN_PLAIN) {
             run_plain(w, in, g->mask);
@@ -248,30 +250,27 @@ static Step run_group(Warp *w, Group *g, bool *is_spent)
         }
         if (!is_alone && is_other_at(w, g->pc)) return STEP_REGROUP;
     }
-    *is_spent = true;
-    return STEP_REGROUP;
+    w->last = g->pc;
+    return STEP_SPENT;
 }
 
 WarpStop warp_run(Warp *w)
 {
-    bool is_spent = false;
-    int32_t last = -1;
     while (w->live) {
-        int i = pick_group(w, is_spent, last);
+        int i = pick_group(w);
         if (i < 0) {
             if (!resolve_parked(w)) return WARP_FAILED;
             continue;
         }
         Group g = take_group(w, i);
-        is_spent = false;
-        Step step = run_group(w, &g, &is_spent);
-        last = g.pc;
+        Step step = run_group(w, &g);
         if (step == STEP_FAILED || w->block->is_failed) return WARP_FAILED;
         if (g.mask && g.state == GROUP_PARKED)
             w->groups[w->n_groups++] = g;
         else if (g.mask)
             add_group(w, g.mask, g.pc);
         if (step == STEP_BARRIER) return WARP_BARRIER;
+        if (step == STEP_SPENT) return WARP_SPENT;
     }
     return WARP_DONE;
 }
@@ -282,6 +281,7 @@ void warp_start(Warp *w, uint32_t n_threads)
     w->live = n >= LANES ? UINT32_MAX : (1u << n) - 1;
     w->n_groups = 0;
     w->is_forced = w->is_at_barrier = false;
+    w->last = -1;
     w->copies.n = 0;
     w->products.n = 0;
     w->n_product_batches = 0;
