@@ -165,6 +165,8 @@ void schedule_width(const Kernel *k, CudaSchedule *s)
         s->width = x.width;
         s->is_ragged = true;
     }
+    bool is_narrow = s->shape == CUDA_WARP && !s->is_ragged; /* short rows: all lanes take part */
+    while (is_narrow && s->width > 1 && s->n_reduced / s->width < 32) s->width /= 2;
     arena_free(&scratch);
 }
 

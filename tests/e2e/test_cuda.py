@@ -98,6 +98,15 @@ def test_16_bit_attention_has_the_losses_of_the_cpu():
         same_steps(cuda, train(gpt(extra), 10, data=data), LOW_TOLERANCE)
 
 
+def test_wide_kernels_have_the_losses_of_the_cpu():
+    """Widths of whole packs, a vocabulary whose rows begin anywhere, rows enough that blocks share sums."""
+    model, data = dict(GPT, width=64, T=16, ctx=16, B=9, vocab=1531), tokens(2000)
+    for extra, tolerance in (((), TOLERANCE), (("--precision", "bf16"), LOW_TOLERANCE)):
+        exe = [compile_model(os.path.join(MODELS, "gpt2.zm"), model, (*extra, *target)) for target in (TARGET, ())]
+        cuda, cpu = train_cuda(exe[0], 4, "--dtype", "u8", data=data), train(exe[1], 4, "--dtype", "u8", data=data)
+        same_steps(cuda, cpu, tolerance)
+
+
 def test_graphs_and_streams_change_no_bit():
     args = (6, "--fault", "nonfinite@2", "--dtype", "u8")
     data = tokens(400, 61)

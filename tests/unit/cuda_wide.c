@@ -188,6 +188,7 @@ int main(void)
         {"padded", make_padded(a), NULL},
         {"rows_warp", make_rows(a, DT_F32, 520, 132), NULL},
         {"rows_warp_bf16", make_rows(a, DT_BF16, 515, 64), NULL},
+        {"rows_warp_short", make_rows(a, DT_BF16, 515, 48), NULL},
         {"rows_block", make_rows(a, DT_BF16, 5, 2048), NULL},
         {"rows_block_partly", make_rows(a, DT_F32, 5, 3004), NULL},
         {"rows_odd_held", make_rows(a, DT_F32, 9, 1031), NULL},
@@ -213,10 +214,10 @@ int main(void)
         {"table_bf16", make_table(a, DT_BF16, DT_BF16, 40, true), fill_table},
         {"table_odd", make_table(a, DT_F32, DT_F32, 33, true), fill_table},
     };
-    enum { N = sizeof c / sizeof *c, N_POINTS_AND_ROWS = 19 };
+    enum { N = sizeof c / sizeof *c, N_POINTS_AND_ROWS = 20 };
     ZM_CHECK(strcmp(c[N_POINTS_AND_ROWS].name, "columns_bf16") == 0);
-    static const int width[N] = {0, 0, 4, 2, 1, 1, 8, 4, 4, 4, 4, 4, 4, 4, 4, 8, 4,
-                                 4, 4, 4, 4, 2, 1, 8, 4, 1, 4, 4, 1, 4, 4, 8, 1};
+    static const int width[N] = {0, 0, 4, 2, 1, 1, 8, 4, 2, 1, 4, 4, 4, 4, 4, 4, 8,
+                                 4, 4, 4, 4, 4, 2, 1, 8, 4, 1, 4, 4, 1, 4, 4, 8, 1};
     check_widths(&s, c, N, width);
     sim_check(&s, "compute_80", c, N);
     sim_check(&s, "compute_75", c,
