@@ -35,6 +35,9 @@ RtStatus device_run(Device *d, uint32_t command, RtError *e);
 /* All commands of f one by one, waited for at the end; ended_s[i]: when command i of f had ended,
  * in seconds of the GPU's clock from the start. */
 RtStatus device_run_timed(Device *d, const ZmpFunc *f, double *ended_s, RtError *e);
+/* How fast the GPU's memory copies, bytes read and written a second; 0: there is no room to measure
+ * it.  Takes 512 MiB for a moment, or 1/32 of what is free. */
+RtStatus device_copy_rate(Device *d, double *bytes_s, RtError *e);
 /* Until all is done; what failed meanwhile comes out here. */
 RtStatus device_wait(Device *d, RtError *e);
 int64_t device_sent(const Device *d); /* bytes to other ranks, of all that was enqueued */

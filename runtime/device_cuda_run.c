@@ -3,7 +3,13 @@
 
 #include "runtime/device_cuda.h"
 
-enum { FEED_ALIGN = 64, MAX_ARGS = 512 };
+enum {
+    FEED_ALIGN = 64,
+    MAX_ARGS = 512,
+    COPY_BYTES = 256 << 20, /* beyond every cache */
+    LEAST_COPY_BYTES = 1 << 20,
+    COPIES = 4
+};
 
 /* ---- commands ---- */
 
@@ -127,6 +133,36 @@ RtStatus device_run_timed(Device *d, const ZmpFunc *f, double *ended_s, RtError 
         ended_s[i] = 1e-3 * (double)ms;
     }
     return RT_OK;
+}
+
+/* The first copy is not timed: it touches the memory. */
+static RtStatus time_copies(Device *d, CuAddress at, size_t n_bytes, double *bytes_s, RtError *e)
+{
+    float ms = 0;
+    CU_TRY(d, fill(at, 0, n_bytes, d->compute), "measuring");
+    CU_TRY(d, copy(at + n_bytes, at, n_bytes, d->compute), "measuring");
+    RT_TRY(mark(d, 0, e));
+    for (int i = 0; i < COPIES; i++)
+        CU_TRY(d, copy(at + n_bytes, at, n_bytes, d->compute), "measuring");
+    RT_TRY(mark(d, 1, e));
+    RT_TRY(device_wait(d, e));
+    CU_TRY(d, event_elapsed(&ms, d->marks[0], d->marks[1]), "measuring");
+    *bytes_s = ms > 0 ? 2.0 * COPIES * (double)n_bytes / (1e-3 * (double)ms) : 0;
+    return RT_OK;
+}
+
+RtStatus device_copy_rate(Device *d, double *bytes_s, RtError *e)
+{
+    size_t n_free = 0, n_total = 0, n = COPY_BYTES;
+    CuAddress at;
+    *bytes_s = 0;
+    CU_TRY(d, memory_info(&n_free, &n_total), "its memory");
+    if (n > n_free / 64) n = n_free / 64 / FEED_ALIGN * FEED_ALIGN;
+    if (n < LEAST_COPY_BYTES || d->p->n_commands < 1) return RT_OK;
+    CU_TRY(d, memory_new(&at, 2 * n), "memory to measure its speed");
+    RtStatus s = time_copies(d, at, n, bytes_s, e);
+    d->cu.memory_free(at);
+    return s;
 }
 
 int64_t device_sent(const Device *d)

@@ -1,6 +1,7 @@
 /* roofline.c -- see roofline.h. */
 #include "runtime/roofline.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,11 +20,22 @@ typedef struct Row {
     double seconds, flops, bytes, limit;
 } Row;
 
-RtStatus roofline_open(Roofline *r, Arena *a, const Program *p, Pool *pool, int32_t max_steps,
-                       RtError *e)
+static RtStatus measure_gpu(Roofline *r, Device *d, RtError *e)
 {
+    r->is_gpu = true;
+    r->peaks.flops = INFINITY;
+    RT_TRY(device_copy_rate(d, &r->peaks.copy_bytes_s, e));
+    if (r->peaks.copy_bytes_s <= 0) r->peaks.copy_bytes_s = INFINITY; /* no limit is known */
+    return RT_OK;
+}
+
+RtStatus roofline_open(Roofline *r, Arena *a, const Exec *x, int32_t max_steps, RtError *e)
+{
+    const Program *p = x->p;
+    Pool *pool = x->pool;
     *r = (Roofline){.p = p, .max_steps = max_steps};
     r->took = ARENA_ARRAY(a, float, (size_t)max_steps * p->n_commands);
+    if (x->device) return measure_gpu(r, x->device, e);
     char path[PATH_BYTES];
     peaks_path(path, sizeof path);
     if (peaks_read(&r->peaks, path, pool_n_threads(pool))) {
@@ -138,6 +150,14 @@ static void add_rows(Str *out, const Row *rows, uint32_t n, double total)
 static void add_peaks(Str *out, const Roofline *r)
 {
     const Peaks *k = &r->peaks;
+    if (r->is_gpu) {
+        str_addf(out,
+                 "peaks: copies in the GPU's memory %.1f GB/s, measured before the first step; the "
+                 "rate of its arithmetic is not, so limits count bytes alone (tools/gpu-check "
+                 "measures both)\n",
+                 k->copy_bytes_s * 1e-9);
+        return;
+    }
     str_addf(out,
              "peaks, %d thread%s: %.1f GF/s of f32 FMA (one thread %.1f), %.1f of bf16 pairs; read "
              "%.1f, copy %.1f, streaming copy %.1f GB/s (",

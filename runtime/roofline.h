@@ -12,15 +12,16 @@
 typedef struct Roofline {
     const Program *p; /* NULL: not asked for */
     Peaks peaks;
+    bool is_gpu;            /* peaks are of its memory alone, measured by this run */
     const char *peaks_from; /* a path, or NULL: measured by this run */
     const char *peaks_not;  /* a file that is there but of another machine or version; or NULL */
     int32_t n_steps, max_steps;
     float *took; /* [max_steps][commands of the program]: seconds in a step */
 } Roofline;
 
-/* Tables in a; peaks from their file, or measured now over the pool (a second). */
-RtStatus roofline_open(Roofline *r, Arena *a, const Program *p, Pool *pool, int32_t max_steps,
-                       RtError *e);
+/* Tables in a; peaks from their file, or measured now over the pool (a second).  Of a GPU it is the
+ * rate of copies in its memory, measured now; limits count bytes alone. */
+RtStatus roofline_open(Roofline *r, Arena *a, const Exec *x, int32_t max_steps, RtError *e);
 /* A command of @micro or @last took `seconds`. */
 void roofline_add(Roofline *r, uint32_t command, double seconds);
 void roofline_step(Roofline *r); /* a step is complete */

@@ -43,7 +43,7 @@ RtStatus trace_open(Trace *t, Arena *a, const char *path, const Exec *x, RtError
 {
     *t = (Trace){.path = path, .rank = exec_rank(x)};
     if (!path) return RT_OK;
-    RT_TRY(roofline_open(&t->roofline, a, x->p, x->pool, TRACE_STEPS, e));
+    RT_TRY(roofline_open(&t->roofline, a, x, TRACE_STEPS, e));
     t->out = fopen(path, "we");
     if (!t->out) {
         output_failed(path, errno, e);
