@@ -14,6 +14,15 @@
 
 /* ---- target ---- */
 
+/* sm_90, sm_90a, sm_100f */
+static bool is_arch(const char *name)
+{
+    if (strncmp(name, "sm_", 3) != 0 || name[3] == '0') return false;
+    size_t digits = strspn(name + 3, "0123456789");
+    const char *end = name + 3 + digits;
+    return digits >= 2 && digits <= 3 && (*end == '\0' || (strchr("af", *end) && end[1] == '\0'));
+}
+
 Status codegen_target_init(CodegenTarget *t, Arena *arena, Diag *diag, const char *target,
                            const char *cpu)
 {
@@ -28,7 +37,7 @@ Status codegen_target_init(CodegenTarget *t, Arena *arena, Diag *diag, const cha
                           target);
     t->is_cuda = true;
     t->arch = target[4] == ':' ? arena_strdup(arena, target + 5) : "sm_90";
-    if (strncmp(t->arch, "sm_", 3) != 0 || t->arch[3] < '0' || t->arch[3] > '9')
+    if (!is_arch(t->arch))
         return diag_error(diag, (SrcPos){0}, E_USAGE,
                           "--target %s: an architecture is written like sm_90", target);
     return ZM_OK;

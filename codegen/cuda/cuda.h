@@ -104,6 +104,10 @@ typedef struct Nvrtc {
  * its own that unloading would leak. */
 bool nvrtc_find(Arena *a, Nvrtc *out, Str *why);
 
+/* Does NVRTC compile for arch ("sm_90")?  If not, an error names those that it does, and the cure.
+ */
+Status nvrtc_check_arch(const Nvrtc *n, Diag *diag, const char *arch);
+
 /* Compiles src, `name` in messages.  arch "compute_80" gives PTX; "sm_90" gives PTX, and cubin when
  * not NULL.  log: NVRTC's messages, also of a success.  Multiplications and additions are not
  * contracted: each op rounds as the kernel form says. */

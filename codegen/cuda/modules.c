@@ -206,6 +206,7 @@ static Status compile_texts(Arena *a, Diag *diag, CudaModules *c)
         str_free(&why);
         return ZM_FAIL;
     }
+    ZM_TRY(nvrtc_check_arch(&nvrtc, diag, c->arch));
     Work w = {.nvrtc = &nvrtc, .cache = cuda_cache_open(a, &nvrtc, c->arch), .c = c};
     w.job = ARENA_ARRAY(a, Job, c->n + 1);
     run_threads(&w, c->n_threads);

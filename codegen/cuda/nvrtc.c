@@ -26,6 +26,8 @@ struct NvrtcApi {
     int (*cubin)(NvrtcProgramRef p, char *out);
     int (*log_size)(NvrtcProgramRef p, size_t *n);
     int (*log)(NvrtcProgramRef p, char *out);
+    int (*n_archs)(int *n); /* both or neither: since CUDA 11.2 */
+    int (*archs)(int *out);
 };
 
 static const char *const library_names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
@@ -54,6 +56,9 @@ static const NvrtcApi *load_api(Arena *a, void *library)
               load_symbol(library, "nvrtcGetCUBIN", &api->cubin) &&
               load_symbol(library, "nvrtcGetProgramLogSize", &api->log_size) &&
               load_symbol(library, "nvrtcGetProgramLog", &api->log);
+    if (!load_symbol(library, "nvrtcGetNumSupportedArchs", &api->n_archs) ||
+        !load_symbol(library, "nvrtcGetSupportedArchs", &api->archs))
+        api->n_archs = NULL;
     return ok ? api : NULL;
 }
 
@@ -132,6 +137,47 @@ bool nvrtc_find(Arena *a, Nvrtc *out, Str *why)
     str_add(why, "no libnvrtc in " NVIDIA_PLACES "; install the CUDA toolkit or `pip install "
                  "nvidia-cuda-nvrtc`, or set ZMC_NVRTC to the library");
     return false;
+}
+
+/* ---- architectures ---- */
+
+static Status refuse_arch(const Nvrtc *n, Diag *diag, const char *arch, const int *known,
+                          int n_known)
+{
+    Str list = {0};
+    int sm = cuda_arch(arch).sm;
+    for (int i = 0; i < n_known; i++) str_addf(&list, "%ssm_%d", i ? ", " : "", known[i]);
+    diag_error(diag, (SrcPos){0}, E_USAGE,
+               "--target cuda:%s: NVRTC %d.%d does not compile for it, but for %s", arch, n->major,
+               n->minor, str_c(&list));
+    str_free(&list);
+    if (sm < known[0])
+        diag_help(diag,
+                  "GPUs older than sm_%d need an older NVRTC (pip install "
+                  "nvidia-cuda-nvrtc-cu12; ZMC_NVRTC names its library): 12 begins with sm_50",
+                  known[0]);
+    else if (sm > known[n_known - 1])
+        diag_help(diag,
+                  "a newer GPU needs a newer NVRTC (pip install --upgrade nvidia-cuda-nvrtc), "
+                  "or runs what is compiled for sm_%d",
+                  known[n_known - 1]);
+    else
+        diag_help(diag,
+                  "nvidia-smi --query-gpu=compute_cap --format=csv says what a GPU has: 9.0 is "
+                  "sm_90");
+    return ZM_FAIL;
+}
+
+Status nvrtc_check_arch(const Nvrtc *n, Diag *diag, const char *arch)
+{
+    enum { MAX_ARCHS = 256 };
+    int n_known = 0, known[MAX_ARCHS], sm = cuda_arch(arch).sm;
+    if (!n->api->n_archs || n->api->n_archs(&n_known) != NVRTC_SUCCESS || n_known < 1 ||
+        n_known > MAX_ARCHS || n->api->archs(known) != NVRTC_SUCCESS)
+        return ZM_OK; /* compiling will tell */
+    for (int i = 0; i < n_known; i++)
+        if (known[i] == sm) return ZM_OK;
+    return refuse_arch(n, diag, arch, known, n_known);
 }
 
 /* ---- compiling ---- */
