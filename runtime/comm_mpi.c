@@ -62,8 +62,9 @@ static RtStatus shim_load(const MpiShim **out, const char *path, RtError *e)
     if (!library)
         return RT_FAIL(e, RT_FAILED,
                        "more than one rank needs MPI: %s; install it (Debian: apt-get install "
-                       "libopenmpi-dev openmpi-bin) and build zmc again, or set ZMC_MPI_SHIM to "
-                       "the path of " LIBRARY,
+                       "libopenmpi-dev openmpi-bin) and build zmc again, set ZMC_MPI_SHIM to the "
+                       "path of " LIBRARY
+                       ", or start the ranks with --rendezvous FILE, which needs no MPI",
                        dlerror());
     const MpiShim *(*entry)(void);
     *(void **)&entry = dlsym(library, MPI_SHIM_ENTRY);

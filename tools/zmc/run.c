@@ -206,11 +206,10 @@ static int start(const char *const *argv, pid_t group, pid_t *pid)
 
 static int cannot_start(const char *name, int err)
 {
-    if (err == ENOENT && (strcmp(name, "mpirun") == 0 || strcmp(name, "srun") == 0))
-        fprintf(stderr,
-                "zmc: cannot run %s: it is not there; many ranks need MPI (Debian: apt-get install "
-                "openmpi-bin libopenmpi-dev)\n",
-                name);
+    if (err == ENOENT && strcmp(name, "srun") == 0)
+        fputs("zmc: cannot run srun: it is not there, though SLURM_JOB_ID says that this is an "
+              "allocation of Slurm; without that variable mpirun starts the ranks, or zmc itself\n",
+              stderr);
     else
         fprintf(stderr, "zmc: cannot run %s: %s\n", name, strerror(err));
     return EXIT_BAD_INPUT;
