@@ -16,22 +16,26 @@ typedef struct Flash {
     const Side *own_side, *far_side;
     Matrix own[2], far[2], result[2];
     int n_own;
-    bool is_scaled; /* scores have passed through scale, bias and log2(e) when exponentiated */
+    bool is_scaled; /* scores are in powers of 2, with bias, before they are exponentiated */
 } Flash;
 
 /* Numbers that a lane holds of a product. */
 int flash_n_elements(const Flash *f);
-/* 16-byte accesses? */
+/* Are rows read by 16 bytes? */
 bool flash_is_wide(const Flash *f, const AttnOperand *o, long long columns);
 void flash_print_unroll(Flash *f, const char *variable, int n);
 /* Element e of a product: fragment (i, j), number c; its query t and key s. */
 void flash_print_pair(Flash *f, const char *e);
-/* Where own rows lie: over the second stage when they go on to registers. */
+/* Numbers before own rows in shared memory: they lie over the second stage when they go on to
+ * registers. */
 int flash_own_at(const Flash *f, int i);
-/* The second tile of a stage. */
+/* Numbers before the second tile of a stage. */
 int flash_second_at(const Flash *f);
+/* Own rows and the first tiles into shared memory, and on to fragments. */
 void flash_print_own(Flash *f);
+/* to = own rows i times the tile's. */
 void flash_print_product(Flash *f, const char *to, int i, const char *what);
+/* acc += weight times the tile's rows. */
 void flash_print_accumulate(Flash *f, const char *acc, const char *weight, const Matrix *far,
                             const char *what);
 void flash_print_accumulator(Flash *f, const char *name, const Matrix *m);
@@ -45,6 +49,7 @@ void flash_print_factor(Flash *f);
 void flash_print_scale(Flash *f);
 /* begin and end: the rows of the far side that the block's rows need. */
 void flash_print_range(Flash *f);
+/* The loop over tiles, in which the next one is on its way. */
 void flash_print_far_loop(Flash *f);
 /* A warp all of whose rows see none of the tile waits for the next. */
 void flash_print_skip(Flash *f);

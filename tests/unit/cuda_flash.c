@@ -95,6 +95,32 @@ static void check_huge(Sim *s)
     }
 }
 
+/* Lines of the backward name the .zm line. */
+static void check_lines(Sim *s)
+{
+    static const char *const texts[] = {
+        "sdpa_grad  net.zm:7:3",  "// delta  net.zm:7:3",    "// q k^T  net.zm:7:3",
+        "// score  net.zm:7:3",   "// dout v^T  net.zm:7:3", "// dropout  net.zm:7:3",
+        "// softmax  net.zm:7:3", "// dS k  net.zm:7:3",     "// store  net.zm:7:3",
+        "// delta  net.zm:7:3",   "// P^T dout  net.zm:7:3", "// dS^T q  net.zm:7:3"};
+    SourceSet sources = {.arena = &s->arena};
+    Diag diag = {.arena = &s->arena, .sources = &sources};
+    Module *m = module_new(&s->arena, &sources, &diag);
+    uint32_t src = source_add(&sources, "net.zm", "model", 5);
+    Case c = {2, 2, 7, 6, 16, 16, true, true, true, 0.25, ROWS, DT_BF16};
+    Built *x = build(&s->arena, &c, true);
+    x->k.label = "sdpa_grad";
+    x->k.loc = loc_source(m, (SrcPos){src, 7, 3, 1});
+    Str text = {0};
+    cuda_print_kernel(&x->k, cuda_arch("sm_80"), "k", m, &text);
+    const char *at = str_c(&text);
+    for (size_t i = 0; at && i < sizeof texts / sizeof *texts; i++) {
+        at = strstr(at, texts[i]);
+        if (!at) FAIL("expected \"%s\" next in\n%s", texts[i], str_c(&text));
+    }
+    str_free(&text);
+}
+
 int main(void)
 {
     Sim s;
@@ -103,6 +129,7 @@ int main(void)
     check(&s, "compute_80", 0);
     check(&s, "compute_75", 0);
     check(&s, "compute_90", FIRST_MANY); /* more shared memory: other tiles */
+    check_lines(&s);
     check_huge(&s);
     return sim_close(&s);
 }
