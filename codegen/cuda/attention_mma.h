@@ -51,7 +51,7 @@ void flash_print_scale(Flash *f);
 void flash_print_range(Flash *f);
 /* The loop over tiles, in which the next one is on its way. */
 void flash_print_far_loop(Flash *f);
-/* A warp all of whose rows see none of the tile waits for the next. */
+/* A warp without rows, or all of whose rows see none of the tile, waits for the next. */
 void flash_print_skip(Flash *f);
 void flash_print_loop_end(Flash *f);
 /* The warp's rows of a result, row r scaled by by[r]. */

@@ -302,21 +302,26 @@ void flash_print_far_loop(Flash *f)
                2 * flash_second_at(f));
 }
 
-/* A warp all of whose rows see none of the tile waits for the next. */
+/* A warp without rows, or all of whose rows see none of the tile, waits for the next. */
 void flash_print_skip(Flash *f)
 {
     long long shift = f->at.keys.n - f->at.queries.n;
-    if (!f->at.s->is_causal) return;
+    Str *out = f->at.p->out;
+    bool is_partial = f->own_side->n % f->tile.rows != 0, is_causal = f->at.s->is_causal;
+    if (!is_partial && !is_causal) return;
     print_indent(f->at.p);
-    if (f->part == FLASH_DK_DV) {
-        str_add(f->at.p->out, "if (t0");
+    str_add(out, "if (");
+    if (is_partial)
+        str_addf(out, "%s >= %lld%s", f->own_warp, f->own_side->n, is_causal ? " || " : "");
+    if (is_causal && f->part == FLASH_DK_DV) {
+        str_add(out, "t0");
         print_shift(&f->at, f->tile.columns - 1 + shift);
-        str_add(f->at.p->out, " < s_w) continue;\n");
-    } else {
-        str_add(f->at.p->out, "if (s0 >= t_w");
+        str_add(out, " < s_w");
+    } else if (is_causal) {
+        str_add(out, "s0 >= t_w");
         print_shift(&f->at, 16 * f->tile.m + shift);
-        str_add(f->at.p->out, ") continue;\n");
     }
+    str_add(out, ") continue;\n");
 }
 
 void flash_print_loop_end(Flash *f)
