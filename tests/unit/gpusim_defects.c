@@ -181,7 +181,7 @@ static const Defect defects[] = {
     {"absent lane", "a mask that lacks the caller", "vote.sync.ballot.b32 %r7, %p1, 65535;\n", NULL,
      1, 32, "which lacks it", 0},
     {"trap", "a block that waits for another", /* runs to its end first; a warp may wait for one */
-     "SPIN:\natom.global.or.b32 %r7, [%rd1], 0;\nsetp.eq.u32 %p2, %r7, 0;\n@%p2 bra SPIN;\n",
+     "SPIN:\nbra SPIN;\n",
      "@%p1 st.shared.u32 [%r3], 0;\nbar.sync 0;\nsetp.eq.u32 %p3, %r1, 32;\n"
      "@%p3 atom.shared.or.b32 %r7, [%r3], 1;\n"
      "SPIN:\natom.shared.or.b32 %r7, [%r3], 0;\nsetp.eq.u32 %p2, %r7, 0;\n@%p2 bra SPIN;\n",
