@@ -1,10 +1,9 @@
 """Ranks on GPUs: on the simulator and the stand-in for NCCL they train as the CPU does, at every stage, whatever the order of
-streams; they allocate and send what the plan says; whatever goes wrong on one rank is named in time.
+streams; they allocate and send what the plan says.  What goes wrong: test_cuda_faults.py.
 
 Ranks are processes that meet over a file (--rendezvous).  A step is of GLOBAL samples, whatever the ranks, in bf16 in two
 micro-batches, with a dynamic loss scale, and an overflow on the last rank: each run shows all of it.
 """
-import signal
 import time
 
 from gputest import *
@@ -19,8 +18,7 @@ PRECISIONS = {"fp32": (ODD, 1, (), 1e-5), "bf16": (EVEN, 2, ("--precision", "bf1
 # Every stage on 2 and on 4 ranks in f32; in 16 bits each stage, on 2 or on 4.
 RUNS = {"fp32": [(1, 0), *((n, z) for n in (2, 4) for z in range(4))], "bf16": [(1, 0), (2, 1), (2, 3), (4, 2)], "fp16": [(2, 0), (2, 2), (4, 1), (4, 3)]}
 TOKENS = ("--data", tokens(400, 61), "--dtype", "u8")
-LIMIT_S = 60  # of a run that ends by itself
-NAMED_S = 10  # of one that fails
+LIMIT_S = 120  # of a run that ends by itself
 
 
 def options(precision, n, zero):
@@ -63,12 +61,6 @@ class Ranks:
         codes = [p.returncode for p in self.processes]
         assert code is None or codes == [code] * self.n, f"exit codes {codes}, not {code}:\n" + "\n".join(said)
         return said
-
-    def wait_for_steps(self, n):
-        end = time.monotonic() + LIMIT_S
-        while not (os.path.exists(self.files["ranks.jsonl"]) and len(metrics(self.files["ranks.jsonl"])) >= n):
-            assert time.monotonic() < end and all(p.poll() is None for p in self.processes), self.end(code=None)
-            time.sleep(0.02)
 
     def metrics(self):
         return metrics(self.files["ranks.jsonl"])
@@ -212,56 +204,6 @@ def test_checkpoints_go_both_ways():
     train(cpu, 3, "--save", path("ck-cpu"), *args[2:], data=args[1], name="saved.jsonl")
     for a, b in zip(steps_on(2, gpu, 6, "--resume", path("ck-cpu")), whole[3:], strict=True):
         close(a["loss"], b["loss"], 1e-5, f"losses of step {a['step']} resumed on GPUs from the CPU's state")
-
-
-# ---- what goes wrong
-
-
-def failing(*args, **env):
-    return Ranks(2, exe_of("bf16", 2, 3), "--steps", 10**6, *args, **env)
-
-
-def check_named(r, *parts, code=2):
-    """All ranks end with the code within NAMED_S of the last step that was done, and one that lives says all of the parts."""
-    said = r.end(code=None)
-    took = time.time() - os.path.getmtime(r.files["ranks.jsonl"])
-    assert took < NAMED_S + 2, f"named after {took:.1f} s"  # 2 s: a step, and the end of the processes
-    assert all(p.returncode in (code, -signal.SIGKILL) for p in r.processes), [p.returncode for p in r.processes]
-    assert any(all(part in text for part in parts) for text in said), f"{parts} are not in one of:\n" + "\n".join(said)
-
-
-def test_a_killed_rank():
-    if not can_run(2):
-        return
-    r = failing()
-    r.wait_for_steps(3)
-    r.processes[1].kill()
-    check_named(r, "rank 1 is gone", "gpt2.zm:")
-
-
-def test_a_stopped_rank():
-    """As a process that swaps, or that a debugger holds."""
-    if not can_run(2):
-        return
-    r = failing()
-    r.wait_for_steps(3)
-    r.processes[1].send_signal(signal.SIGSTOP)
-    try:
-        r.processes[0].wait(NAMED_S + 4)
-    finally:
-        r.processes[1].kill()
-    check_named(r, "rank 1", "gpt2.zm:")
-
-
-def test_a_collective_that_hangs():
-    """One rank's GPU never comes to it; both hosts are well."""
-    if not IS_DRIVER:
-        check_named(failing(GPUSIM_NCCL_FAULT="hang@60:1"), "rank ", "bucket.", "gpt2.zm:")
-
-
-def test_an_asynchronous_error():
-    if not IS_DRIVER:
-        check_named(failing(GPUSIM_NCCL_FAULT="error@60:1"), "rank 1", "NCCL", "bucket.", "gpt2.zm:")
 
 
 if __name__ == "__main__":
