@@ -33,7 +33,10 @@ def gpus():
     """How many there are; of the simulator as many as are asked for."""
     if not IS_DRIVER:
         return 8
-    done = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.PIPE, check=False)
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.PIPE, check=False)
+    except FileNotFoundError:
+        return 1  # else this script would not have been started
     return done.stdout.decode().count("GPU ")
 
 
