@@ -173,7 +173,7 @@ struct Warp {
     int64_t n_product_batches;
     bool is_product_fenced;
     uint32_t published; /* the clock up to which wgmma may see what this warp wrote */
-    uint64_t n_clocks; /* that it read */
+    uint64_t n_clocks;  /* that it read */
     Block *block;
 };
 
