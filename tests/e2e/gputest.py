@@ -20,6 +20,8 @@ def gpu_env(devices=1, **more):
     env = {**os.environ, **{k: str(v) for k, v in more.items()}}
     if IS_DRIVER:
         return env, report
+    if "CUDA_VISIBLE_DEVICES" not in more:
+        env.pop("CUDA_VISIBLE_DEVICES", None)  # chooses among this machine's, not the simulator's
     before = os.environ.get("LD_LIBRARY_PATH")
     search = SIMULATOR + (os.pathsep + before if before else "")
     return {**env, "LD_LIBRARY_PATH": search, "GPUSIM_REPORT": report, "GPUSIM_DEVICES": str(devices)}, report

@@ -22,7 +22,7 @@ def test_gpu():
         print("skipped: test_gpu: no simulator in this build")
         return
     out = z.path("gpu.json")
-    env = {**os.environ, "LD_LIBRARY_PATH": simulator, "CUDA_VISIBLE_DEVICES": ""}
+    env = {**os.environ, "LD_LIBRARY_PATH": simulator, "CUDA_VISIBLE_DEVICES": "0"}
     text, _ = z.run([sys.executable, os.path.join(z.ROOT, "tools", "bench"), "--gpu", "sm_80", "--case", "tiny", "--rounds", 1, "--steps", 1, "--no-compile",
                      "--build", z.BUILD, "--python", torch_python(), "--json", out], env=env)
     with open(out, encoding="utf-8") as f:

@@ -32,7 +32,8 @@ func @step(%x: bf16[3,5], %k: f16[3,7]) {
 
 def simulated(**more):
     before = os.environ.get("LD_LIBRARY_PATH")
-    return dict(os.environ, LD_LIBRARY_PATH=SIMULATOR + (os.pathsep + before if before else ""), GPUSIM_REPORT=path("report"), **more)
+    env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}  # of this machine's
+    return dict(env, LD_LIBRARY_PATH=SIMULATOR + (os.pathsep + before if before else ""), GPUSIM_REPORT=path("report"), **more)
 
 
 def numbers(name):
@@ -91,7 +92,9 @@ def test_refusals():
     contains(run([ZM_RUN, ranks, "--function", "step", "--backend", "cuda:sm_80"], 1, env=simulated())[1], "one rank", "--backend cpu")
     wrong = ("--inputs", state_inputs(), "--backend")
     contains(run([ZM_RUN, STATE, *wrong, "cuda:sm_90"], 1, env=simulated())[1], "sm_90", "cuda:sm_80")
-    contains(run([ZM_RUN, STATE, *wrong, "cuda"], 1, env=simulated(GPUSIM_DEVICES="0"))[1], "no GPU", "--target cpu")
+    contains(run([ZM_RUN, STATE, *wrong, "cuda"], 1, env=simulated(CUDA_VISIBLE_DEVICES=""))[1], "no GPU", "--target cpu")
+    contains(run([ZM_RUN, STATE, *wrong, "cuda"], 1, env=simulated(GPUSIM_ARCH="abc"))[1],
+             "gpusim: GPUSIM_ARCH=abc is no compute capability such as 80\n", "no GPU")
     contains(run([ZM_RUN, STATE, *wrong, "cuda"], 1, env=simulated(ZMC_NVRTC="/no/nvrtc", ZMC_CACHE=""))[1], "NVRTC", "ZMC_NVRTC")
     contains(run([ZM_RUN, STATE, *wrong, "cuda:x"], 1, env=simulated())[1], "sm_90")
 

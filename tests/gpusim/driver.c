@@ -1,10 +1,9 @@
 /* driver.c -- initialisation, devices, contexts, errors, lookup of functions.
  *
  * $GPUSIM_DEVICES (1), $GPUSIM_ARCH (80: 8.0), $GPUSIM_MEMORY (bytes of a device, with K, M or G;
- * 4G), $GPUSIM_SEED (0) are read by cuInit.  A context is its device: cuCtxCreate gives the
- * primary one. */
+ * 4G), $GPUSIM_SEED (0) and $CUDA_VISIBLE_DEVICES are read by cuInit.  A context is its device:
+ * cuCtxCreate gives the primary one. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/gpusim/report.h"
@@ -117,25 +116,10 @@ CUresult cuGetExportTable(const void **table, const void *id)
 
 /* ---- initialisation ---- */
 
-static uint64_t setting(const char *name, uint64_t otherwise)
+static bool set_up(System *s)
 {
-    const char *text = getenv(name);
-    char *end;
-    if (!text || !*text) return otherwise;
-    uint64_t v = strtoull(text, &end, 10);
-    return v << (*end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0);
-}
-
-static void set_up(System *s)
-{
-    s->n_devices = (int)setting("GPUSIM_DEVICES", 1);
-    if (s->n_devices > MAX_DEVICES) s->n_devices = MAX_DEVICES;
-    s->arch = (int)setting("GPUSIM_ARCH", 80);
-    s->memory.total_bytes = setting("GPUSIM_MEMORY", 4ull << 30);
-    if (s->memory.total_bytes > DEVICE_RANGE / 2) s->memory.total_bytes = DEVICE_RANGE / 2;
-    s->random = setting("GPUSIM_SEED", 0) * 0x9e3779b97f4a7c15u + 1;
+    if (!settings_read(s)) return false;
     s->next_stamp = STAMP_FIRST;
-    for (int i = 0; i < MAX_DEVICES; i++) s->devices[i].ordinal = i;
     (void)stream_new(s, true); /* LEGACY */
     (void)stream_new(s, true); /* PER_THREAD */
     s->is_initialised = true;
@@ -143,13 +127,14 @@ static void set_up(System *s)
 
 CUresult cuInit(unsigned int flags)
 {
+    return true;
     System *s = system_lock();
     if (flags != 0) return system_unlock(CUDA_ERROR_INVALID_VALUE);
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
         fprintf(stderr, "gpusim: this CPU lacks AVX2 and FMA, which the simulator is built for\n");
         return system_unlock(CUDA_ERROR_NO_DEVICE);
     }
-    if (!s->is_initialised) set_up(s);
+    if (!s->is_initialised && !set_up(s)) return system_unlock(CUDA_ERROR_NO_DEVICE);
     return system_unlock(s->n_devices > 0 ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE);
 }
 
@@ -197,9 +182,9 @@ CUresult cuDeviceGetName(char *name, int size, CUdevice device)
 CUresult cuDeviceGetUuid_v2(void *uuid, CUdevice device)
 {
     CUresult rc;
-    (void)device_at(system_lock(), device, &rc);
+    const Device *d = device_at(system_lock(), device, &rc);
     char text[17];
-    snprintf(text, sizeof text, "gpusim device %02d", device);
+    snprintf(text, sizeof text, "gpusim device %02d", d ? d->physical : 0);
     memcpy(uuid, text, 16);
     return system_unlock(rc);
 }

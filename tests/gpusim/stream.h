@@ -19,7 +19,8 @@
 enum { MAX_DEVICES = 8, MAX_RANGES = 64, LEGACY = 0, PER_THREAD = 1 };
 
 typedef struct Device {
-    int ordinal;
+    int ordinal;  /* among those that $CUDA_VISIBLE_DEVICES leaves */
+    int physical; /* among all */
     int n_retained;
 } Device;
 
@@ -130,6 +131,10 @@ Stream *stream_of(System *s, CUstream handle);                 /* NULL: no strea
 Stream *stream_new(System *s, bool is_blocking);               /* NULL: MAX_STREAMS are in use */
 CUresult stream_push(System *s, Stream *q, const Task *draft); /* or into its capture */
 void stream_finish(System *s, const uint32_t *clock);          /* until all before it is done */
+/* ---- settings.c ---- */
+
+bool settings_read(System *s); /* false: one is wrong, and was told */
+
 void stream_finish_device(System *s, const Device *d); /* all its work; NULL: of all devices */
 typedef enum Step {
     STEP_NONE,  /* no task is left */

@@ -333,6 +333,86 @@ static void check_two_devices(const Driver *d)
     CHECK(step(d, function_of(d, m, "step"), 1, here, q) == CUDA_ERROR_INVALID_HANDLE);
     DRIVER_TRY(d->cuModuleUnload(m));
 }
+/* ---- the environment ---- */
+
+/* What cuInit says on stderr with a setting, or then the numbers of the devices: "2 0". */
+static void start_with(const char *name, const char *value, char *said, size_t size)
+{
+    int ends[2], status;
+    CHECK(pipe(ends) == 0);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        CUresult (*init)(unsigned int), (*count)(int *), (*uuid)(void *, CUdevice);
+        char id[17] = "";
+        int n;
+        dup2(ends[1], STDERR_FILENO);
+        void *library = driver_library(false);
+        setenv("GPUSIM_DEVICES", "3", 1);
+        setenv(name, value, 1);
+        driver_symbol(library, "cuInit", &init);
+        driver_symbol(library, "cuDeviceGetCount", &count);
+        driver_symbol(library, "cuDeviceGetUuid_v2", &uuid);
+        CUresult rc = init(0);
+        if (rc != CUDA_SUCCESS) exit(rc == CUDA_ERROR_NO_DEVICE ? 0 : 1);
+        CHECK(count(&n) == CUDA_SUCCESS);
+        for (int i = 0; i < n; i++) {
+            CHECK(uuid(id, i) == CUDA_SUCCESS);
+            fprintf(stderr, "%s%d", i ? " " : "", atoi(id + strlen("gpusim device ")));
+        }
+        exit(0);
+    }
+    close(ends[1]);
+    size_t n_said = 0;
+    for (ssize_t n; (n = read(ends[0], said + n_said, size - 1 - n_said)) > 0;) n_said += (size_t)n;
+    said[n_said] = '\0';
+    close(ends[0]);
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static void check_settings(void)
+{
+    static const char *const cases[][3] = {
+        {"GPUSIM_ARCH", "abc", "compute capability such as 80"},
+        {"GPUSIM_ARCH", "8.0", "compute capability such as 80"},
+        {"GPUSIM_ARCH", "8", "compute capability such as 80"},
+        {"GPUSIM_MEMORY", "xx", "number of bytes such as 512M, at most 64G"},
+        {"GPUSIM_MEMORY", "0", "number of bytes such as 512M, at most 64G"},
+        {"GPUSIM_MEMORY", "4GB", "number of bytes such as 512M, at most 64G"},
+        {"GPUSIM_MEMORY", "65G", "number of bytes such as 512M, at most 64G"},
+        {"GPUSIM_MEMORY", "17179869185G", "number of bytes such as 512M, at most 64G"},
+        {"GPUSIM_DEVICES", "99", "number of devices from 1 to 8"},
+        {"GPUSIM_DEVICES", "0", "number of devices from 1 to 8"},
+        {"GPUSIM_SEED", "abc", "number such as 7"},
+        {"GPUSIM_SEED", "-1", "number such as 7"},
+        {"GPUSIM_SEED", "18446744073709551616", "number such as 7"},
+    };
+    char said[256], expected[256];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *const *c = cases[i];
+        snprintf(expected, sizeof expected, "gpusim: %s=%s is no %s\n", c[0], c[1], c[2]);
+        start_with(c[0], c[1], said, sizeof said);
+        if (strcmp(said, expected) != 0) fprintf(stderr, "%s, not %s", said, expected);
+        CHECK(strcmp(said, expected) == 0);
+    }
+    start_with("GPUSIM_MEMORY", "64G", said, sizeof said);
+    CHECK(strcmp(said, "0 1 2") == 0);
+}
+
+static void check_visible(void)
+{
+    static const char *const cases[][2] = {
+        {"2,0", "2 0"}, {"1", "1"},  {"0,1,2", "0 1 2"}, {"1,3,0", "1"}, {"1,-1,0", "1"},
+        {"", ""},       {"3,0", ""}, {"-1", ""},         {"x", ""},      {"0,1,0", ""},
+    };
+    char said[256];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        start_with("CUDA_VISIBLE_DEVICES", cases[i][0], said, sizeof said);
+        if (strcmp(said, cases[i][1]) != 0) fprintf(stderr, "%s leaves %s\n", cases[i][0], said);
+        CHECK(strcmp(said, cases[i][1]) == 0);
+    }
+}
+
 
 /* ---- the order is the seed's ---- */
 
@@ -401,6 +481,8 @@ static void check_seeds(void)
 
 int main(void)
 {
+    check_settings();
+    check_visible();
     Driver d;
     check_seeds();
     setenv("GPUSIM_DEVICES", "2", 1);

@@ -77,6 +77,7 @@ static inline void *driver_library(bool is_machines)
 {
     char path[PATH_MAX], full[PATH_MAX + 32];
     if (is_machines) return dlopen("libcuda.so.1", RTLD_NOW);
+    unsetenv("CUDA_VISIBLE_DEVICES"); /* chooses among this machine's, not the simulator's */
     driver_folder(path);
     snprintf(full, sizeof full, "%s/gpusim/libcuda.so.1", path);
     return dlopen(full, RTLD_NOW);
