@@ -39,6 +39,10 @@ static const struct {
     {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
     {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
      "operation not permitted when stream is capturing"},
+    {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+     "operation failed due to a previous error during capture"},
+    {CUDA_ERROR_CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT",
+     "operation not permitted on an event last recorded in a capturing stream"},
     {CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
      "the capture was not initiated in this stream"},
     {CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED",
@@ -123,11 +127,11 @@ static bool set_up(System *s)
     (void)stream_new(s, true); /* LEGACY */
     (void)stream_new(s, true); /* PER_THREAD */
     s->is_initialised = true;
+    return true;
 }
 
 CUresult cuInit(unsigned int flags)
 {
-    return true;
     System *s = system_lock();
     if (flags != 0) return system_unlock(CUDA_ERROR_INVALID_VALUE);
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
@@ -321,6 +325,8 @@ CUresult cuCtxSynchronize(void)
 {
     System *s = system_lock();
     if (!system_current()) return system_unlock(CUDA_ERROR_INVALID_CONTEXT);
+    CUresult rc = capture_refuses(s, true);
+    if (rc != CUDA_SUCCESS) return system_unlock(rc);
     stream_finish_device(s, system_current());
     return system_unlock(CUDA_SUCCESS);
 }

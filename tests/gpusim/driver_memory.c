@@ -24,6 +24,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
     *address = 0;
     if (!d) return system_unlock(CUDA_ERROR_INVALID_CONTEXT);
     if (bytes == 0) return system_unlock(CUDA_ERROR_INVALID_VALUE);
+    CUresult rc = capture_refuses(s, false);
+    if (rc != CUDA_SUCCESS) return system_unlock(rc);
     Allocation *a = memory_allocate(&s->memory, d->ordinal, bytes);
     if (a) *address = a->address;
     write_allocation(a);
@@ -34,6 +36,8 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 {
     System *s = system_lock();
     if (address == 0) return system_unlock(CUDA_SUCCESS);
+    CUresult rc = capture_refuses(s, false);
+    if (rc != CUDA_SUCCESS) return system_unlock(rc);
     stream_finish_device(s, system_current()); /* it waits for the device */
     bool is_ok = memory_free(&s->memory, address);
     return system_unlock(is_ok ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE);
@@ -43,6 +47,9 @@ CUresult cuMemHostAlloc(void **at, size_t bytes, unsigned int flags)
 {
     System *s = system_lock();
     (void)flags;
+    *at = NULL;
+    CUresult rc = capture_refuses(s, false);
+    if (rc != CUDA_SUCCESS) return system_unlock(rc);
     *at = bytes ? aligned_alloc(4096, (bytes + 4095) / 4096 * 4096) : NULL;
     bool is_ok = *at && memory_pin(&s->memory, *at, bytes);
     if (!is_ok) {
@@ -60,6 +67,8 @@ CUresult cuMemAllocHost_v2(void **at, size_t bytes)
 static CUresult unpin(void *at)
 {
     System *s = system_lock();
+    CUresult rc = capture_refuses(s, false);
+    if (rc != CUDA_SUCCESS) return system_unlock(rc);
     stream_finish_device(s, system_current());
     bool is_ok = memory_free(&s->memory, (uint64_t)(uintptr_t)at);
     return system_unlock(is_ok ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE);
@@ -134,6 +143,8 @@ static CUresult push_copy(uint64_t to, Side to_side, uint64_t from, Side from_si
     System *s = system_lock();
     Stream *q = stream_of(s, stream);
     if (!q) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
+    CUresult rc = is_sync ? capture_refuses(s, false) : CUDA_SUCCESS;
+    if (rc != CUDA_SUCCESS) return system_unlock(rc);
     if (bytes == 0) return system_unlock(CUDA_SUCCESS);
     if (!is_valid(s, to, bytes, to_side) || !is_valid(s, from, bytes, from_side))
         return system_unlock(CUDA_ERROR_INVALID_VALUE);
@@ -144,7 +155,7 @@ static CUresult push_copy(uint64_t to, Side to_side, uint64_t from, Side from_si
         if (!t.staged) return system_unlock(CUDA_ERROR_OUT_OF_MEMORY);
         memcpy(t.staged, (const void *)(uintptr_t)from, bytes);
     }
-    CUresult rc = stream_push(s, q, &t);
+    rc = stream_push(s, q, &t);
     free(t.staged);
     if (rc == CUDA_SUCCESS && is_sync) stream_finish(s, q->clock);
     return system_unlock(rc);

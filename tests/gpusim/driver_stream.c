@@ -40,9 +40,9 @@ CUresult cuStreamSynchronize(CUstream stream)
     System *s = system_lock();
     Stream *q = stream_of(s, stream);
     if (!q) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    if (q->capture) return system_unlock(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    stream_finish(s, q->clock);
-    return system_unlock(CUDA_SUCCESS);
+    CUresult rc = capture_refuses_stream(q);
+    if (rc == CUDA_SUCCESS) stream_finish(s, q->clock);
+    return system_unlock(rc);
 }
 
 enum { QUERY_TASKS = 64 }; /* that run meanwhile: somebody who polls gets there */
@@ -62,7 +62,8 @@ CUresult cuStreamQuery(CUstream stream)
 {
     System *s = system_lock();
     Stream *q = stream_of(s, stream);
-    return system_unlock(q ? query(s, q->clock) : CUDA_ERROR_INVALID_HANDLE);
+    CUresult rc = q ? capture_refuses_stream(q) : CUDA_ERROR_INVALID_HANDLE;
+    return system_unlock(rc == CUDA_SUCCESS ? query(s, q->clock) : rc);
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
@@ -71,7 +72,7 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
     Stream *q = stream_of(s, stream);
     (void)flags;
     if (!q || !event) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    if (q->capture || event->graph) return system_unlock(graph_wait(s, q, event));
+    if (q->capture || event->capture) return system_unlock(graph_wait(s, q, event));
     clock_join(q->clock, event->clock); /* zeros, when nothing was recorded */
     return system_unlock(CUDA_SUCCESS);
 }
@@ -101,7 +102,7 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
     Stream *q = stream_of(s, stream);
     if (!q || !event) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
     if (q->capture) return system_unlock(graph_record(q, event));
-    event->graph = NULL;
+    event->capture = 0;
     Task t = {.kind = TASK_RECORD, .event = event, .op.name = "cuEventRecord"};
     return system_unlock(stream_push(s, q, &t));
 }
@@ -110,16 +111,17 @@ CUresult cuEventSynchronize(CUevent event)
 {
     System *s = system_lock();
     if (!event) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    if (event->graph) return system_unlock(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    stream_finish(s, event->clock);
-    return system_unlock(CUDA_SUCCESS);
+    CUresult rc = capture_refuses_event(s, event);
+    if (rc == CUDA_SUCCESS) stream_finish(s, event->clock);
+    return system_unlock(rc);
 }
 
 CUresult cuEventQuery(CUevent event)
 {
     System *s = system_lock();
     if (!event) return system_unlock(CUDA_ERROR_INVALID_HANDLE);
-    return system_unlock(query(s, event->clock));
+    CUresult rc = capture_refuses_event(s, event);
+    return system_unlock(rc == CUDA_SUCCESS ? query(s, event->clock) : rc);
 }
 
 /* Host time between the tasks: for code that divides by it, not for speed. */

@@ -26,6 +26,48 @@ Task *task_copy(const Task *t)
     return NULL;
 }
 
+/* ---- what a capture does not allow ---- */
+
+enum { CAPTURE_RELAXED = 2 };
+
+CUresult capture_refuses(System *s, bool is_wait)
+{
+    CUresult rc = CUDA_SUCCESS;
+    for (int i = 0; i < MAX_STREAMS; i++) {
+        Graph *g = s->streams[i].capture;
+        if (!g || !pthread_equal(g->thread, pthread_self()) || (g->is_relaxed && !is_wait))
+            continue;
+        g->is_invalid = true;
+        rc = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
+    return rc;
+}
+
+CUresult capture_refuses_stream(Stream *q)
+{
+    if (!q->capture) return CUDA_SUCCESS;
+    if (q->capture->is_invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    q->capture->is_invalid = true;
+    return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
+
+/* The capture that the event was recorded in; NULL: it has ended. */
+static Graph *capture_of(const System *s, const Event *e)
+{
+    for (int i = 0; i < MAX_STREAMS; i++) {
+        Graph *g = s->streams[i].capture;
+        if (g && g->number == e->capture) return g;
+    }
+    return NULL;
+}
+
+CUresult capture_refuses_event(System *s, const Event *e)
+{
+    Graph *g = capture_of(s, e);
+    if (g) g->is_invalid = true;
+    return e->capture ? CUDA_ERROR_CAPTURED_EVENT : CUDA_SUCCESS;
+}
+
 /* ---- capturing ---- */
 
 static uint32_t add_action(Graph *g, const Stream *q, Action a)
@@ -38,6 +80,7 @@ static uint32_t add_action(Graph *g, const Stream *q, Action a)
 
 CUresult graph_add_task(Graph *g, Stream *q, const Task *draft)
 {
+    if (g->is_invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     Task *t = task_copy(draft);
     if (!t) return CUDA_ERROR_OUT_OF_MEMORY;
     t->op.name = arena_strdup(&g->arena, draft->op.name);
@@ -48,8 +91,9 @@ CUresult graph_add_task(Graph *g, Stream *q, const Task *draft)
 
 CUresult graph_record(Stream *q, Event *e)
 {
+    if (q->capture->is_invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     bool was_joined = q->capture->is_joined[q->capture_branch];
-    e->graph = q->capture;
+    e->capture = q->capture->number;
     e->action = add_action(q->capture, q, (Action){.kind = ACTION_RECORD});
     q->capture->is_joined[q->capture_branch] = was_joined; /* a record is no work */
     e->is_recorded = true;
@@ -68,10 +112,9 @@ static bool is_last(const Graph *g, uint32_t action)
 
 CUresult graph_wait(System *s, Stream *q, Event *e)
 {
-    (void)s;
-    Graph *g = e->graph;
-    if (!g || g->n_users != 0 || (q->capture && q->capture != g))
-        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    Graph *g = capture_of(s, e);
+    if (!g || (q->capture && q->capture != g)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    if (g->is_invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     if (!q->capture) { /* the stream joins the capture */
         if (g->n_branches == MAX_STREAMS) return CUDA_ERROR_OUT_OF_MEMORY;
         q->capture = g;
@@ -89,12 +132,14 @@ CUresult cuStreamBeginCapture_v2(CUstream handle, int mode)
 {
     System *s = system_lock();
     Stream *q = stream_of(s, handle);
-    (void)mode;
     if (!q || q->slot == LEGACY) return system_unlock(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     if (q->capture) return system_unlock(CUDA_ERROR_INVALID_VALUE);
     Graph *g = calloc(1, sizeof *g);
     if (!g) return system_unlock(CUDA_ERROR_OUT_OF_MEMORY);
     g->origin = q;
+    g->number = ++s->n_captures;
+    g->thread = pthread_self();
+    g->is_relaxed = mode == CAPTURE_RELAXED;
     g->n_branches = 1;
     q->capture = g;
     q->capture_branch = 0;
@@ -123,6 +168,10 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
     if (!g || g->origin != q) return system_unlock(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
     for (int i = 0; i < MAX_STREAMS; i++)
         if (s->streams[i].capture == g) s->streams[i].capture = NULL;
+    if (g->is_invalid) {
+        free_graph(g);
+        return system_unlock(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    }
     g->n_users = 1;
     for (uint32_t b = 1; b < g->n_branches; b++) {
         if (g->is_joined[b]) continue;
@@ -137,7 +186,7 @@ CUresult cuStreamIsCapturing(CUstream handle, int *status)
 {
     System *s = system_lock();
     Stream *q = stream_of(s, handle);
-    *status = q && q->capture;
+    *status = !q || !q->capture ? 0 : q->capture->is_invalid ? 2 : 1;
     return system_unlock(q ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE);
 }
 

@@ -12,6 +12,8 @@
 #ifndef ZM_GPUSIM_STREAM_H
 #define ZM_GPUSIM_STREAM_H
 
+#include <pthread.h>
+
 #include "tests/gpusim/api.h"
 #include "tests/gpusim/gpusim.h"
 #include "tests/gpusim/sim.h"
@@ -63,8 +65,8 @@ typedef struct Task {
 typedef struct Event {
     uint32_t clock[MAX_STREAMS];
     bool is_recorded;
-    double time_ms;      /* when it was reached */
-    struct Graph *graph; /* recorded in a capture: then clock is unused */
+    double time_ms;   /* when it was reached */
+    uint64_t capture; /* recorded in the capture of this number: then clock is unused; 0: in none */
     uint32_t action;
 } Event;
 
@@ -92,6 +94,9 @@ typedef struct Action {
 
 typedef struct Graph {
     Stream *origin;
+    uint64_t number;  /* from 1 */
+    pthread_t thread; /* that began the capture */
+    bool is_relaxed, is_invalid;
     uint32_t n_branches, n_tasks, n_users; /* handles: the graph, its executables */
     VEC(Action) actions;
     bool is_joined[MAX_STREAMS]; /* branch: the origin has waited for all it did */
@@ -112,6 +117,7 @@ typedef struct System {
     uint32_t host_clock[MAX_STREAMS]; /* what the host has waited for */
     uint64_t random;
     Stamp next_stamp;
+    uint64_t n_captures;
     CUresult sticky;
     uint64_t n_calls; /* of the driver: the helper looks whether the host is at work */
     bool has_helper;
@@ -125,16 +131,16 @@ CUresult system_unlock(CUresult rc); /* rc, or the error that the device is in *
 Device *system_current(void);        /* of this thread; NULL: none */
 void system_set_current(Device *d);
 
+/* ---- settings.c ---- */
+
+bool settings_read(System *s); /* false: one is wrong, and was told */
+
 /* ---- stream.c ---- */
 
 Stream *stream_of(System *s, CUstream handle);                 /* NULL: no stream */
 Stream *stream_new(System *s, bool is_blocking);               /* NULL: MAX_STREAMS are in use */
 CUresult stream_push(System *s, Stream *q, const Task *draft); /* or into its capture */
 void stream_finish(System *s, const uint32_t *clock);          /* until all before it is done */
-/* ---- settings.c ---- */
-
-bool settings_read(System *s); /* false: one is wrong, and was told */
-
 void stream_finish_device(System *s, const Device *d); /* all its work; NULL: of all devices */
 typedef enum Step {
     STEP_NONE,  /* no task is left */
@@ -160,6 +166,11 @@ bool task_run(System *s, Task *t); /* false: it is not done, ask again */
 
 CUresult graph_add_task(Graph *g, Stream *q, const Task *draft);
 CUresult graph_record(Stream *q, Event *e);
+/* What no capture may meet makes it invalid.  900: a call that this thread may not make while it
+ * captures; is_wait: nor in a relaxed capture. */
+CUresult capture_refuses(System *s, bool is_wait);
+CUresult capture_refuses_stream(Stream *q); /* waiting for it, asking it */
+CUresult capture_refuses_event(System *s, const Event *e);
 CUresult graph_wait(System *s, Stream *q, Event *e);
 Task *task_copy(const Task *t); /* with copies of what it owns */
 
