@@ -31,6 +31,9 @@ NEEDED = ("cc", "cmake", "ninja")
 # What PTX holds that the simulator does not run (docs/gpusim.md).
 ONLY_HARDWARE = {"cp.async.bulk": "TMA's bulk copies", "mbarrier": "mbarrier", "barrier.cluster": "clusters"}
 
+BUILD_FAILED = "the part 'build' did not succeed"
+NOT_BUILT = "drop --no-build, or name the folder of the build with --build"
+
 
 class Missing(Exception):
     """A part cannot run; the text says why and what to do."""
@@ -101,7 +104,7 @@ def build(c):
 def zmc_of(c):
     zmc = os.path.join(c.args.build, "zmc")
     if not os.access(zmc, os.X_OK):
-        raise Missing(f"no zmc in {c.args.build}: the part 'build' did not succeed")
+        raise Missing(f"no zmc in {c.args.build}: {NOT_BUILT if c.args.no_build else BUILD_FAILED}")
     return zmc
 
 

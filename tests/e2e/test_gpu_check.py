@@ -64,6 +64,27 @@ def test_a_part_alone():
     contains(text, "profile: no rates to compare with")
 
 
+def refused(*args, code=2):
+    """Nothing was begun: no report."""
+    env, _ = gpu_env()
+    _, err = run([sys.executable, GPU_CHECK, "--no-build", "--out", path("refused"), *args], code, env=env)
+    assert not os.path.exists(path("refused")), "a report of nothing"
+    return err
+
+
+def test_options_that_cannot_be():
+    contains(refused("--build", BUILD, "--target", "foo"), "--target foo: a target is written like cuda:sm_90")
+    contains(refused("--build", BUILD, "--target", "cuda:sm_81"), "--target cuda:sm_81: there is no sm_81, but sm_50, ")
+    contains(refused("--build", BUILD, "--target", "cuda:sm_999", code=1), "--target cuda:sm_999: this device is sm_", "without --target")
+    contains(refused("--build", BUILD, "--target", "cuda:sm_75a", code=1), "--target cuda:sm_75a: this device is sm_")
+    nowhere, what_to_do = path("nowhere"), "drop --no-build, or name the folder of the build with --build"
+    contains(refused("--build", nowhere), f"--no-build: there is no folder {nowhere}: {what_to_do}")
+    assert not os.path.exists(nowhere), "it made the folder"
+    os.makedirs(path("empty"))
+    _, text, _ = checked("--build", path("empty"), "--parts", "compile", code=2, out="empty-out")
+    contains(text, what_to_do)
+
+
 def test_without_a_driver():
     if IS_DRIVER:
         return
