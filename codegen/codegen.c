@@ -38,8 +38,11 @@ Status codegen_target_init(CodegenTarget *t, Arena *arena, Diag *diag, const cha
     t->is_cuda = true;
     t->arch = target[4] == ':' ? arena_strdup(arena, target + 5) : "sm_90";
     if (!is_arch(t->arch))
-        return diag_error(diag, (SrcPos){0}, E_USAGE,
-                          "--target %s: an architecture is written like sm_90", target);
+        return diag_error(
+            diag, (SrcPos){0}, E_USAGE,
+            "--target %s: an architecture is written like sm_90; there are sm_75, sm_80, "
+            "sm_86, sm_89, sm_90, sm_90a, sm_100 and sm_120",
+            target);
     return ZM_OK;
 }
 

@@ -26,24 +26,23 @@ static RtStatus load_all(CuDriver *d, RtError *e)
                    missing);
 }
 
-RtStatus cuda_driver_open(CuDriver *d, RtError *e)
+RtStatus cuda_driver_open(CuDriver *d, const char *cure, RtError *e)
 {
     char text[256];
     *d = (CuDriver){.handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)};
     if (!d->handle)
-        return RT_FAIL(
-            e, RT_BAD,
-            "this program runs on an NVIDIA GPU, and its driver is missing: %s; install "
-            "it (https://www.nvidia.com/drivers), or compile the model with --target cpu",
-            dlerror());
+        return RT_FAIL(e, RT_BAD,
+                       "this program runs on an NVIDIA GPU, and its driver is missing: %s; install "
+                       "it (https://www.nvidia.com/drivers), or %s",
+                       dlerror(), cure);
     RT_TRY(load_all(d, e));
     int error = d->init(0);
     if (error == CU_OK) return RT_OK;
     cuda_driver_error(d, error, text, sizeof text);
     return RT_FAIL(e, RT_BAD,
                    "the NVIDIA driver finds no GPU to work on: %s; `nvidia-smi` lists what it sees "
-                   "(CUDA_VISIBLE_DEVICES hides others), or compile the model with --target cpu",
-                   text);
+                   "(CUDA_VISIBLE_DEVICES hides others), or %s",
+                   text, cure);
 }
 
 void cuda_driver_error(const CuDriver *d, int error, char *out, size_t n)

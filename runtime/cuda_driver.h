@@ -87,8 +87,8 @@ typedef struct CuDriver {
 } CuDriver;
 
 /* Opens libcuda.so.1 and its first device, initialised.  What is missing is named, with where to
- * get it (RT_BAD).  The library stays loaded. */
-RtStatus cuda_driver_open(CuDriver *d, RtError *e);
+ * get it (RT_BAD), or else `cure`: how to do without a GPU.  The library stays loaded. */
+RtStatus cuda_driver_open(CuDriver *d, const char *cure, RtError *e);
 /* "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered" */
 void cuda_driver_error(const CuDriver *d, int error, char *out, size_t n);
 

@@ -109,11 +109,15 @@ static RtStatus load_module(Device *d, uint32_t i, RtError *e)
     d->cu.device_attribute(&major, CU_CAPABILITY_MAJOR, d->device);
     d->cu.device_attribute(&minor, CU_CAPABILITY_MINOR, d->device);
     d->cu.version(&version);
+    const char *target = program_str(p, p->h->target);
+    int made_for = atoi(target + strlen("cuda:sm_")), here = 10 * major + minor;
+    bool has_bf16 = here >= 80 || strcmp(program_str(p, p->h->precision), "bf16") != 0;
     return RT_FAIL(e, RT_BAD,
-                   "the driver (CUDA %d.%d) does not load %s, made for %s, on this %s (sm_%d%d): "
-                   "%s; compile the model with --target cuda:sm_%d%d, or install a newer driver",
-                   version / 1000, version % 1000 / 10, program_str(p, m->name),
-                   program_str(p, p->h->target), name, major, minor, text, major, minor);
+                   "the driver (CUDA %d.%d) does not load the kernels, made for %s, on this %s "
+                   "(sm_%d): %s; compile the model with --target cuda:sm_%d%s%s",
+                   version / 1000, version % 1000 / 10, target, name, here, text, here,
+                   has_bf16 ? "" : " --precision fp16 --loss-scale dynamic",
+                   here < made_for ? "" : ", or install a newer driver");
 }
 
 static RtStatus open_kernels(Device *d, RtError *e)
@@ -134,7 +138,7 @@ static RtStatus open_kernels(Device *d, RtError *e)
 
 static RtStatus open_all(Device *d, RtError *e)
 {
-    RT_TRY(cuda_driver_open(&d->cu, e));
+    RT_TRY(cuda_driver_open(&d->cu, "compile the model with --target cpu", e));
     RT_TRY(open_context(d, e));
     RT_TRY(open_memory(d, e));
     RT_TRY(device_open_feeds(d, e));

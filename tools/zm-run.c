@@ -125,9 +125,9 @@ static Status check_ranks(const Module *m, const char *text, uint64_t *ranks)
     ZM_TRY(read_count(m->diag, "--ranks", text, 1, ranks));
     if (text && *ranks != have)
         return diag_error(m->diag, (SrcPos){0}, E_USAGE,
-                          "the file is for %llu rank%s, not %llu: compile it with --ranks %llu",
+                          "the file is for %llu rank%s, not %llu: leave --ranks out",
                           (unsigned long long)have, have == 1 ? "" : "s",
-                          (unsigned long long)*ranks, (unsigned long long)*ranks);
+                          (unsigned long long)*ranks);
     *ranks = have;
     return ZM_OK;
 }

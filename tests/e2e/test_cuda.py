@@ -221,7 +221,11 @@ def test_code_for_a_newer_gpu_is_refused():
     env, _ = gpu_env()
     exe = mlp(("--target", "cuda:sm_90"))
     _, err = run([exe, "--data", samples(), "--steps", 1], 1, env=env)
-    contains(err, "kernels_0.cu", "cuda:sm_90", "--target cuda:sm_80")
+    contains(err, "the kernels, made for cuda:sm_90", "--target cuda:sm_80")
+    assert "newer driver" not in err and "--precision" not in err, err
+    exe = mlp(("--target", "cuda:sm_90", "--precision", "bf16"))
+    _, err = run([exe, "--data", samples(), "--steps", 1], 1, env=dict(env, GPUSIM_ARCH="75"))
+    contains(err, "--target cuda:sm_75 --precision fp16 --loss-scale dynamic")
 
 
 def test_the_cache_is_never_required():
@@ -251,13 +255,15 @@ def test_refusals():
     contains(err, "NVRTC", "ZMC_NVRTC")
     _, err = run([ZMC, model, "--target", "cuda:sm_20", "-o", path("x")], 1)
     contains(err, "cuda:sm_20: NVRTC", "but for sm_", ", sm_90", "nvidia-cuda-nvrtc-cu12")
+    contains(run([ZMC, model, "--target", "cuda:sm_20", "--emit", "kernels"])[0], "__global__")  # needs no NVRTC
+    contains(run([ZMC, "--help"])[0], "kernels: also for a GPU that NVRTC does not know")
     _, err = run([ZMC, model, "--target", "cuda:sm_99", "-o", path("x")], 1)
     contains(err, "cuda:sm_99: NVRTC", "compute_cap")
     _, err = run([ZMC, model, "--target", "cuda:sm_999", "-o", path("x")], 1)
     contains(err, "cuda:sm_999: NVRTC", "newer NVRTC")
     for name in ("sm_", "sm_8x", "sm_080", "sm_90b", "sm_9999", "compute_80", "hopper"):
         _, err = run([ZMC, model, "--target", f"cuda:{name}", "-o", path("x")], 1)
-        contains(err, f"--target cuda:{name}: an architecture is written like sm_90")
+        contains(err, f"--target cuda:{name}: an architecture is written like sm_90; there are sm_75, sm_80")
     _, err = run([ZMC, model, "--target", "cuda:sm_75", "--precision", "bf16", "-o", path("x")], 1)
     contains(err, "sm_75 have no bf16", "--precision fp16")
     env, _ = gpu_env()

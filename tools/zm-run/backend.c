@@ -1,6 +1,7 @@
 /* backend.c -- see backend.h. */
 #include "tools/zm-run/backend.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "codegen/host.h"
@@ -26,6 +27,20 @@ static Status lower(Arena *a, Module *m, CodegenTarget *target)
     return pipeline_run(m, lowering, &run);
 }
 
+/* An older GPU runs no newer one's code, and another than sm_90's none of sm_90a. */
+static Status check_gpu(Arena *a, Diag *d, const char *arch)
+{
+    const char *here = gpu_arch(a, d);
+    if (!here) return ZM_FAIL;
+    int n = atoi(here + strlen("sm_")), made_for = atoi(arch + strlen("sm_"));
+    bool is_for_one = strchr(arch + strlen("sm_"), 'a') != NULL;
+    if (is_for_one ? n == made_for : n >= made_for) return ZM_OK;
+    return diag_error(d, (SrcPos){0}, E_USAGE,
+                      "--backend cuda:%s: the GPU here is %s and does not run code for %s: use "
+                      "--backend cuda:%s or --backend cpu",
+                      arch, here, arch, here);
+}
+
 Backend *backend_new(Arena *a, Module *m, const char *name, const char *cpu)
 {
     CodegenTarget *target = ARENA_NEW(a, CodegenTarget);
@@ -44,6 +59,7 @@ Backend *backend_new(Arena *a, Module *m, const char *name, const char *cpu)
                    (long long)module_ranks(m), (long long)module_ranks(m));
         return NULL;
     }
+    if (target->is_cuda && check_gpu(a, m->diag, target->arch) != ZM_OK) return NULL;
     if (lower(a, m, target) != ZM_OK) return NULL;
     if (target->is_cuda)
         b->gpu = gpu_program_new(m, target);

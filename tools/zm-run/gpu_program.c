@@ -27,7 +27,7 @@ const char *gpu_arch(Arena *a, Diag *d)
     CuDriver cu;
     RtError e = {0};
     int device = 0, major = 0, minor = 0;
-    if (cuda_driver_open(&cu, &e) != RT_OK) {
+    if (cuda_driver_open(&cu, "use --backend cpu", &e) != RT_OK) {
         fail(d, &e);
         return NULL;
     }
