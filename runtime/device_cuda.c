@@ -4,7 +4,7 @@
 
 #include "runtime/device_cuda.h"
 
-enum { TEXT_BYTES = 256, STATIC_SHARED_BYTES = 48 << 10 /* more is asked for */ };
+enum { TEXT_BYTES = 256 };
 
 /* ---- opening ---- */
 
@@ -128,7 +128,7 @@ static RtStatus open_kernels(Device *d, RtError *e)
         const ZmpKernel *k = &p->kernels[i];
         const char *entry = program_str(p, k->entry);
         CU_TRY(d, module_function(&d->function[i], d->module[k->module], entry), entry);
-        if (k->shared_bytes > STATIC_SHARED_BYTES)
+        if (k->shared_bytes > 0) /* with what the kernel declares it may pass the default limit */
             CU_TRY(d,
                    function_set(d->function[i], CU_FUNCTION_DYNAMIC_SHARED, (int)k->shared_bytes),
                    entry);
@@ -182,10 +182,7 @@ void device_leave(Device *d, bool is_well)
     if (!d->nccl) return;
     RtError unused = {0};
     is_well = is_well && !d->is_broken && device_wait(d, &unused) == RT_OK;
-    for (uint32_t i = 0; i < d->p->n_funcs; i++) {
-        if (d->graph[i] && !d->is_broken) d->cu.graph_exec_free(d->graph[i]);
-        d->graph[i] = NULL;
-    }
+    device_free_graphs(d);
     if (!is_well) nccl_abort(d->nccl);
     nccl_close(d->nccl);
     d->nccl = NULL;
@@ -203,8 +200,7 @@ static void close_pinned(Device *d, Pinned *p, int n)
 static void close_driver(Device *d)
 {
     CuEventRef events[] = {d->idle, d->fork};
-    for (uint32_t i = 0; i < d->p->n_funcs; i++)
-        if (d->graph[i]) d->cu.graph_exec_free(d->graph[i]);
+    device_free_graphs(d);
     for (uint32_t i = 0; i < d->p->n_modules; i++)
         if (d->module[i]) d->cu.module_unload(d->module[i]);
     for (uint32_t i = 0; i < d->p->n_collectives; i++)

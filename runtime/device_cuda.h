@@ -96,6 +96,8 @@ RtStatus device_settle(Device *d, CuEventRef event, int *error, RtError *e);
 
 CommCall device_call(const Device *d, const ZmpCommand *start); /* addresses are the GPU's */
 RtStatus device_open_feeds(Device *d, RtError *e);
+/* One that still runs goes on, and is freed by the driver behind its end. */
+void device_free_graphs(Device *d);
 
 /* ---- device_cuda_mirror.c ---- */
 

@@ -184,11 +184,19 @@ static RtStatus record(Device *d, const ZmpFunc *f, CuGraphExecRef *ready, RtErr
     CU_TRY(d, capture_begin(d->compute, CU_CAPTURE_THREAD_LOCAL), "recording a function");
     RtStatus s = enqueue_all(d, f, e);
     int error = d->cu.capture_end(d->compute, &graph);
-    RT_TRY(s);
-    if (error == CU_OK) error = d->cu.graph_ready(ready, graph, 0);
+    if (error == CU_OK && s == RT_OK) error = d->cu.graph_ready(ready, graph, 0);
     if (graph) d->cu.graph_free(graph);
+    RT_TRY(s);
     if (error == CU_OK) return RT_OK;
     return device_fail(d, error, "recording a function as a graph (ZMC_GRAPHS=0 does without)", e);
+}
+
+void device_free_graphs(Device *d)
+{
+    for (uint32_t i = 0; i < d->p->n_funcs; i++) {
+        if (d->graph[i]) d->cu.graph_exec_free(d->graph[i]);
+        d->graph[i] = NULL;
+    }
 }
 
 /* The first time each command on its own: what the driver and NCCL make ready on first use cannot

@@ -92,6 +92,7 @@ static RtStatus watch(Device *d, Watch *w, RtError *e)
     d->is_broken = true;
     d->lost = s; /* what was in flight ends now, as if it had been done */
     rt_say(&d->why, "%s", str_c(&e->text));
+    device_free_graphs(d); /* NCCL's abort waits for the end of those that it is captured in */
     nccl_abort(d->nccl);
     return s;
 }

@@ -28,6 +28,9 @@ typedef enum GpusimPoll { GPUSIM_DONE, GPUSIM_LATER } GpusimPoll;
 int gpusim_enqueue(void *stream, const char *name, GpusimPoll (*fn)(void *arg), void *arg,
                    const GpusimRange *ranges, size_t n_ranges);
 
+/* Does a graph that was not destroyed yet hold an operation with this arg? */
+int gpusim_is_captured(const void *arg);
+
 /* A defect that a stand-in of another library found: a report like the simulator's own. */
 void gpusim_report(const char *text);
 

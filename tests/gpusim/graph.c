@@ -136,6 +136,8 @@ CUresult cuStreamBeginCapture_v2(CUstream handle, int mode)
     if (q->capture) return system_unlock(CUDA_ERROR_INVALID_VALUE);
     Graph *g = calloc(1, sizeof *g);
     if (!g) return system_unlock(CUDA_ERROR_OUT_OF_MEMORY);
+    g->next = s->graphs;
+    s->graphs = g;
     g->origin = q;
     g->number = ++s->n_captures;
     g->thread = pthread_self();
@@ -146,17 +148,20 @@ CUresult cuStreamBeginCapture_v2(CUstream handle, int mode)
     return system_unlock(CUDA_SUCCESS);
 }
 
-static void free_graph(Graph *g)
+static void free_graph(System *s, Graph *g)
 {
+    Graph **at = &s->graphs;
+    while (*at != g) at = &(*at)->next;
+    *at = g->next;
     for (uint32_t i = 0; i < g->actions.n; i++)
         if (g->actions.at[i].task) task_free(g->actions.at[i].task);
     arena_free(&g->arena);
     free(g);
 }
 
-static void release_graph(Graph *g)
+static void release_graph(System *s, Graph *g)
 {
-    if (--g->n_users == 0) free_graph(g);
+    if (--g->n_users == 0) free_graph(s, g);
 }
 
 CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
@@ -175,7 +180,7 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
     g->n_users = 1;
     for (uint32_t b = 1; b < g->n_branches; b++) {
         if (g->is_joined[b]) continue;
-        free_graph(g);
+        free_graph(s, g);
         return system_unlock(CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
     }
     *graph = g;
@@ -262,21 +267,39 @@ CUresult cuGraphGetNodes(CUgraph graph, void **nodes, size_t *n)
     return CUDA_SUCCESS;
 }
 
+/* What it launched goes on. */
 CUresult cuGraphExecDestroy(CUgraphExec e)
 {
     System *s = system_lock();
     if (!e) return system_unlock(CUDA_ERROR_INVALID_VALUE);
-    stream_finish_device(s, system_current()); /* what it launched */
     for (uint32_t b = 1; b < e->graph->n_branches; b++) e->branches[b]->is_used = false;
-    release_graph(e->graph);
+    release_graph(s, e->graph);
     free(e);
     return system_unlock(CUDA_SUCCESS);
 }
 
 CUresult cuGraphDestroy(CUgraph graph)
 {
-    (void)system_lock();
+    System *s = system_lock();
     if (!graph) return system_unlock(CUDA_ERROR_INVALID_VALUE);
-    release_graph(graph);
+    release_graph(s, graph);
     return system_unlock(CUDA_SUCCESS);
+}
+
+static bool graph_holds(const Graph *g, const void *arg)
+{
+    for (uint32_t i = 0; i < g->actions.n; i++) {
+        const Task *t = g->actions.at[i].task;
+        if (t && t->kind == TASK_POLL && t->arg == arg) return true;
+    }
+    return false;
+}
+
+int gpusim_is_captured(const void *arg)
+{
+    System *s = system_lock();
+    bool is_held = false;
+    for (const Graph *g = s->graphs; g && !is_held; g = g->next) is_held = graph_holds(g, arg);
+    (void)system_unlock(CUDA_SUCCESS);
+    return is_held;
 }

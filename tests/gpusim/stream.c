@@ -41,7 +41,7 @@ Stream *stream_new(System *s, bool is_blocking)
 {
     for (uint32_t i = 0; i < MAX_STREAMS; i++) {
         Stream *q = &s->streams[i];
-        if (q->is_used) continue;
+        if (q->is_used || q->first) continue; /* a graph's, which still runs */
         q->slot = i; /* numbers go on: what earlier users of the slot did stays done */
         q->is_used = true;
         q->is_blocking = is_blocking;

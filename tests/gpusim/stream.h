@@ -101,6 +101,7 @@ typedef struct Graph {
     VEC(Action) actions;
     bool is_joined[MAX_STREAMS]; /* branch: the origin has waited for all it did */
     Arena arena;
+    struct Graph *next; /* of all */
 } Graph;
 
 typedef struct GraphExec {
@@ -114,6 +115,7 @@ typedef struct System {
     Device devices[MAX_DEVICES];
     Memory memory;
     Stream streams[MAX_STREAMS];
+    Graph *graphs;
     uint32_t host_clock[MAX_STREAMS]; /* what the host has waited for */
     uint64_t random;
     Stamp next_stamp;

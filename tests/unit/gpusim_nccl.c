@@ -162,15 +162,12 @@ static void run_values(Rank *r)
     CHECK(r->d.reports() == 0);
 }
 
-/* A collective on a side stream, captured, replayed; eager ones between. */
-static void run_graph(Rank *r)
+/* Of a collective of x on a side stream. */
+static CUgraphExec graph_new(Rank *r, CUstream main, CUdeviceptr x)
 {
-    CUstream main;
     CUevent fork, join;
     CUgraph graph;
     CUgraphExec exec;
-    CUdeviceptr x = floats_new(r, 8, 1);
-    DRIVER_TRY(r->d.cuStreamCreate(&main, 1));
     DRIVER_TRY(r->d.cuEventCreate(&fork, 0));
     DRIVER_TRY(r->d.cuEventCreate(&join, 0));
     DRIVER_TRY(r->d.cuStreamBeginCapture_v2(main, 0));
@@ -182,6 +179,17 @@ static void run_graph(Rank *r)
     DRIVER_TRY(r->d.cuStreamWaitEvent(main, join, 0));
     DRIVER_TRY(r->d.cuStreamEndCapture(main, &graph));
     DRIVER_TRY(r->d.cuGraphInstantiateWithFlags(&exec, graph, 0));
+    DRIVER_TRY(r->d.cuGraphDestroy(graph));
+    return exec;
+}
+
+/* Replayed; eager ones between. */
+static void run_graph(Rank *r)
+{
+    CUstream main;
+    CUdeviceptr x = floats_new(r, 8, 1);
+    DRIVER_TRY(r->d.cuStreamCreate(&main, 1));
+    CUgraphExec exec = graph_new(r, main, x);
     for (int i = 0; i < 3; i++) {
         DRIVER_TRY(r->d.cuGraphLaunch(exec, main));
         DRIVER_TRY(r->d.cuStreamSynchronize(main));
@@ -190,8 +198,23 @@ static void run_graph(Rank *r)
         CHECK(float_at(r, x, 7) == (float)(r->size * r->size));
     }
     DRIVER_TRY(r->d.cuGraphExecDestroy(exec));
-    DRIVER_TRY(r->d.cuGraphDestroy(graph));
     CHECK(r->d.reports() == 0);
+}
+
+/* While its peer hangs; rank 1 destroys the graph before it aborts, the others forget to. */
+static void run_graph_abort(Rank *r)
+{
+    CUstream main;
+    CUdeviceptr x = floats_new(r, 8, 1);
+    DRIVER_TRY(r->d.cuStreamCreate(&main, 1));
+    CUgraphExec exec = graph_new(r, main, x);
+    DRIVER_TRY(r->d.cuGraphLaunch(exec, main));
+    if (r->rank == 1) DRIVER_TRY(r->d.cuGraphExecDestroy(exec));
+    CHECK(r->d.cuStreamQuery(main) == CUDA_ERROR_NOT_READY);
+    CHECK(r->n.ncclCommAbort(r->c) == ncclSuccess);
+    r->c = NULL;
+    DRIVER_TRY(r->d.cuStreamSynchronize(main)); /* what was launched goes on to its end */
+    CHECK(r->d.reports() == (r->rank == 1 ? 0u : 1u));
 }
 
 /* ---- planted defects ---- */
@@ -369,6 +392,7 @@ static const Case cases[] = {
     {"values", run_values, 2, true, "", -1},
     {"values", run_values, 3, false, "", -1},
     {"graph", run_graph, 2, false, "", -1},
+    {"graph of an aborted communicator", run_graph_abort, 2, false, "hang@0:1", -1},
     {"mismatch", run_mismatch, 2, false, "", -1},
     {"order", run_order, 2, true, "", -1},
     {"bounds", run_bounds, 2, true, "", -1},

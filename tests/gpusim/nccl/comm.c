@@ -83,6 +83,7 @@ static bool driver_find(Driver *d)
     void *cuda = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
     return cuda && symbol(cuda, "gpusim_enqueue", &d->enqueue) &&
            symbol(cuda, "gpusim_host_address", &d->host_address) &&
+           symbol(cuda, "gpusim_is_captured", &d->is_captured) &&
            symbol(cuda, "gpusim_report", &d->report) &&
            symbol(cuda, "cuCtxGetDevice", &d->context_device) &&
            symbol(cuda, "cuDeviceGetUuid_v2", &d->device_uuid);
@@ -231,6 +232,18 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm)
     return ncclSuccess;
 }
 
+/* NCCL waits for ever, also in an abort. */
+static void check_graphs(struct ncclComm *c, const char *call)
+{
+    char text[TEXT_BYTES];
+    bool is_held = false;
+    for (Operation *o = c->operations; o && !is_held; o = o->next)
+        is_held = c->driver.is_captured(o);
+    snprintf(text, sizeof text,
+             "%s: a graph that holds a collective was not destroyed before: NCCL hangs", call);
+    if (is_held) c->driver.report(text);
+}
+
 /* Operations that still run would lose what they run on: they end. */
 static void end(struct ncclComm *c)
 {
@@ -243,6 +256,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
     if (!comm) return ncclInvalidArgument;
     if (comm->running) comm->driver.report("ncclCommDestroy: a collective has not ended");
+    check_graphs(comm, "ncclCommDestroy");
     end(comm);
     return ncclSuccess;
 }
@@ -250,6 +264,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     if (!comm) return ncclInvalidArgument;
+    check_graphs(comm, "ncclCommAbort");
     end(comm);
     return ncclSuccess;
 }

@@ -75,6 +75,7 @@ typedef struct Driver { /* of the simulator that stands for libcuda.so.1 */
     int (*enqueue)(void *stream, const char *name, GpusimPoll (*fn)(void *arg), void *arg,
                    const GpusimRange *ranges, size_t n_ranges);
     void *(*host_address)(uint64_t address, size_t bytes);
+    int (*is_captured)(const void *arg);
     void (*report)(const char *text);
     int (*context_device)(int *device);
     int (*device_uuid)(void *uuid, int device);
