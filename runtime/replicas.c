@@ -91,6 +91,7 @@ RtStatus replicas_check(const Replicas *c, const Exec *x, int64_t step, RtError 
     for (uint32_t i = 0; i < c->n; i++) {
         exec_fetch(x, c->at[i].at, (int64_t)c->at[i].n_bytes);
         c->mine[i] = XXH3_64bits(c->at[i].at, c->at[i].n_bytes);
+        if (x->device) device_forget(x->device, c->at[i].at, c->at[i].n_bytes);
     }
     CommCall call = {.kind = COMM_ALL_GATHER, .dtype = ZMP_I32, .in = c->mine, .out = c->all};
     call.count = 2 * (int64_t)c->n * size;
