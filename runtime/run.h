@@ -45,6 +45,7 @@ typedef struct Run {
     int64_t step_bytes[2]; /* that attempt k sent: [k % 2] */
     int said_stop;         /* ZMP_S_STOP as this rank wrote it; -1: not yet */
     int64_t first_step;    /* of this process */
+    int64_t watched_steps; /* the first so many any rank observes: all wait for each of them */
     int64_t first_samples; /* running number of the first sample of first_step */
     uint64_t seed;
     DataOrder order;

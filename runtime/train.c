@@ -69,6 +69,7 @@ RtStatus run_micros(Run *r, int64_t step, RtError *e)
 static RtStatus end_profile(Run *r, RtError *e)
 {
     if (!r->trace.out) return RT_OK;
+    exec_unobserve(&r->x, &r->trace);
     RT_TRY(trace_close(&r->trace, e));
     Str text = {0};
     roofline_add_text(&text, &r->trace.roofline, &r->arena);
@@ -162,7 +163,8 @@ static bool must_end_now(const Run *r)
     const Options *o = &r->o;
     bool is_first = r->step == r->first_step && r->started - r->step == 1;
     double least = r->p.h->loss_scale_min;
-    if (!r->x.device || r->x.n_observers > 0 || r->grads.file.is_open || is_first) return true;
+    if (!r->x.device || r->started - r->first_step <= r->watched_steps) return true;
+    if (r->grads.file.is_open || is_first) return true;
     if (r->last.is_skipped || (r->last.loss_scale_next <= least && !(r->last.hysteresis_next > 1)))
         return true;
     return r->started >= o->steps || is_due(o->check_replicas, r->started) ||

@@ -213,6 +213,15 @@ static RtStatus open_outputs(Run *r, RtError *e)
     return RT_OK;
 }
 
+/* Options of one rank alone; when a step's result is looked at, and with it whether any rank was
+ * told to stop, has to be the same on all. */
+static RtStatus agree_on_watching(Run *r, RtError *e)
+{
+    int64_t n = r->o.profile ? TRACE_STEPS : 0;
+    if (r->o.check_numerics) n = INT64_MAX;
+    return ranks_max(r, n, &r->watched_steps, "the steps that are observed", e);
+}
+
 static RtStatus open_run(Run *r, RtError *e)
 {
     const Options *o = &r->o;
@@ -228,6 +237,7 @@ static RtStatus open_run(Run *r, RtError *e)
     RT_TRY(ranks_agree(r, open_state(r, e), "the state to start from", n_bytes, e));
     RT_TRY(ranks_compare_number(r, r->step, "the step to start from", e));
     RT_TRY(ranks_agree(r, open_outputs(r, e), "the outputs", n_bytes, e));
+    RT_TRY(agree_on_watching(r, e));
     if (!o->dump_grads) return RT_OK;
     return ranks_agree(r, grad_dump_open(&r->grads, &r->arena, &r->x, o->dump_grads, e),
                        "the gradients", 0, e);

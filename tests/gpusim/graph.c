@@ -174,7 +174,7 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph)
     for (int i = 0; i < MAX_STREAMS; i++)
         if (s->streams[i].capture == g) s->streams[i].capture = NULL;
     if (g->is_invalid) {
-        free_graph(g);
+        free_graph(s, g);
         return system_unlock(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
     }
     g->n_users = 1;
