@@ -25,6 +25,8 @@ config.excludes = ["Output", "__pycache__", "Inputs"]
 config.environment.update(os.environ)
 config.environment["PATH"] = os.pathsep.join([config.build, "/usr/lib/llvm-19/bin", os.environ.get("PATH", "")])
 config.environment["ZMC_BUILD"] = config.build
+if config.sanitized:  # what the driver's stand-in holds for a process that gave it up after a fault, as a driver does
+    config.environment["LSAN_OPTIONS"] = f"suppressions={TESTS / 'gpusim' / 'leaks.supp'}:print_suppressions=0"
 config.environment["ZMC_ROOT"] = str(TESTS.parent)
 config.substitutions.append(("%root", str(TESTS.parent)))
 config.substitutions.append(("%build", config.build))
