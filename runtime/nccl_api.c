@@ -40,11 +40,13 @@ static RtStatus find(void **handle, RtError *e)
         bool is_dir = stat(set, &st) == 0 && S_ISDIR(st.st_mode);
         *handle = is_dir ? open_in(set) : dlopen(set, RTLD_NOW | RTLD_LOCAL);
         const char *why = *handle ? NULL : dlerror();
-        return *handle ? RT_OK
-                       : RT_FAIL(e, RT_BAD,
-                                 "ZMC_NCCL is \"%s\", which is no " NAME
-                                 " and no folder that holds one%s%s",
-                                 set, why ? ": " : "", why ? why : "");
+        return *handle
+                   ? RT_OK
+                   : RT_FAIL(e, RT_BAD,
+                             "ZMC_NCCL is \"%s\", which is no " NAME
+                             " and no folder that holds one%s%s; unset it (where there "
+                             "is none, install " GET "), or set it to the library or its folder",
+                             set, why ? ": " : "", why ? why : "");
     }
     *handle = dlopen(NAME, RTLD_NOW | RTLD_LOCAL);
     if (*handle || nvidia_search(wheels, 1, try_directory, handle)) return RT_OK;

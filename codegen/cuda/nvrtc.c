@@ -120,7 +120,10 @@ static bool open_by_variable(Arena *a, const char *where, Nvrtc *out, Str *why)
     bool is_dir = stat(where, &st) == 0 && S_ISDIR(st.st_mode);
     if (is_dir ? open_in_directory(a, where, out) : open_library(a, where, out)) return true;
     str_addf(why,
-             "ZMC_NVRTC is \"%s\", which is not an NVRTC library and no directory that holds one",
+             "ZMC_NVRTC is \"%s\", which is not an NVRTC library and no directory that holds one; "
+             "unset it (`pip install nvidia-cuda-nvrtc` where there is none), or set it to the "
+             "library or "
+             "its folder",
              where);
     return false;
 }

@@ -252,7 +252,7 @@ def test_the_cache_is_never_required():
 def test_refusals():
     model = os.path.join(MODELS, "mlp.zm")
     _, err = run([ZMC, model, *TARGET, "-o", path("x")], 1, env=dict(os.environ, ZMC_NVRTC="/no/nvrtc"))
-    contains(err, "NVRTC", "ZMC_NVRTC")
+    contains(err, "NVRTC", "ZMC_NVRTC", "unset it", "pip install nvidia-cuda-nvrtc")
     _, err = run([ZMC, model, "--target", "cuda:sm_20", "-o", path("x")], 1)
     contains(err, "cuda:sm_20: NVRTC", "but for sm_", ", sm_90", "nvidia-cuda-nvrtc-cu12")
     contains(run([ZMC, model, "--target", "cuda:sm_20", "--emit", "kernels"])[0], "__global__")  # needs no NVRTC

@@ -167,7 +167,7 @@ static const Scene scenes[] = {
      2,
      {"ZMC_NCCL=/nowhere"},
      RT_BAD,
-     {"ZMC_NCCL is \"/nowhere\"", "no libnccl.so.2"}},
+     {"ZMC_NCCL is \"/nowhere\", which is no libnccl.so.2", "; unset it", "nvidia-nccl-cu13"}},
     {"old",
      run_nothing,
      2,
