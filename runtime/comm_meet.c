@@ -2,7 +2,6 @@
 #include "runtime/comm_meet.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "runtime/comm_host.h"
 #include "runtime/comm_link.h"
+#include "runtime/signals.h"
 
 enum { N_GUESTS = 64 };
 #define ANSWER_S 5.0 /* for an answer of a rank 0 that lives */
@@ -173,6 +173,12 @@ static RtStatus fail_left(Meeting *m, int rank, RtError *e)
     return meeting_fail(m, RT_FAILED, e);
 }
 
+static RtStatus fail_signal(Meeting *m, RtError *e)
+{
+    rt_say(e, "rank 0 was told to stop before all %d ranks had come to %s", m->size, m->place);
+    return meeting_fail(m, RT_FAILED, e);
+}
+
 typedef struct Door { /* what rank 0 polls */
     Guest guest[N_GUESTS];
     int n_guests;
@@ -199,10 +205,10 @@ static RtStatus door_step(Meeting *m, Door *d, int *n_missing, RtError *e)
 {
     RtStatus status = RT_OK;
     door_list(m, d);
-    double left_s = m->deadline - comm_now();
-    if (left_s <= 0) return m->refusal != RT_OK ? RT_OK : fail_missing(m, e);
+    if (signal_pending()) return m->refusal != RT_OK ? RT_OK : fail_signal(m, e);
+    if (comm_now() >= m->deadline) return m->refusal != RT_OK ? RT_OK : fail_missing(m, e);
     int n_old = d->n_guests, n_kept = 0;
-    if (poll(d->fds, (nfds_t)d->n_fds, (int)(left_s * 1000) + 1) <= 0) return RT_OK;
+    if (socket_poll(d->fds, (size_t)d->n_fds, m->deadline) <= 0) return RT_OK;
     for (int k = 1 + n_old; k < d->n_fds; k++)
         if (d->fds[k].revents) return fail_left(m, d->owner[k], e);
     for (int i = 0; i < n_old; i++) {
@@ -231,7 +237,7 @@ static RtStatus seat_all(Meeting *m, RtError *e)
     if (m->is_told && comm_now() < m->deadline) { /* those on their way hear of it too */
         m->refusal = status;
         m->deadline = comm_now() + REFUSE_S;
-        while (n_missing > 0 && comm_now() < m->deadline)
+        while (n_missing > 0 && comm_now() < m->deadline && !signal_pending())
             if (door_step(m, &d, &n_missing, e) != RT_OK) break;
     }
     for (int i = 0; i < d.n_guests; i++) close(d.guest[i].fd);
@@ -373,7 +379,7 @@ static MeetFound take_part(Meeting *m, RtError *e)
     for (;;) {
         MeetFound found = meet_file_take(&m->file, m->place, e);
         if (found != MEET_TAKEN || m->rank < 0) return found;
-        if (comm_now() > patience) {
+        if (comm_now() > patience || signal_pending()) {
             rt_say(e,
                    "--rendezvous %s: another run waits for its ranks there; give another file, or "
                    "end that run",
@@ -387,9 +393,9 @@ static MeetFound take_part(Meeting *m, RtError *e)
 static RtStatus come_together(Meeting *m, RtError *e)
 {
     RtStatus status = RT_OK;
-    while (comm_now() < m->deadline) {
+    while (comm_now() < m->deadline && !signal_pending()) {
         MeetFound found = take_part(m, e);
-        if (found == MEET_ERROR) return RT_BAD;
+        if (found == MEET_ERROR) return signal_pending() ? RT_FAILED : RT_BAD;
         if (found == MEET_MINE) {
             if (m->listener >= 0) close(m->listener);
             m->port = 0;

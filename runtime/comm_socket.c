@@ -13,14 +13,21 @@
 #include <unistd.h>
 
 #include "runtime/comm_link.h"
+#include "runtime/signals.h"
 
 enum { BACKLOG = 1024 };
+#define SLICE_S 0.1 /* a signal may come between the look for it and the wait */
 
-/* Milliseconds left, at least 0. */
-static int left_ms(double deadline)
+int socket_poll(struct pollfd *fds, size_t n, double deadline)
 {
-    double s = deadline - comm_now();
-    return s <= 0 ? 0 : s > 1e6 ? 1000000000 : (int)(s * 1000) + 1;
+    for (;;) {
+        double s = deadline - comm_now();
+        bool is_last = s < SLICE_S || signal_pending();
+        double wait_s = signal_pending() || s <= 0 ? 0 : is_last ? s : SLICE_S;
+        int k = poll(fds, (nfds_t)n, wait_s > 0 ? (int)(wait_s * 1000) + 1 : 0);
+        if (k > 0 || (k == 0 && is_last)) return k;
+        if (k < 0 && errno != EINTR) return k;
+    }
 }
 
 static struct addrinfo *addresses(const char *host, int port, int flags)
@@ -82,10 +89,7 @@ int socket_listen(const char *host, int *port)
 bool socket_wait(int fd, bool is_write, double deadline)
 {
     struct pollfd p = {.fd = fd, .events = is_write ? POLLOUT : POLLIN};
-    int n;
-    while ((n = poll(&p, 1, left_ms(deadline))) < 0 && errno == EINTR) {
-    }
-    return n == 1;
+    return socket_poll(&p, 1, deadline) == 1;
 }
 
 static bool is_connected(int fd, double deadline)
@@ -116,8 +120,7 @@ int socket_accept(int listener, int watch, double deadline)
 {
     for (;;) {
         struct pollfd p[2] = {{.fd = listener, .events = POLLIN}, {.fd = watch, .events = POLLIN}};
-        int n = poll(p, watch < 0 ? 1 : 2, left_ms(deadline));
-        if (n < 0 && errno == EINTR) continue;
+        int n = socket_poll(p, watch < 0 ? 1 : 2, deadline);
         if (n <= 0 || (watch >= 0 && p[1].revents)) return -1;
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) return fd;

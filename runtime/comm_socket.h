@@ -1,7 +1,9 @@
-/* comm_socket.h -- sockets of ranks that come together, all with a time at which patience ends. */
+/* comm_socket.h -- sockets of ranks that come together, all with a time at which patience ends,
+ * as it does at a signal that asks for a stop (signals.h). */
 #ifndef ZM_RUNTIME_COMM_SOCKET_H
 #define ZM_RUNTIME_COMM_SOCKET_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +28,8 @@ bool socket_is_loopback(const SocketName *n);
 /* All n bytes, or false: the other side ended, or the deadline passed. */
 bool socket_send(int fd, const void *at, size_t n, double deadline);
 bool socket_receive(int fd, void *at, size_t n, double deadline);
+/* As poll, but until the deadline or a signal. */
+int socket_poll(struct pollfd *fds, size_t n, double deadline);
 bool socket_wait(int fd, bool is_write, double deadline);
 
 #endif

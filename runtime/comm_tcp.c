@@ -1,7 +1,7 @@
 /* comm_tcp.c -- see comm.h: ranks as processes that meet by themselves, without MPI.
  *
  * Each rank connects to all lower ones, twice (comm_tcp_link.h). */
-#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 
 #include "runtime/comm_meet.h"
 #include "runtime/comm_tcp_link.h"
+#include "runtime/signals.h"
 
 enum { CHANNEL_DATA, CHANNEL_WORDS, N_CHANNELS };
 #define GREETING_S 5.0 /* from a connection to what it is */
@@ -105,6 +106,8 @@ static RtStatus fail_unconnected(TcpRank *t, int rank, RtError *e)
     if (rank > 0)
         rt_say(e, "rank %d ended before all %d ranks were connected; see what it wrote last", rank,
                m->size);
+    else if (signal_pending())
+        rt_say(e, "rank 0 was told to stop before all %d ranks were connected", m->size);
     else
         rt_say(e,
                "the %d ranks have come to %s, but not connected to each other in %.0f s: a rank "
@@ -130,12 +133,11 @@ static RtStatus admit_all(TcpRank *t, struct pollfd *fds, RtError *e)
     Meeting *m = &t->meeting;
     int n_unready = m->size - 1;
     while (n_unready > 0 || t->n_missing > 0) {
-        double left_s = m->deadline - comm_now();
         fds[0] = (struct pollfd){.fd = m->listener, .events = POLLIN};
         for (int r = 1; r < m->size; r++)
             fds[r] = (struct pollfd){.fd = m->control[r], .events = POLLIN};
-        if (left_s <= 0) return fail_unconnected(t, 0, e);
-        if (poll(fds, (nfds_t)m->size, (int)(left_s * 1000) + 1) <= 0) continue;
+        if (signal_pending() || comm_now() >= m->deadline) return fail_unconnected(t, 0, e);
+        if (socket_poll(fds, (size_t)m->size, m->deadline) <= 0) continue;
         RT_TRY(hear_ranks(t, fds, &n_unready, e));
         int fd = fds[0].revents ? socket_accept(m->listener, -1, 0) : -1;
         if (fd >= 0) admit(t, fd);
@@ -202,6 +204,15 @@ static void tcp_close(void *self, bool is_orderly)
     free(t);
 }
 
+/* Why the ranks have not met, where the signal is what has ended the wait. */
+static RtStatus stopped(const Meeting *m, RtError *e)
+{
+    str_free(&e->text);
+    e->text = (Str){0};
+    return RT_FAIL(e, RT_STOPPED, "stopped by %s before all %d ranks had met at %s",
+                   signal_pending() == SIGINT ? "SIGINT" : "SIGTERM", m->size, m->place);
+}
+
 RtStatus comm_tcp_open(Comm **out, const char *place, int rank, const CommOptions *o,
                        bool *is_agreed, RtError *e)
 {
@@ -212,6 +223,7 @@ RtStatus comm_tcp_open(Comm **out, const char *place, int rank, const CommOption
     RtStatus status = tcp_rank_open(t, place, rank, o, e);
     if (status != RT_OK) {
         *is_agreed = t->meeting.is_told;
+        if (status == RT_FAILED && signal_pending()) status = stopped(&t->meeting, e);
         tcp_close(t, false);
         return status;
     }

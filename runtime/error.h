@@ -8,8 +8,9 @@
 
 typedef enum RtStatus {
     RT_OK = 0,
-    RT_BAD = 1,   /* bad use or bad input */
-    RT_FAILED = 2 /* failed while running */
+    RT_BAD = 1,    /* bad use or bad input */
+    RT_FAILED = 2, /* failed while running */
+    RT_STOPPED = 3 /* by a signal before the run began; the exit code is the signal's */
 } RtStatus;
 
 typedef struct RtError {

@@ -348,6 +348,6 @@ int zmrt_main(int argc, char **argv, const ZmrtImage *image)
     close_run(&r);
     signals_restore();
     str_free(&e.text);
-    if (s != RT_OK) return (int)s;
+    if (s != RT_OK && s != RT_STOPPED) return (int)s;
     return stopped ? 128 + stopped : 0;
 }

@@ -128,6 +128,25 @@ def test_signal():
     same(codes, [143, 143], f"exit codes: {errs}")
 
 
+def test_signal_before_all_have_come():
+    exe, args = model(3, 0), ["--data", tokens(), "--steps", 1]
+    for stop, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        for place in (path("meet"), free_address()):
+            for waiting in ((0,), (1,), (0, 1)):  # a rank 0, one that looks for it, and one that is seated
+                r = Ranks(exe, args, [place] * len(waiting), [numbered(3)[i] for i in waiting])
+                time.sleep(1)
+                r.all[-1].send_signal(stop)
+                codes, errs = r.end(SLACK_S)
+                same(codes, [2] * (len(waiting) - 1) + [code], f"exit codes: {errs}")
+                contains(errs[-1], f"stopped by {stop.name} before all 3 ranks had met at {place}")
+                assert not os.path.exists(place), f"{place} was left"
+    r = Ranks(exe, args, [path("meet")] * 2, numbered(3)[:2])  # rank 0 tells the other
+    time.sleep(1)
+    r.all[0].send_signal(signal.SIGTERM)
+    codes, errs = r.end(SLACK_S)
+    same(codes, [143, 2], f"exit codes: {errs}")
+
+
 def test_wrong_start():
     two, other, args = model(2, 0), model(2, 1), ["--data", tokens(), "--steps", 1]
     codes, errs = Ranks(two, args, [free_address()], [{}]).end(30)  # no number at an address
