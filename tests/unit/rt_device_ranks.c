@@ -173,6 +173,7 @@ static void hangs(const Driver *d)
         const char *said = str_c(&ranks[r].e.text);
         CHECK(ranks[r].status == RT_FAILED);
         CHECK(strstr(said, "for its GPU in all_reduce of 'grad.w' (m.zm:3:5)"));
+        str_free(&ranks[r].e.text);
     }
 }
 
